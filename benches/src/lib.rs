@@ -1,0 +1,1 @@
+//! Measurements as ratios against baselines of the same run.

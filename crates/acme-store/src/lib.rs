@@ -1,0 +1,1 @@
+//! Rows, trait and contract suite of the fronts' database.

@@ -1,0 +1,1 @@
+//! RFC 8555 objects, strict JWS, states, problem documents, receipts and ids, without IO.

@@ -1,0 +1,3 @@
+//! The front role alone.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The ACME service; the front role.

@@ -1,0 +1,1 @@
+//! The only user of PKCS#11: worker process, sessions, queues, recovery.

@@ -1,0 +1,1 @@
+//! Names, CSRs, profiles, lints, TBS assembly, CRL and OCSP encoding: bytes in, bytes out.

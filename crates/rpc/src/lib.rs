@@ -1,0 +1,1 @@
+//! Generated gRPC, conversions, mutual TLS with reload, peer identity and roles.

@@ -1,0 +1,1 @@
+//! What every role shares: configuration, reload, tracing, metrics, health, drain, exit codes.

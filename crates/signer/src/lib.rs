@@ -1,0 +1,1 @@
+//! The CA: registry, issuance, revocation, CRL, audit; the signer role.

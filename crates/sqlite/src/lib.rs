@@ -1,0 +1,1 @@
+//! The SQLite backend of both stores, for one host.

@@ -1,0 +1,1 @@
+//! CRL, AIA and OCSP over HTTP; the status role.

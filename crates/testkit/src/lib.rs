@@ -1,0 +1,1 @@
+//! Development only: clock, token per test, faulty store and HSM, challenge doubles.

@@ -1,0 +1,1 @@
+//! http-01 and the receipts of validation; the validator role.
