@@ -1,0 +1,48 @@
+# Chancery: `make demo` shows it, `make test` checks it. Both install what they need.
+
+export PATH := $(CURDIR)/.tools/bin:$(PATH)
+CARGO ?= cargo
+
+.PHONY: help demo build test lint unit fmt bench-acme clean
+
+help:
+	@echo "make demo        install what is missing, build, start the whole CA on SoftHSM and SQLite, get certificates"
+	@echo "make test        everything that CI runs: format, lints, unit, contract, tidy and end-to-end tests"
+	@echo "make build       the programs, optimised, in target/release"
+	@echo "make bench-acme  certificates a second over the whole path, beside the ceilings of this machine"
+	@echo "make fmt lint    format; clippy with warnings as errors"
+
+demo:
+	@.ci/setup demo
+	$(CARGO) build --locked -p chancery
+	@target/debug/chancery demo
+
+build:
+	@.ci/setup demo
+	$(CARGO) build --locked --release -p chancery -p chancery-front -p chancery-validator -p chancery-status
+
+test:
+	@.ci/setup test
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets --quiet -- -D warnings
+	$(CARGO) nextest run --locked --workspace --no-run
+	.ci/isolated $(CARGO) nextest run --locked --offline --workspace
+	.ci/isolated $(CARGO) test --locked --offline --workspace --doc --quiet
+
+unit:
+	$(CARGO) nextest run --locked --workspace --exclude e2e
+
+lint:
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+fmt:
+	$(CARGO) fmt --all
+
+bench-acme:
+	@.ci/setup demo
+	$(CARGO) build --quiet --locked --release -p chancery -p benches
+	@.ci/isolated target/release/bench-acme
+
+clean:
+	$(CARGO) clean
+	rm -rf .tools
