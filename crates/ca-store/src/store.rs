@@ -1,0 +1,207 @@
+//! The trait that the backends of the signers' database implement.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pki::Timestamp;
+
+use crate::{
+    AbandonOutcome, Abandonment, AccountFilter, AccountRecord, AccountRow, AccountSelector, AccountUpdate,
+    AuditEvent, AuditHead, AuditRecord, Authority, AuthorityChanges, AuthoritySelector, BeginCrl,
+    BlockedKeyRow, CertificateQuery, CrlDraft, CrlEntries, CrlEntry, CrlJournal, CrlShardRow, Digest,
+    Evidence, IntentOutcome, JoinTokenRow, JournalEntry, JournalKey, NewAccount, NewIntent, NewRevocation,
+    NodeRow, Page, Paged, PublishCrl, PublishOutcome, PutOutcome, RecordOutcome, RefusalCount,
+    RegisterOutcome, RegistrationRow, Registry, RevokeOutcome, Sealed, SignedRow, StoreError, UpdateOutcome,
+};
+
+/// The signers' database. See the crate's documentation for what all methods promise.
+///
+/// Every write can be repeated after [`StoreError::OutcomeUnknown`]: the second time it answers
+/// with what the first left.
+#[async_trait]
+pub trait CaStore: Send + Sync + 'static {
+    // The database itself
+
+    /// What the database is.
+    async fn info(&self) -> Result<Info, StoreError>;
+
+    /// Raises the high-water mark of time to `now`, and says what the database's own clock shows.
+    /// The mark that is answered is the one *before*: when it is later than `now`, time went
+    /// backwards, and the mark stays (DESIGN §2.10).
+    async fn advance_clock(&self, now: Timestamp) -> Result<Clock, StoreError>;
+
+    /// Begins a new epoch, after a backup was restored: revisions and CRL numbers of all shards
+    /// jump, EAB keys of older epochs are void (DESIGN §5). `random` tells two restores of one
+    /// backup apart.
+    async fn begin_epoch(&self, random: [u8; 16], audit: Vec<AuditEvent>) -> Result<Epoch, StoreError>;
+
+    /// Claims, extends, or with a `ttl` of zero gives up, the lease of this name for this
+    /// incarnation, by the database's clock.
+    async fn claim_lease(&self, name: &str, ttl: Duration) -> Result<LeaseOutcome, StoreError>;
+
+    // Authority
+
+    /// Tenants, directories, profiles and issuers, all of them.
+    async fn registry(&self) -> Result<Registry, StoreError>;
+
+    /// Writes rows that grant or take authority: all of them, or none.
+    async fn put_authority(&self, changes: AuthorityChanges) -> Result<PutOutcome, StoreError>;
+
+    /// A registration with everything that hangs on it, from one snapshot.
+    async fn authority(&self, selector: &AuthoritySelector) -> Result<Option<Authority>, StoreError>;
+
+    /// Registrations, by id; only those of `directory` if given.
+    async fn registrations(
+        &self,
+        directory: Option<&str>,
+        page: &Page,
+    ) -> Result<Paged<Sealed<RegistrationRow>>, StoreError>;
+
+    /// All nodes, revoked ones included.
+    async fn nodes(&self) -> Result<Vec<Sealed<NodeRow>>, StoreError>;
+
+    /// The join token with this digest.
+    async fn join_token(&self, digest: &Digest) -> Result<Option<Sealed<JoinTokenRow>>, StoreError>;
+
+    /// Those of these keys that are blocked.
+    async fn blocked_keys(&self, keys: &[Digest]) -> Result<Vec<BlockedKeyRow>, StoreError>;
+
+    // Accounts
+
+    /// Registers an account with its first key and, if given, one use of an EAB key.
+    async fn register_account(&self, account: NewAccount) -> Result<RegisterOutcome, StoreError>;
+
+    /// An account with its keys in time, from one snapshot.
+    async fn account(&self, selector: &AccountSelector) -> Result<Option<AccountRecord>, StoreError>;
+
+    /// Accounts, oldest first.
+    async fn accounts(
+        &self,
+        filter: &AccountFilter,
+        page: &Page,
+    ) -> Result<Paged<Sealed<AccountRow>>, StoreError>;
+
+    /// Changes an account, its key included, once for each request.
+    async fn update_account(&self, update: AccountUpdate) -> Result<UpdateOutcome, StoreError>;
+
+    // The journal
+
+    /// Commits intents with their evidence, names and audit rows, after re-checking in the same
+    /// transaction what they cite. One outcome an intent, in order.
+    async fn commit_intents(&self, intents: Vec<NewIntent>) -> Result<Vec<IntentOutcome>, StoreError>;
+
+    /// Records signatures, each if its entry has none and was not abandoned. One outcome a row, in
+    /// order.
+    async fn record_certificates(&self, rows: Vec<SignedRow>) -> Result<Vec<RecordOutcome>, StoreError>;
+
+    /// Gives intents up. One outcome a row, in order.
+    async fn abandon(&self, rows: Vec<Abandonment>) -> Result<Vec<AbandonOutcome>, StoreError>;
+
+    /// Takes over up to `limit` intents whose lease has run out, whoever's they were, oldest first.
+    /// Their rows are claims until their MAC is verified.
+    async fn claim_orphans(&self, lease: Duration, limit: u32) -> Result<Vec<JournalEntry>, StoreError>;
+
+    /// Extends the leases of those of these intents that are still this incarnation's; answers how
+    /// many are.
+    async fn extend_leases(&self, serials: &[pki::Serial], lease: Duration) -> Result<u64, StoreError>;
+
+    /// Entries by key, with their revocation, from one snapshot.
+    async fn journal(&self, key: &JournalKey) -> Result<Vec<JournalEntry>, StoreError>;
+
+    /// What the entries of a serial rest on.
+    async fn evidence(&self, serial: &pki::Serial) -> Result<Option<Evidence>, StoreError>;
+
+    /// Certificates, oldest first.
+    async fn certificates(&self, query: &CertificateQuery) -> Result<Paged<JournalEntry>, StoreError>;
+
+    // Revocation
+
+    /// Revokes, raising the revision of each shard concerned in the same transaction. One outcome a
+    /// revocation, in order.
+    async fn revoke(&self, revocations: Vec<NewRevocation>) -> Result<Vec<RevokeOutcome>, StoreError>;
+
+    /// Where all shards stand, or those of one issuer.
+    async fn crl_shards(&self, issuer: Option<&str>) -> Result<Vec<CrlShardRow>, StoreError>;
+
+    /// Allocates the next number of a shard's CRL and takes the snapshot's revision, in one
+    /// transaction.
+    async fn begin_crl(&self, begin: BeginCrl) -> Result<CrlDraft, StoreError>;
+
+    /// A chunk of the entries of a CRL. The same answer at any later time.
+    async fn crl_entries(&self, entries: &CrlEntries) -> Result<Vec<CrlEntry>, StoreError>;
+
+    /// Makes a CRL durable before it is signed. Repeating it with the same row changes nothing;
+    /// another row of the same number is [`StoreError::Refused`].
+    async fn journal_crl(&self, crl: CrlJournal) -> Result<(), StoreError>;
+
+    /// Publishes a CRL by compare-and-swap: its number and `thisUpdate` are greater than those of
+    /// the shard's published CRL of the same kind, its revision is not less.
+    async fn publish_crl(&self, publish: PublishCrl) -> Result<PublishOutcome, StoreError>;
+
+    // Audit
+
+    /// Appends events that no other transaction reports, and counts refusals.
+    async fn append_audit(
+        &self,
+        events: Vec<AuditEvent>,
+        refusals: Vec<RefusalCount>,
+    ) -> Result<(), StoreError>;
+
+    /// The rows of an incarnation's chain (by its number), from after a sequence on.
+    async fn audit(&self, incarnation: u64, after: u64, limit: u32) -> Result<Vec<AuditRecord>, StoreError>;
+
+    /// The heads of all chains, by number.
+    async fn audit_heads(&self) -> Result<Vec<AuditHead>, StoreError>;
+
+    /// Refusals of the hours from `since` on.
+    async fn refusals(&self, since: Timestamp) -> Result<Vec<RefusalCount>, StoreError>;
+
+    /// Waits for writes that were accepted, refuses new ones, closes the database.
+    async fn close(&self);
+}
+
+/// What the database is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Info {
+    /// The greatest migration that was applied.
+    pub schema: u64,
+    /// The epoch.
+    pub epoch: Epoch,
+    /// The number that the store gave to this incarnation.
+    pub incarnation: u64,
+}
+
+/// A life of the database between two restores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Epoch {
+    /// Counted from 1.
+    pub number: u64,
+    /// Tells epochs of the same number apart.
+    pub random: [u8; 16],
+}
+
+/// Two clocks to compare one's own with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Clock {
+    /// The database's clock, in milliseconds since the epoch.
+    pub database_ms: i64,
+    /// The latest time that any signer had seen before.
+    pub high_water: Timestamp,
+}
+
+/// Whose a lease is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaseOutcome {
+    /// This incarnation's, until then (milliseconds since the epoch, database's clock).
+    Held {
+        /// Until when.
+        until_ms: i64,
+    },
+    /// Another's.
+    Taken {
+        /// The number of the incarnation.
+        owner: u64,
+        /// Until when.
+        until_ms: i64,
+    },
+}
