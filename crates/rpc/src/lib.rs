@@ -1,1 +1,29 @@
-//! Generated gRPC, conversions, mutual TLS with reload, peer identity and roles.
+//! How nodes talk to each other: generated gRPC, mutual TLS with reload, peer identity, roles, refusals.
+//!
+//! What holds everywhere (DESIGN §1): one internal node CA is trusted and nothing else; a peer is the role and the name in
+//! the one URI of its certificate; every RPC lists the roles that may call it, and what is not listed is refused.
+//!
+//! What this crate must never do: look at wall-clock time other than through rustls, repeat a call by itself, or let a
+//! message's fields decide who the caller is.
+
+mod access;
+mod channel;
+mod credentials;
+pub mod enroll;
+pub mod files;
+mod identity;
+mod limit;
+pub mod proto;
+mod revocation;
+mod server;
+mod tls;
+
+pub use access::{
+    ADMIN, AUTHORITY, AccessTable, ENROLLMENT, MEMBERSHIP, NONCES, PERSPECTIVE, PUBLICATION, Rule, VALIDATE,
+};
+pub use channel::{AddressError, Channel};
+pub use credentials::{CredentialsError, NodeCredentials, NodeFiles};
+pub use identity::{IdentityError, NodeName, Peer, PeerIdentity, Role, uri};
+pub use revocation::{Revocations, Revoked};
+pub use server::{Limits, ServeError, serve, serve_anonymous};
+pub use tls::provider;

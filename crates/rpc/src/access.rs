@@ -1,0 +1,250 @@
+//! Who may call what: deny by default, per RPC.
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use http::{Request, Response};
+use tonic::{Status, body::Body};
+use tower::{Layer, Service};
+use tracing::{Instrument, debug_span, warn};
+
+use crate::{
+    identity::{Peer, PeerIdentity, Role},
+    limit,
+    revocation::Revocations,
+};
+
+/// One RPC and the roles that may call it.
+#[derive(Clone, Copy, Debug)]
+pub struct Rule {
+    /// The full path, `/package.Service/Method`.
+    pub method: &'static str,
+    /// Who may.
+    pub roles: &'static [Role],
+}
+
+const fn rule(method: &'static str, roles: &'static [Role]) -> Rule {
+    Rule { method, roles }
+}
+
+const FRONT: &[Role] = &[Role::Front];
+const OPERATOR: &[Role] = &[Role::Operator];
+const STATUS: &[Role] = &[Role::Status];
+const VALIDATOR: &[Role] = &[Role::Validator];
+
+/// What fronts ask of signers.
+pub const AUTHORITY: &[Rule] = &[
+    rule("/chancery.signer.v1.Authority/ListDirectories", FRONT),
+    rule("/chancery.signer.v1.Authority/AuthorizeOrder", FRONT),
+    rule("/chancery.signer.v1.Authority/RegisterAccount", FRONT),
+    rule("/chancery.signer.v1.Authority/UpdateAccount", FRONT),
+    rule("/chancery.signer.v1.Authority/ChangeKey", FRONT),
+    rule("/chancery.signer.v1.Authority/LookUpAccount", FRONT),
+    rule("/chancery.signer.v1.Authority/WatchAccounts", FRONT),
+    rule("/chancery.signer.v1.Authority/Issue", FRONT),
+    rule("/chancery.signer.v1.Authority/DownloadCertificate", FRONT),
+    rule("/chancery.signer.v1.Authority/Revoke", FRONT),
+    rule("/chancery.signer.v1.Authority/IssueServerCertificate", FRONT),
+];
+
+/// What every node asks of signers.
+pub const MEMBERSHIP: &[Rule] = &[rule("/chancery.signer.v1.Membership/Renew", &Role::ALL)];
+
+/// What status nodes ask of signers.
+pub const PUBLICATION: &[Rule] = &[
+    rule("/chancery.status.v1.Publication/ListObjects", STATUS),
+    rule("/chancery.status.v1.Publication/FetchObject", STATUS),
+    rule("/chancery.status.v1.Publication/WatchObjects", STATUS),
+];
+
+/// What operators ask of signers.
+pub const ADMIN: &[Rule] = &[
+    rule("/chancery.admin.v1.Admin/Overview", OPERATOR),
+    rule("/chancery.admin.v1.Admin/CreateRegistration", OPERATOR),
+    rule("/chancery.admin.v1.Admin/ListRegistrations", OPERATOR),
+    rule("/chancery.admin.v1.Admin/AddGrant", OPERATOR),
+    rule("/chancery.admin.v1.Admin/RemoveGrant", OPERATOR),
+    rule("/chancery.admin.v1.Admin/ListGrants", OPERATOR),
+    rule("/chancery.admin.v1.Admin/AddPermit", OPERATOR),
+    rule("/chancery.admin.v1.Admin/CreateEabKey", OPERATOR),
+    rule("/chancery.admin.v1.Admin/RevokeEabKey", OPERATOR),
+    rule("/chancery.admin.v1.Admin/CreateJoinToken", OPERATOR),
+    rule("/chancery.admin.v1.Admin/ListNodes", OPERATOR),
+    rule("/chancery.admin.v1.Admin/RevokeNode", OPERATOR),
+    rule("/chancery.admin.v1.Admin/ListCertificates", OPERATOR),
+    rule("/chancery.admin.v1.Admin/RevokeCertificate", OPERATOR),
+];
+
+/// What fronts ask of fronts.
+pub const NONCES: &[Rule] = &[rule("/chancery.front.v1.Nonces/Redeem", FRONT)];
+
+/// What fronts ask of their primary validator.
+pub const VALIDATE: &[Rule] = &[rule("/chancery.validator.v1.Validator/Validate", FRONT)];
+
+/// What primary validators ask of remote perspectives.
+pub const PERSPECTIVE: &[Rule] = &[rule("/chancery.validator.v1.Perspective/Observe", VALIDATOR)];
+
+/// What anybody may ask, on the enrolment port alone; no table of a mutual port can hold these.
+pub const ENROLLMENT: &[&str] = &["/chancery.signer.v1.Enrollment/Join"];
+
+/// The rules of one port.
+#[derive(Clone, Debug, Default)]
+pub struct AccessTable {
+    rules: HashMap<&'static str, &'static [Role]>,
+}
+
+impl AccessTable {
+    /// Puts tables together; a path that is in none of them is nobody's.
+    pub fn of(tables: &[&[Rule]]) -> Self {
+        Self { rules: tables.iter().copied().flatten().map(|rule| (rule.method, rule.roles)).collect() }
+    }
+
+    /// A signer's port.
+    pub fn signer() -> Self {
+        Self::of(&[AUTHORITY, MEMBERSHIP, PUBLICATION, ADMIN])
+    }
+
+    /// A front's port.
+    pub fn front() -> Self {
+        Self::of(&[NONCES])
+    }
+
+    /// A validator's port: primary and perspective alike.
+    pub fn validator() -> Self {
+        Self::of(&[VALIDATE, PERSPECTIVE])
+    }
+
+    /// The roles that may call a path.
+    pub fn roles(&self, path: &str) -> &'static [Role] {
+        self.rules.get(path).copied().unwrap_or_default()
+    }
+}
+
+/// Stands before every handler of a port.
+#[derive(Clone)]
+pub(crate) struct Gate {
+    policy: Arc<Policy>,
+}
+
+struct Policy {
+    kind: PolicyKind,
+    maximum_request_bytes: usize,
+}
+
+enum PolicyKind {
+    Mutual { table: AccessTable, revocations: Revocations },
+    Anonymous,
+}
+
+impl Gate {
+    pub(crate) fn mutual(table: AccessTable, revocations: Revocations, maximum_request_bytes: usize) -> Self {
+        let kind = PolicyKind::Mutual { table, revocations };
+        Self { policy: Arc::new(Policy { kind, maximum_request_bytes }) }
+    }
+
+    pub(crate) fn anonymous(maximum_request_bytes: usize) -> Self {
+        Self { policy: Arc::new(Policy { kind: PolicyKind::Anonymous, maximum_request_bytes }) }
+    }
+}
+
+impl Policy {
+    fn decide(&self, path: &str, peer: Option<&PeerIdentity>) -> Result<(), Refused> {
+        match (&self.kind, peer) {
+            (PolicyKind::Anonymous, _) if ENROLLMENT.contains(&path) => Ok(()),
+            (PolicyKind::Anonymous, _) => Err(Refused::Unlisted),
+            (PolicyKind::Mutual { .. }, None) => Err(Refused::Nobody),
+            (PolicyKind::Mutual { table, revocations }, Some(peer)) => {
+                let roles = table.roles(path);
+                if revocations.contains(peer) {
+                    Err(Refused::Revoked)
+                } else if roles.is_empty() {
+                    Err(Refused::Unlisted)
+                } else if roles.contains(&peer.role) {
+                    Ok(())
+                } else {
+                    Err(Refused::Role)
+                }
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Refused {
+    Nobody,
+    Revoked,
+    Role,
+    Unlisted,
+}
+
+impl Refused {
+    fn reason(self) -> &'static str {
+        match self {
+            Self::Nobody => "no_certificate",
+            Self::Revoked => "revoked",
+            Self::Role => "role",
+            Self::Unlisted => "unlisted",
+        }
+    }
+
+    fn status(self) -> Status {
+        match self {
+            Self::Nobody => Status::unauthenticated("a client certificate is required"),
+            Self::Revoked => Status::permission_denied("this node is revoked"),
+            // One answer for both: a caller learns nothing of what else there is.
+            Self::Role | Self::Unlisted => Status::permission_denied("not for this role"),
+        }
+    }
+}
+
+impl<S> Layer<S> for Gate {
+    type Service = Gated<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Gated { inner, policy: Arc::clone(&self.policy) }
+    }
+}
+
+/// A service behind its gate.
+#[derive(Clone)]
+pub(crate) struct Gated<S> {
+    inner: S,
+    policy: Arc<Policy>,
+}
+
+impl<S> Service<Request<Body>> for Gated<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>>,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let peer = request.extensions().get::<Peer>().cloned();
+        let identity = peer.as_ref().and_then(|peer| peer.identity.as_deref());
+        let path = request.uri().path();
+        if let Err(refused) = self.policy.decide(path, identity) {
+            let name = identity.map(ToString::to_string).unwrap_or_default();
+            let address = peer.as_ref().map(|peer| peer.address.to_string()).unwrap_or_default();
+            warn!(peer = name, address, path, reason = refused.reason(), "rpc.refused");
+            metrics::counter!("chancery_rpc_refused_total", "reason" => refused.reason()).increment(1);
+            return Box::pin(std::future::ready(Ok(refused.status().into_http())));
+        }
+        let span = debug_span!("rpc.serve", path, peer = identity.map(tracing::field::display));
+        let maximum = self.policy.maximum_request_bytes;
+        let request = request.map(|body| limit::body(body, maximum));
+        Box::pin(self.inner.call(request).instrument(span))
+    }
+}
