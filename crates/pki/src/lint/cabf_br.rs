@@ -1,0 +1,5 @@
+//! The Baseline Requirements.
+
+use super::Rule;
+
+pub(super) const RULES: &[Rule] = &[];

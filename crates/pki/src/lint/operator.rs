@@ -1,0 +1,5 @@
+//! The operator's own limits.
+
+use super::Rule;
+
+pub(super) const RULES: &[Rule] = &[];
