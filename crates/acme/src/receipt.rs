@@ -1,0 +1,288 @@
+//! Receipts: what one perspective saw of one validation, signed by that perspective (DESIGN §3.2).
+//!
+//! A compact JWS, EdDSA with Ed25519, made and checked by josekit. Its header has exactly `alg`, `typ` and `kid`; the
+//! payload has exactly the members of [`Receipt`]. The signer counts a quorum from these and from nothing else.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use josekit::jws::alg::eddsa::{EddsaJwsSigner, EddsaJwsVerifier};
+use josekit::jws::{self as jose, EdDSA, JwsHeader};
+use pki::{ErrorClass, Name, Timestamp};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::base64url;
+use crate::challenge::Method;
+use crate::directory::DirectoryName;
+use crate::id::{AccountId, AuthorizationId};
+use crate::json::Object;
+use crate::jwk::Thumbprint;
+use crate::problem::Problem;
+
+/// The `typ` of a receipt: no other JWS of ours has it, and no receipt another (RFC 8725 §3.11).
+const TYPE: &str = "chancery-receipt+jwt";
+/// A receipt with the longest name, a problem and dozens of addresses has some 4 kB.
+const MAX_RECEIPT_BYTES: usize = 16 * 1024;
+/// PKCS #8 of an Ed25519 key, up to the seed (RFC 8410 §7).
+const PKCS8_PREFIX: &[u8] = b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20";
+/// SubjectPublicKeyInfo of an Ed25519 key, up to the key (RFC 8410 §4).
+const SPKI_PREFIX: &[u8] = b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00";
+
+/// The name of a perspective, which is its validator's node name: 1 to 63 of `a-z`, `0-9`, `-`, `.`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Perspective(String);
+
+impl Perspective {
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::str::FromStr for Perspective {
+    type Err = BadPerspective;
+    fn from_str(text: &str) -> Result<Self, BadPerspective> {
+        let letters =
+            text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b));
+        if (1..=63).contains(&text.len()) && letters {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(BadPerspective)
+        }
+    }
+}
+
+impl fmt::Display for Perspective {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+crate::id::serde_as_text!(Perspective);
+
+/// The text cannot name a perspective.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a perspective's name has 1 to 63 of a-z, 0-9, \"-\" and \".\"")]
+pub struct BadPerspective;
+
+/// What one perspective saw.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Receipt {
+    /// The authorization.
+    pub authorization: AuthorizationId,
+    /// The directory.
+    pub directory: DirectoryName,
+    /// The account.
+    pub account: AccountId,
+    /// The thumbprint of the account's key in the key authorization that was looked for.
+    pub thumbprint: Thumbprint,
+    /// The name, with "*." if it is a wildcard: type, value and wildcard in one.
+    pub name: Name,
+    /// The method.
+    pub method: Method,
+    /// The token, which the perspective computed from the authorization's id.
+    pub token: String,
+    /// The number of the try.
+    pub attempt: u32,
+    /// Who saw it.
+    pub perspective: Perspective,
+    /// The addresses that answered, or were tried, in order.
+    pub addresses: Vec<IpAddr>,
+    /// What CAA said, if it was asked.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub caa: Option<Caa>,
+    /// When the try began.
+    pub started: Timestamp,
+    /// When it ended: the time of the validation.
+    pub finished: Timestamp,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+/// What CAA said (RFC 8659).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Caa {
+    /// Whether it permits the issuance.
+    pub permitted: bool,
+    /// The name at which the record set was found; none if there is none up to the root.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub found_at: Option<String>,
+    /// How long the answer may be used.
+    pub ttl_seconds: u32,
+    /// When it was asked.
+    pub checked: Timestamp,
+}
+
+/// What came of a try.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+pub enum Outcome {
+    /// Control was shown.
+    Valid,
+    /// It was not.
+    Invalid(Problem),
+}
+
+/// A perspective's signing key.
+#[derive(Debug, Clone)]
+pub struct ReceiptKey {
+    perspective: Perspective,
+    signer: EddsaJwsSigner,
+    public_key: [u8; 32],
+}
+
+impl ReceiptKey {
+    /// From the seed of an Ed25519 key: 32 random bytes.
+    ///
+    /// # Errors
+    /// [`ReceiptError::Key`].
+    pub fn from_seed(perspective: Perspective, seed: &[u8; 32]) -> Result<Self, ReceiptError> {
+        let pair = Ed25519KeyPair::from_seed_unchecked(seed).map_err(|_| ReceiptError::Key)?;
+        let public_key = pair.public_key().as_ref().try_into().map_err(|_| ReceiptError::Key)?;
+        let pkcs8 = Zeroizing::new([PKCS8_PREFIX, seed].concat());
+        let signer = EdDSA.signer_from_der(&*pkcs8).map_err(|_| ReceiptError::Key)?;
+        Ok(Self { perspective, signer, public_key })
+    }
+
+    /// Who signs.
+    #[must_use]
+    pub const fn perspective(&self) -> &Perspective {
+        &self.perspective
+    }
+
+    /// The public key, to be registered with the signers.
+    #[must_use]
+    pub const fn public_key(&self) -> &[u8; 32] {
+        &self.public_key
+    }
+
+    /// Signs.
+    ///
+    /// # Errors
+    /// [`ReceiptError::OtherPerspective`] if the receipt is another's; [`ReceiptError::Sign`].
+    pub fn sign(&self, receipt: &Receipt) -> Result<String, ReceiptError> {
+        if receipt.perspective != self.perspective {
+            return Err(ReceiptError::OtherPerspective);
+        }
+        let payload = serde_json::to_vec(receipt).map_err(|_| ReceiptError::Sign)?;
+        let mut header = JwsHeader::new();
+        header.set_token_type(TYPE);
+        header.set_key_id(self.perspective.as_str());
+        let compact =
+            jose::serialize_compact(&payload, &header, &self.signer).map_err(|_| ReceiptError::Sign)?;
+        if compact.len() > MAX_RECEIPT_BYTES { Err(ReceiptError::TooLarge) } else { Ok(compact) }
+    }
+}
+
+/// A perspective's public key, ready to verify. Made once for each node row, not for each receipt.
+#[derive(Debug, Clone)]
+pub struct ReceiptVerifier {
+    perspective: Perspective,
+    verifier: EddsaJwsVerifier,
+}
+
+impl ReceiptVerifier {
+    /// From the registered key.
+    ///
+    /// # Errors
+    /// [`ReceiptError::Key`] if it is no Ed25519 key, or one whose signatures prove nothing.
+    pub fn new(perspective: Perspective, public_key: &[u8; 32]) -> Result<Self, ReceiptError> {
+        pki::PublicKey::from_ed25519(public_key).map_err(|_| ReceiptError::Key)?;
+        let verifier =
+            EdDSA.verifier_from_der([SPKI_PREFIX, public_key].concat()).map_err(|_| ReceiptError::Key)?;
+        Ok(Self { perspective, verifier })
+    }
+
+    /// Verifies a receipt of this perspective. What it is about is for the caller to compare.
+    ///
+    /// # Errors
+    /// [`ReceiptError`].
+    pub fn verify(&self, compact: &str) -> Result<Receipt, ReceiptError> {
+        if self.perspective != perspective(compact)? {
+            return Err(ReceiptError::OtherPerspective);
+        }
+        let (payload, _) =
+            jose::deserialize_compact(compact, &self.verifier).map_err(|_| ReceiptError::Signature)?;
+        let receipt: Receipt = crate::json::from_slice(&payload).map_err(|_| ReceiptError::Payload)?;
+        if receipt.perspective != self.perspective {
+            return Err(ReceiptError::OtherPerspective);
+        }
+        if receipt.token != crate::id::token(&receipt.authorization) || receipt.finished < receipt.started {
+            return Err(ReceiptError::Payload);
+        }
+        Ok(receipt)
+    }
+}
+
+/// Who says that it made this receipt: to find the key, not to be believed.
+///
+/// # Errors
+/// [`ReceiptError::Malformed`] for everything that is not three canonical parts with exactly the header of a receipt.
+pub fn perspective(compact: &str) -> Result<Perspective, ReceiptError> {
+    if compact.len() > MAX_RECEIPT_BYTES {
+        return Err(ReceiptError::TooLarge);
+    }
+    let mut parts = compact.split('.');
+    let (Some(header), Some(payload), Some(signature), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return Err(ReceiptError::Malformed);
+    };
+    let decode = |part| base64url::decode(part).map_err(|_| ReceiptError::Malformed);
+    let (header, _, signature) = (decode(header)?, decode(payload)?, decode(signature)?);
+    if signature.len() != 64 {
+        return Err(ReceiptError::Malformed);
+    }
+    // josekit would let the last of two equal members win and pass over what it does not know.
+    let mut header = Object::from_slice(&header).map_err(|_| ReceiptError::Malformed)?;
+    let mut text = |name| header.take_text(name).ok().flatten().ok_or(ReceiptError::Malformed);
+    let (algorithm, kind, kid) = (text("alg")?, text("typ")?, text("kid")?);
+    if algorithm != "EdDSA" || kind != TYPE || !header.is_empty() {
+        return Err(ReceiptError::Malformed);
+    }
+    kid.parse().map_err(|_| ReceiptError::Malformed)
+}
+
+/// Why a receipt is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ReceiptError {
+    /// Not a compact JWS with a receipt's header.
+    #[error("the receipt is malformed")]
+    Malformed,
+    /// Larger than any receipt.
+    #[error("the receipt is too large")]
+    TooLarge,
+    /// The header or the payload names another perspective.
+    #[error("the receipt is of another perspective")]
+    OtherPerspective,
+    /// The signature is not good.
+    #[error("the receipt's signature does not verify")]
+    Signature,
+    /// The payload is not a receipt that a perspective would make.
+    #[error("the receipt's payload is malformed")]
+    Payload,
+    /// The key is no good Ed25519 key.
+    #[error("not a receipt key")]
+    Key,
+    /// The receipt could not be signed.
+    #[error("the receipt could not be signed")]
+    Sign,
+}
+
+impl ReceiptError {
+    /// A bad receipt is its bearer's fault; a bad key is the operator's.
+    #[must_use]
+    pub const fn class(self) -> ErrorClass {
+        match self {
+            Self::Malformed | Self::TooLarge | Self::OtherPerspective | Self::Signature | Self::Payload => {
+                ErrorClass::Client
+            }
+            Self::Key | Self::Sign => ErrorClass::Fatal,
+        }
+    }
+}
