@@ -1,0 +1,279 @@
+//! Configuration files: TOML, `version = 1`, unknown keys refused, mistakes shown with file, line and caret.
+
+use std::{
+    cell::RefCell,
+    fs, io,
+    ops::Deref,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rpc::{NodeCredentials, NodeFiles};
+use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
+
+use crate::listen::Listen;
+
+/// What every role's configuration has in common.
+pub trait RoleConfig: DeserializeOwned + Send + 'static {
+    /// `[log]`.
+    fn log(&self) -> &LogSection;
+
+    /// `[health]`.
+    fn health(&self) -> Option<&HealthSection>;
+
+    /// How long a drain may take.
+    fn drain(&self) -> Duration {
+        DEFAULT_DRAIN
+    }
+
+    /// What TOML types cannot say. Runs at `--check` and at each start.
+    ///
+    /// # Errors
+    /// A sentence for the operator, naming the keys.
+    fn check(&self) -> Result<(), Invalid> {
+        Ok(())
+    }
+}
+
+/// The time for a drain where the configuration does not say.
+pub const DEFAULT_DRAIN: Duration = Duration::from_secs(30);
+
+/// Reads a role's configuration. Relative paths in it ([`FilePath`]) are relative to the file's folder.
+///
+/// # Errors
+/// When it cannot be read, is not TOML, has an unknown or missing key, a bad value or another version.
+pub fn load<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
+    let text =
+        fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    parse(&text, path)
+}
+
+/// As [`load`], of a text that would stand in that file.
+///
+/// # Errors
+/// As [`load`].
+pub fn parse<T: DeserializeOwned>(text: &str, path: &Path) -> Result<T, ConfigError> {
+    let wrong = |error: toml::de::Error| ConfigError::Parse { path: path.to_owned(), error: Box::new(error) };
+    // The version first: of a newer file the unknown keys are not what is wrong.
+    toml::from_str::<AnyVersion>(text).map_err(wrong)?;
+    let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+    let _folder = Folder::enter(std::path::absolute(&folder).unwrap_or(folder));
+    toml::from_str(text).map_err(wrong)
+}
+
+/// The `version` key: only 1 is one. Every configuration struct has `pub version: Version`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(into = "u32")]
+pub struct Version;
+
+impl From<Version> for u32 {
+    fn from(_: Version) -> Self {
+        CONFIG_VERSION
+    }
+}
+
+impl<'de> Deserialize<'de> for Version {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let version = u32::deserialize(deserializer)?;
+        if version == CONFIG_VERSION {
+            Ok(Self)
+        } else {
+            Err(serde::de::Error::custom(format_args!(
+                "version {version} is not known to this program, which reads version {CONFIG_VERSION}"
+            )))
+        }
+    }
+}
+
+const CONFIG_VERSION: u32 = 1;
+
+#[derive(Deserialize)]
+struct AnyVersion {
+    #[serde(rename = "version")]
+    _version: Version,
+}
+
+/// A path in a configuration: absolute, or relative to the configuration file's folder (not to where the program was
+/// started). Absolute once it is read.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(transparent)]
+pub struct FilePath(PathBuf);
+
+impl Deref for FilePath {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl AsRef<Path> for FilePath {
+    fn as_ref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl From<PathBuf> for FilePath {
+    fn from(path: PathBuf) -> Self {
+        Self(path)
+    }
+}
+
+impl From<&Path> for FilePath {
+    fn from(path: &Path) -> Self {
+        Self(path.to_owned())
+    }
+}
+
+impl From<FilePath> for PathBuf {
+    fn from(path: FilePath) -> Self {
+        path.0
+    }
+}
+
+impl<'de> Deserialize<'de> for FilePath {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let path = PathBuf::deserialize(deserializer)?;
+        if path.as_os_str().is_empty() {
+            return Err(serde::de::Error::custom("an empty path"));
+        }
+        Ok(Self(FOLDER.with_borrow(|folder| match folder {
+            Some(folder) => folder.join(&path),
+            None => path,
+        })))
+    }
+}
+
+thread_local! {
+    // serde has no way to hand context down to a field; parsing is synchronous, so the thread is the context.
+    static FOLDER: RefCell<Option<PathBuf>> = const { RefCell::new(None) };
+}
+
+/// The folder of the file being parsed, until it is dropped.
+struct Folder;
+
+impl Folder {
+    fn enter(folder: PathBuf) -> Self {
+        FOLDER.set(Some(folder));
+        Self
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        FOLDER.set(None);
+    }
+}
+
+/// `[node]`: who this node is among the others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeSection {
+    /// Its certificate, PEM. Written by `chancery node join` and by each renewal; watched.
+    pub certificate: FilePath,
+    /// Its private key, PKCS#8 PEM, mode 0600. Who holds it is this node until it is revoked.
+    pub key: FilePath,
+    /// The node CA's certificate, PEM: what this node trusts in others.
+    pub authority: FilePath,
+}
+
+impl NodeSection {
+    /// The files, as `rpc` takes them.
+    pub fn files(&self) -> NodeFiles {
+        NodeFiles {
+            certificate: self.certificate.to_path_buf(),
+            key: self.key.to_path_buf(),
+            authority: self.authority.to_path_buf(),
+        }
+    }
+
+    /// Loads the identity.
+    ///
+    /// # Errors
+    /// As [`NodeCredentials::load`].
+    pub fn load(&self) -> Result<std::sync::Arc<NodeCredentials>, rpc::CredentialsError> {
+        NodeCredentials::load(self.files())
+    }
+}
+
+/// `[log]`: what is written to stderr.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogSection {
+    /// `"text"` (default) or `"json"`, one object a line.
+    pub format: LogFormat,
+    /// What is said: a level, or `tracing` directives (`"info,rpc=debug"`). Default `"info"`. Reloaded on SIGHUP.
+    pub filter: String,
+}
+
+impl Default for LogSection {
+    fn default() -> Self {
+        Self { format: LogFormat::default(), filter: "info".to_owned() }
+    }
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For machines.
+    Json,
+}
+
+/// `[health]`: a plain HTTP port with `/health/live`, `/health/ready` and `/metrics`. It shows no secret and changes
+/// nothing, but it is not for the public.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HealthSection {
+    /// Where.
+    pub listen: Listen,
+}
+
+/// A configuration that is TOML, but makes no sense.
+#[derive(Debug, thiserror::Error)]
+#[error("{key}: {reason}")]
+pub struct Invalid {
+    /// The key, dotted.
+    pub key: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl Invalid {
+    /// What is wrong with which key.
+    pub fn new(key: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self { key: key.into(), reason: reason.into() }
+    }
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file says something it may not.
+    #[error("{}: {error}", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Line, column, and the line itself.
+        error: Box<toml::de::Error>,
+    },
+    /// The parts do not fit together.
+    #[error("{}: {invalid}", path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// What does not fit.
+        invalid: Invalid,
+    },
+}

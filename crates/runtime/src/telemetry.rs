@@ -1,0 +1,92 @@
+//! Logs to stderr, metrics for Prometheus, and what a panic leaves behind.
+
+use std::{io::IsTerminal, panic, sync::OnceLock};
+
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::{
+    EnvFilter, Layer, Registry, filter::ParseError, fmt, layer::SubscriberExt, reload,
+    util::SubscriberInitExt,
+};
+
+use crate::config::{LogFormat, LogSection};
+
+/// Starts logs and metrics and sets the panic hook. The second call of a process changes the filter only.
+///
+/// # Errors
+/// When the filter cannot be read.
+pub fn start(log: &LogSection) -> Result<(), ParseError> {
+    let filter = EnvFilter::try_new(&log.filter)?;
+    let (filter, handle) = reload::Layer::new(filter);
+    let writer = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+    let lines = match log.format {
+        LogFormat::Text => writer.boxed(),
+        LogFormat::Json => writer.json().flatten_event(true).boxed(),
+    };
+    if tracing_subscriber::registry().with(filter).with(lines).try_init().is_ok() {
+        FILTER.get_or_init(|| handle);
+        panic::set_hook(Box::new(report_panic));
+        METRICS.get_or_init(install_metrics);
+        Ok(())
+    } else {
+        set_filter(log)
+    }
+}
+
+/// Changes what is logged.
+///
+/// # Errors
+/// When the filter cannot be read; the old one stays.
+pub fn set_filter(log: &LogSection) -> Result<(), ParseError> {
+    let filter = EnvFilter::try_new(&log.filter)?;
+    if let Some(handle) = FILTER.get() {
+        // Fails only when the subscriber is gone, and with it every reader of the log.
+        drop(handle.reload(filter));
+    }
+    Ok(())
+}
+
+/// The metrics in Prometheus' text format.
+pub fn render_metrics() -> String {
+    METRICS.get().and_then(Option::as_ref).map(PrometheusHandle::render).unwrap_or_default()
+}
+
+/// Lets the histograms digest what they heard; to be called every few seconds.
+pub(crate) fn upkeep() {
+    if let Some(handle) = METRICS.get().and_then(Option::as_ref) {
+        handle.run_upkeep();
+    }
+}
+
+static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
+static METRICS: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
+
+fn install_metrics() -> Option<PrometheusHandle> {
+    let builder = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), SECONDS)
+        .and_then(|builder| builder.set_buckets_for_metric(Matcher::Suffix("_size".to_owned()), SIZES));
+    match builder.and_then(PrometheusBuilder::install_recorder) {
+        Ok(handle) => Some(handle),
+        Err(error) => {
+            tracing::warn!(%error, "metrics.absent");
+            None
+        }
+    }
+}
+
+// From a cached answer to a token that has to be woken.
+const SECONDS: &[f64] =
+    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+// Batches.
+const SIZES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
+
+/// A panic is a bug: it is logged where every other line is, and counted. Supervised tasks (`Lifecycle::spawn`, the role
+/// itself) take the process down with [`crate::ExitCode::Panic`]; in a request it ends that connection.
+fn report_panic(info: &panic::PanicHookInfo<'_>) {
+    let place = info.location().map(ToString::to_string).unwrap_or_default();
+    let text = info
+        .payload_as_str()
+        // Whatever else a payload is, it is not printable.
+        .unwrap_or("(no message)");
+    tracing::error!(place, "panic: {text}");
+    metrics::counter!("chancery_panics_total").increment(1);
+}
