@@ -4,6 +4,7 @@ use std::{
     fmt, fs, io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -193,8 +194,7 @@ fn issued_by(
     chain: &[CertificateDer<'_>],
     identity: &PeerIdentity,
 ) -> Result<(), rustls::Error> {
-    let moment = u64::try_from(identity.not_after.unix_timestamp()).unwrap_or_default();
-    let moment = UnixTime::since_unix_epoch(std::time::Duration::from_secs(moment));
+    let moment = UnixTime::since_unix_epoch(Duration::from_secs(identity.not_after.unix()));
     rustls::client::verify_server_cert_signed_by_trust_anchor(
         &ParsedCertificate::try_from(leaf)?,
         roots,

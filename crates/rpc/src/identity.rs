@@ -2,13 +2,9 @@
 
 use std::{fmt, net::SocketAddr, str::FromStr, sync::Arc};
 
-use der::Decode;
+use pki::{Certificate, NodeIdentity, Period, Serial, Timestamp};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
-use x509_cert::{
-    Certificate,
-    ext::pkix::{SubjectAltName, name::GeneralName},
-};
 
 /// What a node is. One certificate never has two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -59,7 +55,7 @@ impl FromStr for Role {
 /// A node's name among those of its role: 1 to 63 of `a-z`, `0-9`, `-`, beginning and ending with a letter or digit.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct NodeName(String);
+pub struct NodeName(Arc<str>);
 
 impl NodeName {
     /// The name as text.
@@ -77,7 +73,7 @@ impl FromStr for NodeName {
             && text.bytes().all(inner)
             && !text.starts_with('-')
             && !text.ends_with('-');
-        if good { Ok(Self(text.to_owned())) } else { Err(IdentityError::Name) }
+        if good { Ok(Self(text.into())) } else { Err(IdentityError::Name) }
     }
 }
 
@@ -91,7 +87,7 @@ impl TryFrom<String> for NodeName {
 
 impl From<NodeName> for String {
     fn from(name: NodeName) -> Self {
-        name.0
+        name.as_str().to_owned()
     }
 }
 
@@ -110,12 +106,12 @@ pub struct PeerIdentity {
     pub role: Role,
     /// Its name among those of its role.
     pub name: NodeName,
-    /// The certificate's serial number, the content octets of the INTEGER.
-    pub serial: Vec<u8>,
-    /// When its certificate ends.
-    pub not_after: OffsetDateTime,
+    /// Its certificate's serial number.
+    pub serial: Serial,
     /// When its certificate began.
-    pub not_before: OffsetDateTime,
+    pub not_before: Timestamp,
+    /// When its certificate ends.
+    pub not_after: Timestamp,
 }
 
 impl PeerIdentity {
@@ -125,27 +121,18 @@ impl PeerIdentity {
     /// When the certificate does not have exactly one `chancery:` URI, or that one is not of the known form.
     pub fn from_certificate(der: &[u8]) -> Result<Self, IdentityError> {
         let certificate = Certificate::from_der(der).map_err(|_| IdentityError::Certificate)?;
-        let tbs = certificate.tbs_certificate();
-        let (_, names) = tbs
-            .get_extension::<SubjectAltName>()
-            .map_err(|_| IdentityError::Certificate)?
-            .ok_or(IdentityError::Missing)?;
-        let mut uris = names.0.iter().filter_map(|name| match name {
-            GeneralName::UniformResourceIdentifier(uri) => Some(uri.as_str()),
-            _ => None,
-        });
         // A second URI of any scheme is refused: a node certificate carries its identity and nothing else there.
-        let (uri, None) = (uris.next().ok_or(IdentityError::Missing)?, uris.next()) else {
-            return Err(IdentityError::Several);
+        let node: NodeIdentity = match certificate.uris() {
+            [] => return Err(IdentityError::Missing),
+            [uri] => uri.parse().map_err(|_| IdentityError::Missing)?,
+            _ => return Err(IdentityError::Several),
         };
-        let (role, name) = parse_uri(uri)?;
-        let validity = tbs.validity();
         Ok(Self {
-            role,
-            name,
-            serial: tbs.serial_number().as_bytes().to_vec(),
-            not_after: moment(&validity.not_after)?,
-            not_before: moment(&validity.not_before)?,
+            role: node.role().parse()?,
+            name: node.name().parse()?,
+            serial: certificate.serial(),
+            not_before: certificate.not_before(),
+            not_after: certificate.not_after(),
         })
     }
 
@@ -153,13 +140,18 @@ impl PeerIdentity {
     ///
     /// # Errors
     /// `Unauthenticated` where no peer is known: on an anonymous port.
-    #[expect(clippy::result_large_err, reason = "tonic's own error type is this large everywhere")]
     pub fn of<T>(request: &tonic::Request<T>) -> Result<&Self, tonic::Status> {
         request
             .extensions()
             .get::<Peer>()
             .and_then(|peer| peer.identity.as_deref())
             .ok_or_else(|| tonic::Status::unauthenticated("no client certificate"))
+    }
+
+    /// When its certificate is to be renewed: at a third of its life (DESIGN §1).
+    pub fn renews_at(&self) -> OffsetDateTime {
+        let life = self.not_after.since(self.not_before);
+        self.not_before.plus(Period::from_seconds(life.seconds() / 3)).date_time()
     }
 
     /// `chancery://role/name`.
@@ -186,17 +178,6 @@ pub struct Peer {
 /// The URI SAN of a node: `chancery://role/name`.
 pub fn uri(role: Role, name: &NodeName) -> String {
     format!("{SCHEME}{role}/{name}")
-}
-
-fn parse_uri(uri: &str) -> Result<(Role, NodeName), IdentityError> {
-    let path = uri.strip_prefix(SCHEME).ok_or(IdentityError::Missing)?;
-    let (role, name) = path.split_once('/').ok_or(IdentityError::Name)?;
-    Ok((role.parse()?, name.parse()?))
-}
-
-fn moment(time: &x509_cert::time::Time) -> Result<OffsetDateTime, IdentityError> {
-    let seconds = i64::try_from(time.to_unix_duration().as_secs()).map_err(|_| IdentityError::Certificate)?;
-    OffsetDateTime::from_unix_timestamp(seconds).map_err(|_| IdentityError::Certificate)
 }
 
 const SCHEME: &str = "chancery://";

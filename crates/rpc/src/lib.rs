@@ -8,12 +8,14 @@
 
 mod access;
 mod channel;
+mod convert;
 mod credentials;
 pub mod enroll;
 pub mod files;
 mod identity;
 mod limit;
 pub mod proto;
+mod refusal;
 mod revocation;
 mod server;
 mod tls;
@@ -22,8 +24,12 @@ pub use access::{
     ADMIN, AUTHORITY, AccessTable, ENROLLMENT, MEMBERSHIP, NONCES, PERSPECTIVE, PUBLICATION, Rule, VALIDATE,
 };
 pub use channel::{AddressError, Channel};
+pub use convert::{
+    Account, AuthorizedName, AuthorizedOrder, ConvertError, Evidence, Target, digest, seconds, timestamp,
+};
 pub use credentials::{CredentialsError, NodeCredentials, NodeFiles};
 pub use identity::{IdentityError, NodeName, Peer, PeerIdentity, Role, uri};
+pub use refusal::{Refusal, busy, failure, refusal, refuse, retry_after, status_class, unavailable};
 pub use revocation::{Revocations, Revoked};
 pub use server::{Limits, ServeError, serve, serve_anonymous};
 pub use tls::provider;

@@ -2,6 +2,7 @@
 
 use std::{collections::HashSet, fmt, sync::Arc};
 
+use pki::Serial;
 use tokio::sync::watch;
 
 use crate::identity::{NodeName, PeerIdentity, Role};
@@ -11,8 +12,8 @@ use crate::identity::{NodeName, PeerIdentity, Role};
 pub enum Revoked {
     /// Every certificate of this node, those to come included.
     Node(Role, NodeName),
-    /// The certificate with this serial number (content octets of the INTEGER).
-    Certificate(Vec<u8>),
+    /// The certificate with this serial number.
+    Certificate(Serial),
 }
 
 /// The shared list. Cheap to clone; all clones are one list.
@@ -48,7 +49,7 @@ impl Revocations {
         // Nearly always empty: no allocation per request then.
         !list.is_empty()
             && (list.contains(&Revoked::Node(peer.role, peer.name.clone()))
-                || list.contains(&Revoked::Certificate(peer.serial.clone())))
+                || list.contains(&Revoked::Certificate(peer.serial)))
     }
 
     /// Completes when the peer is on the list.

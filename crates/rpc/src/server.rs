@@ -247,9 +247,8 @@ async fn admit(
 
 /// Completes when the peer may no longer be connected: revoked, or its certificate over.
 async fn end_of(identity: Arc<PeerIdentity>, revocations: Revocations) {
-    let end = u64::try_from(identity.not_after.unix_timestamp()).unwrap_or_default();
     // The same clock that judged the certificate in the handshake.
-    let left = Duration::from_secs(end.saturating_sub(UnixTime::now().as_secs()));
+    let left = Duration::from_secs(identity.not_after.unix().saturating_sub(UnixTime::now().as_secs()));
     tokio::select! {
         () = revocations.revoked(Arc::clone(&identity)) => {
             warn!(peer = %identity, "rpc.closed: the node is revoked");

@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use rpc::{Channel, NodeCredentials, PeerIdentity, enroll};
-use time::OffsetDateTime;
 
 use crate::{exit::Causes, exit::Failure, lifecycle::Lifecycle, readiness::Dependency};
 
@@ -43,7 +42,7 @@ impl Keeper {
         loop {
             let identity = self.credentials.identity();
             self.show(&identity);
-            if due(&identity) <= clock.now() {
+            if identity.renews_at() <= clock.now() {
                 failures = if self.renew().await { 0 } else { failures + 1 };
             } else {
                 self.notice.up();
@@ -76,14 +75,9 @@ impl Keeper {
 
     #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 are far below 2^52")]
     fn show(&self, identity: &PeerIdentity) {
-        metrics::gauge!("chancery_node_certificate_not_after_seconds")
-            .set(identity.not_after.unix_timestamp() as f64);
+        metrics::gauge!("chancery_node_certificate_not_after_seconds").set(identity.not_after.unix() as f64);
     }
 }
 
 // Thirty seconds doubled five times: a signer that is away is asked every sixteen minutes.
 const LONGEST_PAUSE: u32 = 5;
-
-fn due(identity: &PeerIdentity) -> OffsetDateTime {
-    identity.not_before + (identity.not_after - identity.not_before) / 3
-}

@@ -5,5 +5,5 @@ mod request;
 mod token;
 
 pub use join::{JoinError, RenewError, join, renew};
-pub use request::{KeyPair, RequestError};
+pub use request::{KeyPair, RequestError, requested_key};
 pub use token::{Fingerprint, JoinToken, TokenError};

@@ -5,10 +5,11 @@ use aws_lc_rs::{
     signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _},
 };
 use der::{
-    Encode,
+    Decode, Encode,
     asn1::{BitString, ObjectIdentifier, SetOfVec},
     pem::LineEnding,
 };
+use pki::{PublicKey, SignatureAlgorithm};
 use x509_cert::{
     name::Name,
     request::{CertReq, CertReqInfo, Version},
@@ -36,6 +37,26 @@ impl KeyPair {
         let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, pkcs8)
             .map_err(|_| RequestError::Crypto)?;
         Ok(Self { pair, pkcs8: pkcs8.to_vec() })
+    }
+
+    /// From a private key in PKCS#8 PEM, as [`pem`](Self::pem) writes it.
+    ///
+    /// # Errors
+    /// When the text is not that.
+    pub fn from_pem(text: &[u8]) -> Result<Self, RequestError> {
+        let (label, pkcs8) = der::pem::decode_vec(text).map_err(der::Error::from)?;
+        if label != "PRIVATE KEY" {
+            return Err(RequestError::Crypto);
+        }
+        Self::from_pkcs8(&pkcs8)
+    }
+
+    /// The public key, SubjectPublicKeyInfo in DER.
+    ///
+    /// # Errors
+    /// Never for a key of this type.
+    pub fn spki_der(&self) -> Result<Vec<u8>, RequestError> {
+        Ok(self.public_key()?.to_der()?)
     }
 
     pub(crate) fn pkcs8(&self) -> &[u8] {
@@ -83,6 +104,22 @@ impl KeyPair {
     }
 }
 
+/// The key that a request asks a certificate for: the one thing of it that counts. Its signature, by which the requester
+/// shows that it has the key, is verified.
+///
+/// # Errors
+/// When the text is not exactly one PKCS#10 request in DER, or its signature is not by its own key.
+pub fn requested_key(request: &[u8]) -> Result<PublicKey, RequestError> {
+    let request = CertReq::from_der(request)?;
+    let key =
+        PublicKey::from_spki_der(&request.info.public_key.to_der()?).map_err(|_| RequestError::Signature)?;
+    let algorithm = SignatureAlgorithm::from_identifier_der(&request.algorithm.to_der()?)
+        .ok_or(RequestError::Signature)?;
+    let signature = request.signature.as_bytes().ok_or(RequestError::Signature)?;
+    key.verify(algorithm, &request.info.to_der()?, signature).map_err(|_| RequestError::Signature)?;
+    Ok(key)
+}
+
 const ECDSA_WITH_SHA256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.2");
 const EC_PUBLIC_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
 const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
@@ -93,7 +130,10 @@ pub enum RequestError {
     /// The cryptographic library refused.
     #[error("the key cannot be made or used")]
     Crypto,
-    /// Encoding failed.
-    #[error("the request cannot be encoded")]
+    /// Not signed by its own key, or with something that is not accepted.
+    #[error("the request is not signed by its own key")]
+    Signature,
+    /// Not DER, or not a request.
+    #[error("the request cannot be read or written")]
     Der(#[from] der::Error),
 }
