@@ -1,1 +1,17 @@
 //! CRL, AIA and OCSP over HTTP; the status role.
+mod config;
+mod http;
+mod object;
+mod role;
+mod server;
+mod shelf;
+mod spool;
+mod sync;
+mod verify;
+
+pub use config::{CacheSection, Config, LimitsSection, SyncSection};
+pub use object::{Kind, Object, ObjectPath, Revision, Sha256};
+pub use role::{RunError, run};
+pub use shelf::{Shelf, Stock};
+pub use spool::{Refused, Spool, SpoolError};
+pub use verify::{Refusal, Verifier};

@@ -1,0 +1,186 @@
+//! The configuration of the role: this type is its manual.
+
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::time::Duration;
+
+use runtime::{FilePath, HealthSection, Invalid, Listen, LogSection, NodeSection, RoleConfig, Version};
+use serde::Deserialize;
+
+/// A status node's configuration file.
+///
+/// A status node holds public objects and a node key that may read them. Who takes it over can serve stale objects until
+/// they expire, or none; it cannot make any.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Always 1.
+    pub version: Version,
+    /// Where relying parties and CDNs ask, plain HTTP, e.g. `"0.0.0.0:80"`: CRLs and CA certificates carry their own
+    /// signatures, and fetching them over TLS would need them.
+    pub listen: Listen,
+    /// The path of the base URL that is written into certificates, e.g. `"/ca"` for `http://pki.example.org/ca/crl/…`.
+    /// Empty by default.
+    #[serde(default)]
+    pub path_prefix: String,
+    /// The folder where objects are kept over restarts and while no signer can be reached. Made when it is missing; used by
+    /// one process at a time. Who writes it can take objects away; with `anchors` he cannot add any.
+    pub spool: FilePath,
+    /// Certificates (PEM files) to which every object has to chain, normally the roots. Empty by default: then CA
+    /// certificates are believed because a signer says so.
+    #[serde(default)]
+    pub anchors: Vec<FilePath>,
+    /// The signers' addresses, `host:port`. One that answers is enough.
+    pub signers: Vec<String>,
+    /// This node's identity, role `status`.
+    pub node: NodeSection,
+    /// How objects come.
+    #[serde(default)]
+    pub sync: SyncSection,
+    /// How long others may keep what they got.
+    #[serde(default)]
+    pub cache: CacheSection,
+    /// What the HTTP port bears.
+    #[serde(default)]
+    pub limits: LimitsSection,
+    /// `[log]`
+    #[serde(default)]
+    pub log: LogSection,
+    /// `[health]`; no health port when it is missing.
+    pub health: Option<HealthSection>,
+    /// How long a drain on SIGTERM may take, seconds. Default 10.
+    #[serde(default = "default_drain")]
+    pub drain_seconds: u64,
+}
+
+fn default_drain() -> u64 {
+    10
+}
+
+/// `[sync]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SyncSection {
+    /// Seconds between two full comparisons with a signer: what was published is announced at once, this finds what the
+    /// announcement did not reach. Default 60.
+    pub poll_seconds: NonZeroU32,
+    /// Seconds within which a piece of an object, or the answer to a list, has to come. Default 10.
+    pub answer_seconds: NonZeroU32,
+    /// The largest object, in MiB. Default 128: a CRL of three million entries.
+    pub object_mib: NonZeroU32,
+    /// All objects together, in MiB; they are held in memory. Default 1024.
+    pub total_mib: NonZeroU32,
+    /// How many objects there may be. Default 10,000.
+    pub objects: NonZeroUsize,
+}
+
+impl Default for SyncSection {
+    fn default() -> Self {
+        Self {
+            poll_seconds: nonzero(60),
+            answer_seconds: nonzero(10),
+            object_mib: nonzero(128),
+            total_mib: nonzero(1024),
+            objects: NonZeroUsize::MIN.saturating_add(9_999),
+        }
+    }
+}
+
+impl SyncSection {
+    pub(crate) fn poll(&self) -> Duration {
+        Duration::from_secs(self.poll_seconds.get().into())
+    }
+
+    pub(crate) fn answer(&self) -> Duration {
+        Duration::from_secs(self.answer_seconds.get().into())
+    }
+
+    pub(crate) fn object_bytes(&self) -> u64 {
+        u64::from(self.object_mib.get()) << 20
+    }
+
+    pub(crate) fn total_bytes(&self) -> u64 {
+        u64::from(self.total_mib.get()) << 20
+    }
+}
+
+/// `[cache]`
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CacheSection {
+    /// Seconds for a CRL, and never beyond its `nextUpdate`. A revocation reaches those who ask a cache this much later.
+    /// Default 300.
+    pub crl_seconds: u32,
+    /// Seconds for a CA certificate. Default 86,400.
+    pub certificate_seconds: u32,
+}
+
+impl Default for CacheSection {
+    fn default() -> Self {
+        Self { crl_seconds: 300, certificate_seconds: 86_400 }
+    }
+}
+
+/// `[limits]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsSection {
+    /// Connections at once. Default 4,096.
+    pub connections: NonZeroUsize,
+    /// Connections at once from one IPv4 address or one IPv6 /64. Default 64; raise it where a CDN asks from few addresses.
+    pub connections_per_peer: NonZeroUsize,
+    /// Seconds within which a request's header has to be there, and a kept connection has to ask again. Default 10.
+    pub header_seconds: NonZeroU32,
+    /// Seconds that a peer may take without reading anything of an answer. Default 20.
+    pub stall_seconds: NonZeroU32,
+    /// Seconds that a connection lives at most. Default 600.
+    pub connection_seconds: NonZeroU32,
+}
+
+impl Default for LimitsSection {
+    fn default() -> Self {
+        Self {
+            connections: NonZeroUsize::MIN.saturating_add(4095),
+            connections_per_peer: NonZeroUsize::MIN.saturating_add(63),
+            header_seconds: nonzero(10),
+            stall_seconds: nonzero(20),
+            connection_seconds: nonzero(600),
+        }
+    }
+}
+
+const fn nonzero(number: u32) -> NonZeroU32 {
+    NonZeroU32::MIN.saturating_add(number - 1)
+}
+
+impl RoleConfig for Config {
+    fn log(&self) -> &LogSection {
+        &self.log
+    }
+
+    fn health(&self) -> Option<&HealthSection> {
+        self.health.as_ref()
+    }
+
+    fn drain(&self) -> Duration {
+        Duration::from_secs(self.drain_seconds)
+    }
+
+    fn check(&self) -> Result<(), Invalid> {
+        if self.signers.is_empty() {
+            return Err(Invalid::new("signers", "at least one address is needed"));
+        }
+        let prefix = &self.path_prefix;
+        if !prefix.is_empty()
+            && (!prefix.starts_with('/') || prefix.ends_with('/') || prefix.contains(['%', '?', '#']))
+        {
+            return Err(Invalid::new(
+                "path_prefix",
+                "must begin with a slash, not end with one, and be plain",
+            ));
+        }
+        if self.sync.object_mib > self.sync.total_mib {
+            return Err(Invalid::new("sync.object_mib", "must not exceed sync.total_mib"));
+        }
+        Ok(())
+    }
+}

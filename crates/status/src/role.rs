@@ -1,0 +1,138 @@
+//! The role: spool, sync and port put together.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rpc::proto::status::v1::publication_client::PublicationClient;
+use rpc::{Channel, Role};
+use runtime::{Failure, FilePath, Lifecycle, SharedClock};
+use tracing::{info, warn};
+
+use crate::config::Config;
+use crate::http::{Site, router};
+use crate::server;
+use crate::shelf::Shelf;
+use crate::spool::{Spool, SpoolError};
+use crate::sync::{Store, Sync};
+use crate::verify::Verifier;
+
+/// Why a status node does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The node's identity.
+    #[error(transparent)]
+    Credentials(#[from] rpc::CredentialsError),
+    /// Not a status node's certificate.
+    #[error("this node is {0}, not a status node")]
+    Role(rpc::PeerIdentity),
+    /// The signers' addresses.
+    #[error("signers: {0}")]
+    Signers(#[from] rpc::AddressError),
+    /// A pinned certificate.
+    #[error("anchors: {path}: {reason}")]
+    Anchor {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The spool.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    /// The port.
+    #[error(transparent)]
+    Listen(#[from] runtime::ListenError),
+}
+
+/// Runs a status node until the drain: serves what the spool has at once, and follows the signers when they are there.
+///
+/// # Errors
+/// When it cannot start. Signers that are away are no reason.
+pub async fn run(config: Config, lifecycle: Lifecycle) -> Result<(), RunError> {
+    let credentials = config.node.load()?;
+    let identity = credentials.identity();
+    if identity.role != Role::Status {
+        return Err(RunError::Role(identity));
+    }
+    let channel = Channel::connect_lazy(config.signers.clone(), Role::Signer, Arc::clone(&credentials))?;
+    let verifier = Verifier::new(anchors(&config.anchors)?);
+    let listener = lifecycle.listen(&config.listen).await?;
+    let shelf = Arc::new(Shelf::default());
+    // Blocks, while nothing else is there to be blocked.
+    let store = Arc::new(open(&config.spool, verifier, Arc::clone(&shelf))?);
+    lifecycle.renew_credentials(&credentials, channel.clone());
+    let sync = Sync {
+        client: PublicationClient::new(channel),
+        settings: config.sync.clone(),
+        store,
+        clock: lifecycle.clock(),
+        signers: lifecycle.readiness().notice("signers"),
+    };
+    let draining = lifecycle.draining();
+    lifecycle.spawn("sync", async move {
+        tokio::select! {
+            () = sync.run() => {}
+            () = draining => {}
+        }
+        Ok::<(), Failure>(())
+    });
+    let report = report(Arc::clone(&shelf), lifecycle.clone());
+    lifecycle.spawn("readiness", async move {
+        report.await;
+        Ok::<(), Failure>(())
+    });
+    let site =
+        Site { shelf, clock: lifecycle.clock(), cache: config.cache, prefix: config.path_prefix.into() };
+    server::serve(listener, router(site), config.limits, lifecycle.drain_token()).await;
+    Ok(())
+}
+
+fn open(folder: &std::path::Path, verifier: Verifier, shelf: Arc<Shelf>) -> Result<Store, SpoolError> {
+    let spool = Spool::open(folder)?;
+    for refused in spool.load(&verifier, &shelf)? {
+        warn!(path = refused.path, refusal = %refused.refusal, "status.spool_refused");
+        metrics::counter!("chancery_status_refused_total", "reason" => "spool").increment(1);
+    }
+    info!(objects = shelf.stock(0).objects, "status.spool");
+    Ok(Store { spool, shelf, verifier })
+}
+
+/// Ready while there is something to serve and none of it is past its `nextUpdate`.
+async fn report(shelf: Arc<Shelf>, lifecycle: Lifecycle) {
+    let dependency = lifecycle.readiness().dependency("spool");
+    let clock: SharedClock = lifecycle.clock();
+    loop {
+        let stock = shelf.stock(clock.now().unix_timestamp());
+        metrics::gauge!("chancery_status_objects").set(u32::try_from(stock.objects).unwrap_or(u32::MAX));
+        metrics::gauge!("chancery_status_crls_expired").set(u32::try_from(stock.expired).unwrap_or(u32::MAX));
+        if let Some(left) = stock.next_expiry {
+            metrics::gauge!("chancery_status_next_expiry_seconds")
+                .set(i32::try_from(left).unwrap_or(i32::MAX));
+        }
+        match stock {
+            _ if stock.objects == 0 => dependency.down("nothing to serve yet"),
+            _ if stock.expired > 0 => {
+                dependency.down(format!("{} CRLs are past their nextUpdate", stock.expired))
+            }
+            _ => dependency.up(),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(REPORT_EVERY) => {}
+            () = lifecycle.draining() => return,
+        }
+    }
+}
+
+// A probe should not see a state that is long past, and counting is cheap.
+const REPORT_EVERY: Duration = Duration::from_millis(500);
+
+fn anchors(files: &[FilePath]) -> Result<Vec<pki::Certificate>, RunError> {
+    let mut anchors = Vec::new();
+    for file in files {
+        let wrong = |reason: String| RunError::Anchor { path: file.to_path_buf(), reason };
+        let pem = std::fs::read_to_string(file).map_err(|error| wrong(error.to_string()))?;
+        anchors.extend(pki::chain::from_pem(&pem).map_err(|error| wrong(error.to_string()))?);
+    }
+    Ok(anchors)
+}

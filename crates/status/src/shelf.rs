@@ -1,0 +1,135 @@
+//! The verified objects in memory, from which requests are answered.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use pki::Certificate;
+
+use crate::object::{Content, Object, ObjectPath, Revision, Sha256};
+
+/// What is served. Readers never wait for a fetch or a disk.
+#[derive(Debug, Default)]
+pub struct Shelf {
+    objects: RwLock<HashMap<ObjectPath, Arc<Object>>>,
+}
+
+/// How an offered revision relates to the one that is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Nothing is served there, or something older.
+    Newer,
+    /// The same is served.
+    Same,
+    /// Something newer is served.
+    Older,
+    /// The same revision with other bytes.
+    Conflict,
+}
+
+/// What readiness asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stock {
+    /// Objects served.
+    pub objects: usize,
+    /// CRLs among them whose `nextUpdate` is past.
+    pub expired: usize,
+    /// Seconds until the next `nextUpdate` of those that are not expired.
+    pub next_expiry: Option<i64>,
+}
+
+impl Shelf {
+    /// What is served at a path.
+    #[must_use]
+    pub fn find(&self, path: &str) -> Option<Arc<Object>> {
+        self.objects.read().get(path).cloned()
+    }
+
+    /// A certificate by the digest of its DER.
+    pub(crate) fn certificate(&self, sha256: &Sha256) -> Option<Certificate> {
+        self.objects.read().values().find_map(|object| object.certificate(sha256))
+    }
+
+    pub(crate) fn standing(&self, offered: &Revision) -> Standing {
+        let objects = self.objects.read();
+        let Some(served) = objects.get(&offered.path).map(|object| &object.revision) else {
+            return Standing::Newer;
+        };
+        if served.sha256 == offered.sha256 && served.revision == offered.revision {
+            Standing::Same
+        } else if offered.revision < served.revision || offered.this_update < served.this_update {
+            Standing::Older
+        } else if offered.revision == served.revision {
+            Standing::Conflict
+        } else {
+            Standing::Newer
+        }
+    }
+
+    /// Serves an object from now on. Answers false, and changes nothing, when what is served is newer: by what a signer
+    /// says of it and by the signed content itself.
+    pub(crate) fn put(&self, object: Object) -> bool {
+        let mut objects = self.objects.write();
+        if objects.get(object.path()).is_some_and(|served| !follows(served, &object)) {
+            return false;
+        }
+        objects.insert(object.path().clone(), Arc::new(object));
+        true
+    }
+
+    /// Whether [`put`](Self::put) would take it.
+    pub(crate) fn takes(&self, object: &Object) -> bool {
+        self.objects.read().get(object.path()).is_none_or(|served| follows(served, object))
+    }
+
+    /// Stops serving objects that a signer no longer has and that are past their `nextUpdate`; answers with their number.
+    pub(crate) fn forget_expired(&self, still_published: &[Revision], now: i64) -> usize {
+        let mut objects = self.objects.write();
+        let before = objects.len();
+        objects.retain(|path, object| {
+            object.next_update().is_none_or(|next| next > now)
+                || still_published.iter().any(|revision| revision.path == *path)
+        });
+        before - objects.len()
+    }
+
+    /// All revisions, in the manifest's order.
+    pub(crate) fn revisions(&self) -> Vec<Revision> {
+        let mut all: Vec<_> = self.objects.read().values().map(|object| object.revision.clone()).collect();
+        all.sort_by(|a, b| (a.kind, &a.path).cmp(&(b.kind, &b.path)));
+        all
+    }
+
+    /// Bytes held, those at `path` not counted.
+    pub(crate) fn bytes_beside(&self, path: &ObjectPath) -> u64 {
+        let objects = self.objects.read();
+        objects.values().filter(|object| object.path() != path).map(|object| object.revision.size).sum()
+    }
+
+    /// Counts what is there.
+    #[must_use]
+    pub fn stock(&self, now: i64) -> Stock {
+        let objects = self.objects.read();
+        let mut stock = Stock { objects: objects.len(), ..Stock::default() };
+        for next in objects.values().filter_map(|object| object.next_update()) {
+            if next <= now {
+                stock.expired += 1;
+            } else {
+                let left = next - now;
+                stock.next_expiry = Some(stock.next_expiry.map_or(left, |soonest: i64| soonest.min(left)));
+            }
+        }
+        stock
+    }
+}
+
+fn follows(served: &Object, offered: &Object) -> bool {
+    let content = match (&served.content, &offered.content) {
+        (Content::Crl { number: old }, Content::Crl { number: new }) => old < new,
+        (Content::Certificate(_), Content::Certificate(_)) => true,
+        _ => false,
+    };
+    content
+        && offered.revision.revision > served.revision.revision
+        && offered.revision.this_update >= served.revision.this_update
+}

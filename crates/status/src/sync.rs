@@ -1,0 +1,311 @@
+//! Keeps the shelf in step with the signers: an event stream for speed, a comparison now and then for what it lost.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures::FutureExt;
+use rpc::proto::status::v1::publication_client::PublicationClient;
+use rpc::proto::status::v1::{FetchObjectRequest, ListObjectsRequest, ObjectRevision, WatchObjectsRequest};
+use runtime::{Dependency, SharedClock};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+use tonic::Streaming;
+use tracing::{debug, info, warn};
+
+use crate::config::SyncSection;
+use crate::object::{ObjectPath, Revision};
+use crate::shelf::{Shelf, Standing};
+use crate::spool::{Spool, SpoolError};
+use crate::verify::{Batch, Refusal, Verifier};
+
+/// What the loop works with.
+pub(crate) struct Sync {
+    pub(crate) client: PublicationClient<rpc::Channel>,
+    pub(crate) settings: SyncSection,
+    pub(crate) store: Arc<Store>,
+    pub(crate) clock: SharedClock,
+    pub(crate) signers: Dependency,
+}
+
+/// Where objects go: verified, then durable, then served.
+pub(crate) struct Store {
+    pub(crate) spool: Spool,
+    pub(crate) shelf: Arc<Shelf>,
+    pub(crate) verifier: Verifier,
+}
+
+/// Why an object or a list did not come.
+#[derive(Debug, thiserror::Error)]
+enum SyncError {
+    #[error("the signer refused: {0}")]
+    Status(#[from] Box<tonic::Status>),
+    #[error("no answer in time")]
+    Silence,
+    #[error("more bytes than announced")]
+    Oversize,
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    #[error("verification was interrupted")]
+    Interrupted,
+}
+
+impl From<tonic::Status> for SyncError {
+    fn from(status: tonic::Status) -> Self {
+        Self::Status(Box::new(status))
+    }
+}
+
+impl Sync {
+    /// Runs until it is dropped.
+    pub(crate) async fn run(mut self) {
+        let mut poll = interval(self.settings.poll());
+        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut backoff = Backoff::default();
+        let mut events = None;
+        loop {
+            tokio::select! {
+                _ = poll.tick() => self.compare().await,
+                () = sleep_until(backoff.next), if events.is_none() => match self.watch().await {
+                    Ok(stream) => events = Some(stream),
+                    Err(error) => {
+                        backoff.fail();
+                        warn!(%error, "status.watch");
+                    }
+                },
+                message = next(&mut events), if events.is_some() => match message {
+                    Some(first) => {
+                        backoff.succeed();
+                        let batch = burst(&mut events, first);
+                        self.take(batch).await;
+                    }
+                    None => {
+                        events = None;
+                        backoff.fail();
+                        info!("status.watch_ended");
+                    }
+                },
+            }
+        }
+    }
+
+    async fn watch(&mut self) -> Result<Streaming<ObjectRevision>, SyncError> {
+        let call = self.client.watch_objects(WatchObjectsRequest {});
+        Ok(timeout(self.settings.answer(), call).await.map_err(|_| SyncError::Silence)??.into_inner())
+    }
+
+    /// Asks for the whole list.
+    async fn compare(&mut self) {
+        let call = self.client.list_objects(ListObjectsRequest {});
+        let answer = match timeout(self.settings.answer(), call).await {
+            Ok(Ok(answer)) => Ok(answer.into_inner().objects),
+            Ok(Err(status)) => Err(SyncError::from(status)),
+            Err(_) => Err(SyncError::Silence),
+        };
+        match answer {
+            Ok(objects) => {
+                self.signers.up();
+                let all = self.take(objects).await;
+                let now = self.clock.now().unix_timestamp();
+                let forgotten = self.store.shelf.forget_expired(&all, now);
+                if forgotten > 0 {
+                    info!(objects = forgotten, "status.forgotten");
+                }
+            }
+            Err(error) => {
+                metrics::counter!("chancery_status_poll_failures_total").increment(1);
+                self.signers.down(error.to_string());
+            }
+        }
+    }
+
+    /// Fetches and serves what is newer among these. Answers with those that make sense.
+    async fn take(&mut self, messages: Vec<ObjectRevision>) -> Vec<Revision> {
+        let mut all = Vec::with_capacity(messages.len());
+        for message in messages {
+            let path = message.path.clone();
+            match Revision::try_from(message) {
+                Ok(revision) => all.push(revision),
+                Err(error) => warn!(path = %path.escape_debug(), %error, "status.unknown_object"),
+            }
+        }
+        let mut wanted: Vec<_> = all.iter().filter(|revision| self.wants(revision)).cloned().collect();
+        wanted.sort_by(|a, b| (a.kind, &a.path).cmp(&(b.kind, &b.path)));
+        let mut batch = Vec::new();
+        let mut held = 0;
+        for revision in wanted {
+            if !self.has_room(&revision, held, batch.len()) {
+                refused(&revision.path, "too_large");
+                continue;
+            }
+            match self.fetch(&revision).await {
+                Ok(bytes) => {
+                    held += revision.size;
+                    batch.push((revision, bytes));
+                }
+                Err(error) => {
+                    warn!(path = %revision.path, %error, "status.fetch");
+                    refused(&revision.path, "fetch");
+                }
+            }
+            if held >= BATCH_BYTES {
+                self.admit(std::mem::take(&mut batch)).await;
+                held = 0;
+            }
+        }
+        self.admit(batch).await;
+        all
+    }
+
+    fn wants(&self, offered: &Revision) -> bool {
+        match self.store.shelf.standing(offered) {
+            Standing::Newer => true,
+            Standing::Same => false,
+            Standing::Older => {
+                debug!(path = %offered.path, revision = offered.revision, "status.older");
+                false
+            }
+            Standing::Conflict => {
+                warn!(path = %offered.path, revision = offered.revision, "status.same_revision_other_bytes");
+                refused(&offered.path, "conflict");
+                false
+            }
+        }
+    }
+
+    fn has_room(&self, revision: &Revision, held: u64, count: usize) -> bool {
+        let shelf = &self.store.shelf;
+        let others = shelf.bytes_beside(&revision.path).saturating_add(held);
+        let fits = shelf.find(revision.path.as_str()).is_some()
+            || shelf.stock(0).objects.saturating_add(count) < self.settings.objects.get();
+        revision.size <= self.settings.object_bytes()
+            && others.saturating_add(revision.size) <= self.settings.total_bytes()
+            && fits
+    }
+
+    async fn fetch(&mut self, revision: &Revision) -> Result<Bytes, SyncError> {
+        let request =
+            FetchObjectRequest { path: revision.path.as_str().to_owned(), revision: revision.revision };
+        let patience = self.settings.answer();
+        let call = timeout(patience, self.client.fetch_object(request));
+        let mut pieces = call.await.map_err(|_| SyncError::Silence)??.into_inner();
+        let size = usize::try_from(revision.size).map_err(|_| SyncError::Oversize)?;
+        let mut bytes = BytesMut::new();
+        while let Some(piece) =
+            timeout(patience, pieces.message()).await.map_err(|_| SyncError::Silence)??
+        {
+            if piece.data.len() > size - bytes.len() {
+                return Err(SyncError::Oversize);
+            }
+            bytes.extend_from_slice(&piece.data);
+        }
+        Ok(bytes.freeze())
+    }
+
+    async fn admit(&self, batch: Vec<(Revision, Bytes)>) {
+        if batch.is_empty() {
+            return;
+        }
+        let store = Arc::clone(&self.store);
+        let outcome = tokio::task::spawn_blocking(move || store.admit(batch)).await;
+        if let Err(error) = outcome.unwrap_or(Err(SyncError::Interrupted)) {
+            metrics::counter!("chancery_status_spool_failures_total").increment(1);
+            warn!(%error, "status.spool");
+        }
+    }
+}
+
+/// Committed to the spool, and put on the shelf, at least this often while much arrives.
+const BATCH_BYTES: u64 = 64 << 20;
+
+impl Store {
+    fn admit(&self, batch: Vec<(Revision, Bytes)>) -> Result<(), SyncError> {
+        let Batch { verified, refused: wrong } = self.verifier.verify_all(batch, &self.shelf);
+        for (path, refusal) in wrong {
+            warn!(%path, %refusal, "status.refused");
+            refused(&path, reason(&refusal));
+        }
+        let (fresh, stale): (Vec<_>, Vec<_>) =
+            verified.into_iter().partition(|object| self.shelf.takes(object));
+        for object in stale {
+            warn!(path = %object.path(), "status.older_content");
+            refused(object.path(), "older");
+        }
+        let mut manifest = self.shelf.revisions();
+        for object in &fresh {
+            self.spool.keep(&object.revision.sha256, &object.bytes)?;
+            manifest.retain(|revision| revision.path != object.revision.path);
+            manifest.push(object.revision.clone());
+        }
+        self.spool.commit(manifest)?;
+        for object in fresh {
+            info!(path = %object.path(), revision = object.revision.revision, "status.published");
+            metrics::counter!("chancery_status_published_total").increment(1);
+            self.shelf.put(object);
+        }
+        Ok(())
+    }
+}
+
+fn reason(refusal: &Refusal) -> &'static str {
+    match refusal {
+        Refusal::Size | Refusal::Digest => "digest",
+        Refusal::Signature | Refusal::NotCa => "signature",
+        Refusal::UnknownIssuer => "unknown_issuer",
+        _ => "malformed",
+    }
+}
+
+fn refused(path: &ObjectPath, reason: &'static str) {
+    debug!(%path, reason, "status.not_served");
+    metrics::counter!("chancery_status_refused_total", "reason" => reason).increment(1);
+}
+
+async fn next(events: &mut Option<Streaming<ObjectRevision>>) -> Option<ObjectRevision> {
+    match events.as_mut()?.message().await {
+        Ok(message) => message,
+        Err(error) => {
+            debug!(%error, "status.watch_failed");
+            None
+        }
+    }
+}
+
+/// What has arrived already, so that it costs one commit.
+fn burst(events: &mut Option<Streaming<ObjectRevision>>, first: ObjectRevision) -> Vec<ObjectRevision> {
+    let mut batch = vec![first];
+    while batch.len() < BURST {
+        match events.as_mut().and_then(|stream| stream.message().now_or_never()) {
+            Some(Ok(Some(message))) => batch.push(message),
+            // An end or an error shows again at the next call.
+            _ => break,
+        }
+    }
+    batch
+}
+
+const BURST: usize = 1024;
+
+/// When the stream is asked for again.
+struct Backoff {
+    next: Instant,
+    failures: u32,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self { next: Instant::now(), failures: 0 }
+    }
+}
+
+impl Backoff {
+    fn fail(&mut self) {
+        // 0.2 s to 12.8 s: soon enough for a restart, rarely enough for a long outage.
+        let wait = Duration::from_millis(200) * 2_u32.pow(self.failures.min(6));
+        self.failures = self.failures.saturating_add(1);
+        self.next = Instant::now() + wait;
+    }
+
+    fn succeed(&mut self) {
+        self.failures = 0;
+    }
+}
