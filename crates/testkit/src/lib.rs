@@ -1,4 +1,9 @@
 //! Development only: clock, token per test, faulty store and HSM, challenge doubles.
 
 pub mod challenge;
+mod clock;
 pub mod dns;
+pub mod nodes;
+pub mod token;
+
+pub use clock::TestClock;
