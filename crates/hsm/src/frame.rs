@@ -408,7 +408,7 @@ impl Splitter {
             return Ok(None);
         };
         let length = u32::from_le_bytes(*length) as usize;
-        if length < HEADER - 4 || length > FRAME_MAX {
+        if !(HEADER - 4..=FRAME_MAX).contains(&length) {
             return Err(Malformed("length"));
         }
         let (from, to) = (self.start + 4, self.start + 4 + length);

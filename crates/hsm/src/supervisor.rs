@@ -180,3 +180,6 @@ const LAST_BREATH: Duration = Duration::from_millis(200);
 
 /// How long a dismissed worker may take to finalise its module.
 const DISMISSAL: Duration = Duration::from_secs(3);
+
+#[cfg(test)]
+mod tests;

@@ -30,8 +30,8 @@ fn requests() -> Vec<Request> {
 }
 
 fn faults() -> Vec<Fault> {
-    let (id, reason, path) =
-        || -> (String, String, std::path::PathBuf) { ("0a".into(), "why".into(), "/p".into()) }();
+    let (id, reason) = ("0a".to_owned(), "why".to_owned());
+    let path = std::path::PathBuf::from("/p");
     vec![
         Fault::Starting,
         Fault::Spawn { reason: reason.clone() },

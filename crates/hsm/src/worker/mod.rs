@@ -214,3 +214,6 @@ fn complain(words: &str) {
 
 /// How long threads may take to finish when the socket has ended; a hung `C_Sign` would keep the process for ever.
 const FINISH_MAX: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests;

@@ -36,7 +36,7 @@ pub(super) struct Backend {
     /// Rises with each login; handles of objects live within one epoch.
     epoch: AtomicU64,
     pub(super) keys: Keys,
-    outbox: Arc<Outbox>,
+    pub(super) outbox: Arc<Outbox>,
 }
 
 impl Backend {
@@ -114,6 +114,12 @@ impl Backend {
             self.outbox
                 .send(&Report::Event(Event::CallFailed { function: function.clone(), rv: rv.clone() }));
         }
+    }
+
+    /// What a token does on its own now and then.
+    #[cfg(test)]
+    pub(super) fn log_out(&self) {
+        self.anchor.lock().logout().unwrap();
     }
 
     pub(super) fn finalize(&self) {
