@@ -252,3 +252,6 @@ impl ContactError {
         Problem::new(kind, self.to_string())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -404,3 +404,6 @@ impl Update {
         Ok(if payload.status.as_deref() == Some("deactivated") { Self::Deactivate } else { Self::Nothing })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -245,3 +245,6 @@ impl EabError {
         Problem::new(kind, self.to_string())
     }
 }
+
+#[cfg(test)]
+mod tests;

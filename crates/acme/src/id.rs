@@ -340,3 +340,6 @@ impl IdError {
         ErrorClass::Client
     }
 }
+
+#[cfg(test)]
+mod tests;

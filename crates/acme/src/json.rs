@@ -18,7 +18,7 @@ pub(crate) const MAX_MEMBERS: usize = 64;
 #[derive(Debug, thiserror::Error)]
 pub enum JsonError {
     /// Not JSON, not UTF-8, or something after its end.
-    #[error("not valid JSON: {0}")]
+    #[error("not valid JSON: {}", without_content(.0))]
     Syntax(#[from] serde_json::Error),
     /// JSON, but not an object.
     #[error("not a JSON object")]
@@ -40,6 +40,16 @@ pub enum JsonError {
         /// What its definition says.
         expected: &'static str,
     },
+}
+
+/// What serde says, up to the first word of the client's: no payload goes into a log or is sent back at length.
+fn without_content(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let reason: String = text.split('"').next().unwrap_or_default().chars().take(160).collect();
+    if reason.len() == text.len() {
+        return reason;
+    }
+    format!("{} at line {} column {}", reason.trim_end(), error.line(), error.column())
 }
 
 /// A JSON value, reduced to what the readers of this crate look at.
@@ -283,6 +293,23 @@ mod tests {
         ] {
             assert!(matches!(fault(text), JsonError::Syntax(_)), "{}", String::from_utf8_lossy(text));
         }
+    }
+
+    #[test]
+    fn an_error_does_not_repeat_the_payload() {
+        #[derive(Debug, Deserialize)]
+        #[expect(dead_code, reason = "only its failure is looked at")]
+        struct Flag {
+            on: bool,
+        }
+        let text = format!(r#"{{"on":"secret{}"}}"#, "x".repeat(10_000));
+        let error = from_slice::<Flag>(text.as_bytes()).unwrap_err().to_string();
+        assert!(!error.contains("secret") && error.len() < 200, "{error}");
+        assert!(error.starts_with("not valid JSON: invalid type: string at line 1 column"), "{error}");
+        let missing = from_slice::<Flag>(b"{}").unwrap_err().to_string();
+        assert!(missing.contains("missing field `on`"), "{missing}");
+        let long = format!(r#"{{"{0}":1,"{0}":2}}"#, "k".repeat(10_000));
+        assert!(fault(long.as_bytes()).to_string().len() < 200);
     }
 
     #[test]

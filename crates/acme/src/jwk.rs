@@ -338,3 +338,6 @@ impl JwkError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -100,3 +100,6 @@ impl KeyChangeError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -28,10 +28,13 @@ pub mod order;
 pub mod problem;
 pub mod profile;
 pub mod receipt;
+pub mod renewal;
 pub mod resource;
 pub mod revocation;
 mod rfc3339;
 mod secret;
+#[cfg(test)]
+mod testing;
 
 pub use directory::DirectoryName;
 pub use id::{AccountId, AuthorizationId, OrderId, TierSecret, TierSecrets};

@@ -1,20 +1,25 @@
-//! Orders (RFC 8555 §7.1.3, §7.1.6, §7.4): the request, facts that never change, a state that does, the client's view.
+//! Orders (RFC 8555 §7.1.3, §7.1.6, §7.4): facts that never change, a state that does, the client's view, the requests.
 //!
 //! A state's transitions consume it; the new one is saved by compare-and-swap against the version that was read.
 
-use pki::{Name, NameSet, Serial, Timestamp};
+use pki::{NameSet, Serial, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::authorization;
-use crate::base64url;
 use crate::directory::DirectoryName;
 use crate::id::{AccountId, AuthorizationId, OrderId};
 use crate::identifier::Identifier;
-use crate::jws::{JwsError, Verified};
-use crate::problem::{ErrorType, Problem, Subproblem};
+use crate::problem::{ErrorType, Problem};
 use crate::profile::ProfileName;
+use crate::renewal::CertificateId;
 use crate::resource::{BaseUrl, Resource};
 use crate::rfc3339;
+
+mod request;
+#[cfg(test)]
+mod tests;
+
+pub use request::{Finalize, NewOrder, NewOrderError};
 
 /// An order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,7 +51,7 @@ pub struct Facts {
     pub profile: ProfileName,
     /// The certificate that this one replaces (RFC 9773 §5).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub replaces: Option<String>,
+    pub replaces: Option<CertificateId>,
     /// The authorizations, one for each name.
     pub authorizations: Vec<AuthorizationId>,
     /// When it was made.
@@ -138,10 +143,8 @@ pub struct Invalid {
 }
 
 impl Pending {
-    /// Looks at all authorizations of the order, as they are now (RFC 8555 §7.1.6).
-    #[must_use]
-    pub fn review(self, authorizations: &[authorization::Status]) -> State {
-        match Review::of(authorizations) {
+    fn review(self, review: Review) -> State {
+        match review {
             Review::Complete => State::Ready(Ready::default()),
             Review::Incomplete => State::Pending(self),
             Review::Broken(invalid) => State::Invalid(invalid),
@@ -150,10 +153,8 @@ impl Pending {
 }
 
 impl Ready {
-    /// Looks at all authorizations of the order again: one may have been given up since.
-    #[must_use]
-    pub fn review(self, authorizations: &[authorization::Status]) -> State {
-        match Review::of(authorizations) {
+    fn review(self, review: Review) -> State {
+        match review {
             Review::Complete => State::Ready(self),
             Review::Incomplete => State::Pending(Pending {}),
             Review::Broken(invalid) => State::Invalid(invalid),
@@ -195,7 +196,8 @@ enum Review {
 }
 
 impl Review {
-    fn of(authorizations: &[authorization::Status]) -> Self {
+    /// `expected` is how many authorizations the order has: one that is missing is not valid.
+    fn of(expected: usize, authorizations: &[authorization::Status]) -> Self {
         use authorization::Status;
         let broken = |status: &&Status| !matches!(status, Status::Pending | Status::Valid);
         if let Some(status) = authorizations.iter().find(broken) {
@@ -203,9 +205,12 @@ impl Review {
             return Self::Broken(Invalid { error: Problem::new(ErrorType::Unauthorized, detail) });
         }
         // An order has at least one name, and so at least one authorization: none at all completes nothing.
-        let complete =
-            !authorizations.is_empty() && authorizations.iter().all(|status| *status == Status::Valid);
-        if complete { Self::Complete } else { Self::Incomplete }
+        let all = expected > 0 && authorizations.len() == expected;
+        if all && authorizations.iter().all(|status| *status == Status::Valid) {
+            Self::Complete
+        } else {
+            Self::Incomplete
+        }
     }
 }
 
@@ -245,6 +250,18 @@ impl State {
 }
 
 impl Order {
+    /// The state after a look at the clock and at all authorizations of the order, as they are now (RFC 8555 §7.1.6).
+    /// Only `pending` and `ready` depend on them; a ready order goes back when one was given up.
+    #[must_use]
+    pub fn review(&self, authorizations: &[authorization::Status], now: Timestamp) -> State {
+        let review = Review::of(self.facts.authorizations.len(), authorizations);
+        match self.state.clone().at(now, self.facts.expires) {
+            State::Pending(pending) => pending.review(review),
+            State::Ready(ready) => ready.review(review),
+            other => other,
+        }
+    }
+
     /// What the client sees.
     #[must_use]
     pub fn object(&self, base: &BaseUrl, now: Timestamp) -> Object {
@@ -296,7 +313,7 @@ pub struct Object {
     pub profile: ProfileName,
     /// The certificate that this one replaces (RFC 9773 §5).
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub replaces: Option<String>,
+    pub replaces: Option<CertificateId>,
     /// What went wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<Problem>,
@@ -309,147 +326,9 @@ pub struct Object {
     pub certificate: Option<String>,
 }
 
-/// The payload of newOrder, judged (RFC 8555 §7.4).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewOrder {
-    /// The names, duplicates merged.
-    pub names: NameSet,
-    /// To be honoured exactly, or refused.
-    pub not_before: Option<Timestamp>,
-    /// To be honoured exactly, or refused.
-    pub not_after: Option<Timestamp>,
-    /// As the client wrote it; `invalidProfile` is the directory's to say.
-    pub profile: Option<String>,
-    /// The certificate to be replaced (RFC 9773 §5).
-    pub replaces: Option<String>,
-}
-
-impl NewOrder {
-    /// Reads the payload. `maximum_names` counts distinct names.
-    ///
-    /// # Errors
-    /// [`NewOrderError`], with all bad names at once.
-    pub fn from_verified(request: &Verified<'_>, maximum_names: usize) -> Result<Self, NewOrderError> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Payload {
-            #[serde(default)]
-            identifiers: Vec<Identifier>,
-            not_before: Option<String>,
-            not_after: Option<String>,
-            profile: Option<String>,
-            replaces: Option<String>,
-            #[serde(rename = "auto-renewal")]
-            auto_renewal: Option<serde::de::IgnoredAny>,
-        }
-        let payload: Payload = request.payload_json()?;
-        // RFC 8739 §3.1.1: whoever asks for it must not get a plain certificate.
-        if payload.auto_renewal.is_some() {
-            return Err(NewOrderError::AutoRenewal);
-        }
-        let time = |name, text: Option<String>| {
-            text.map(|text| rfc3339::parse(&text).map_err(|_| NewOrderError::Time(name))).transpose()
-        };
-        let not_before = time("notBefore", payload.not_before)?;
-        let not_after = time("notAfter", payload.not_after)?;
-        if not_before.zip(not_after).is_some_and(|(before, after)| after <= before) {
-            return Err(NewOrderError::Period);
-        }
-        let names = read_names(&payload.identifiers, maximum_names)?;
-        Ok(Self { names, not_before, not_after, profile: payload.profile, replaces: payload.replaces })
-    }
-}
-
-fn read_names(identifiers: &[Identifier], maximum: usize) -> Result<NameSet, NewOrderError> {
-    let (mut names, mut refused): (Vec<Name>, Vec<Subproblem>) = (Vec::new(), Vec::new());
-    for identifier in identifiers {
-        match identifier.to_name() {
-            Ok(name) => names.push(name),
-            Err(error) => refused.push(identifier.refused(&error)),
-        }
-    }
-    // A thousand bad names need not all be shown.
-    refused.truncate(maximum.max(1));
-    if let Some(problem) = Problem::from_subproblems(refused) {
-        return Err(NewOrderError::Identifiers(Box::new(problem)));
-    }
-    let names = NameSet::new(names).map_err(|_| NewOrderError::NoIdentifiers)?;
-    if names.len() > maximum {
-        return Err(NewOrderError::TooManyIdentifiers { maximum });
-    }
-    Ok(names)
-}
-
-/// Why a newOrder is refused.
-#[derive(Debug, thiserror::Error)]
-pub enum NewOrderError {
-    /// The payload is not a newOrder.
-    #[error(transparent)]
-    Jws(#[from] JwsError),
-    /// There are no identifiers.
-    #[error("an order needs at least one identifier")]
-    NoIdentifiers,
-    /// There are too many.
-    #[error("an order may have {maximum} identifiers at most")]
-    TooManyIdentifiers {
-        /// How many there may be.
-        maximum: usize,
-    },
-    /// Some are bad; the problem names each.
-    #[error("{0}")]
-    Identifiers(Box<Problem>),
-    /// A time is not one that a certificate can say.
-    #[error("{0} is not an RFC 3339 time of whole seconds")]
-    Time(&'static str),
-    /// The end is not after the beginning.
-    #[error("notAfter is not after notBefore")]
-    Period,
-    /// Short-term automatic renewal is not offered (RFC 8739).
-    #[error("auto-renewal is not supported")]
-    AutoRenewal,
-}
-
-impl NewOrderError {
-    /// The client's fault.
-    #[must_use]
-    pub const fn class(&self) -> pki::ErrorClass {
-        pki::ErrorClass::Client
-    }
-
-    /// The problem document (RFC 8555 §6.7).
-    #[must_use]
-    pub fn problem(&self) -> Problem {
-        match self {
-            Self::Jws(error) => error.problem(),
-            Self::Identifiers(problem) => (**problem).clone(),
-            Self::NoIdentifiers
-            | Self::TooManyIdentifiers { .. }
-            | Self::Time(_)
-            | Self::Period
-            | Self::AutoRenewal => Problem::new(ErrorType::Malformed, self.to_string()),
-        }
-    }
-}
-
-/// The payload of finalize (RFC 8555 §7.4).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finalize {
-    /// The CSR, DER, as yet unjudged: [`pki::Csr::from_der`].
-    pub csr: Vec<u8>,
-}
-
-impl Finalize {
-    /// Reads the payload.
-    ///
-    /// # Errors
-    /// [`JwsError::Payload`], [`JwsError::Base64`].
-    pub fn from_verified(request: &Verified<'_>) -> Result<Self, JwsError> {
-        #[derive(Deserialize)]
-        struct Payload {
-            csr: String,
-        }
-        let payload: Payload = request.payload_json()?;
-        let csr = base64url::decode(&payload.csr).map_err(|_| JwsError::Base64("csr"))?;
-        Ok(Self { csr })
-    }
+/// An account's orders, or a page of them (RFC 8555 §7.1.2.1).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct List {
+    /// URLs, none of an invalid order.
+    pub orders: Vec<String>,
 }

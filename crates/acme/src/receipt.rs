@@ -129,7 +129,7 @@ pub enum Outcome {
 }
 
 /// A perspective's signing key.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ReceiptKey {
     perspective: Perspective,
     signer: EddsaJwsSigner,
@@ -176,6 +176,12 @@ impl ReceiptKey {
         let compact =
             jose::serialize_compact(&payload, &header, &self.signer).map_err(|_| ReceiptError::Sign)?;
         if compact.len() > MAX_RECEIPT_BYTES { Err(ReceiptError::TooLarge) } else { Ok(compact) }
+    }
+}
+
+impl fmt::Debug for ReceiptKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReceiptKey").field("perspective", &self.perspective.0).finish_non_exhaustive()
     }
 }
 
@@ -286,3 +292,6 @@ impl ReceiptError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

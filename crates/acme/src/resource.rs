@@ -191,3 +191,6 @@ impl Resource {
         format!("{base}{}", self.path(directory))
     }
 }
+
+#[cfg(test)]
+mod tests;

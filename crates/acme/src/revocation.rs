@@ -75,3 +75,6 @@ impl RevocationError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
