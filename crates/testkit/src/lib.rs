@@ -4,7 +4,6 @@ pub mod challenge;
 mod clock;
 pub mod dns;
 pub mod nodes;
-pub mod nodes;
 pub mod token;
 
 pub use clock::TestClock;
