@@ -1,1 +1,9 @@
-//! End-to-end tests: real programs, real clients, a SoftHSM token of its own per test.
+//! End-to-end tests: real programs, real clients, SoftHSM tokens of their own. This crate's library is what the tests
+//! share; the tests are in `tests/tests`.
+
+pub mod client;
+pub mod demo;
+pub mod oracle;
+pub mod program;
+
+pub use demo::Demo;

@@ -1,0 +1,146 @@
+//! Real ACME clients, as people run them.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::demo::Demo;
+use crate::program::succeed;
+
+/// certbot by http-01, with its own responder; the chain file.
+///
+/// # Panics
+///
+/// When it does not get its certificate.
+#[must_use]
+pub fn certbot(demo: &Demo, folder: &Path, names: &[&str]) -> PathBuf {
+    let mut command = certbot_command(demo, folder);
+    command.args(["certonly", "--standalone", "--preferred-challenges", "http", "--cert-name", "test"]);
+    command.args(["--http-01-address", "127.0.0.1", "--http-01-port", &demo.http_01_port.to_string()]);
+    for name in names {
+        command.args(["-d", name]);
+    }
+    succeed(&mut command);
+    folder.join("config/live/test/fullchain.pem")
+}
+
+/// certbot with what all its commands need.
+#[must_use]
+pub fn certbot_command(demo: &Demo, folder: &Path) -> Command {
+    let mut command = Command::new("certbot");
+    command.args(["--non-interactive", "--agree-tos", "--register-unsafely-without-email"]);
+    command.args(["--server", &demo.facts.directory]);
+    for (option, part) in [("--config-dir", "config"), ("--work-dir", "work"), ("--logs-dir", "logs")] {
+        command.arg(option).arg(folder.join(part));
+    }
+    command.env("REQUESTS_CA_BUNDLE", &demo.facts.endpoint_ca);
+    command
+}
+
+/// lego by http-01 in the open directory, or with EAB in the managed one; the chain file.
+///
+/// # Panics
+///
+/// When it does not get its certificate.
+#[must_use]
+pub fn lego(demo: &Demo, folder: &Path, name: &str, eab: bool, http_port: u16) -> PathBuf {
+    let mut command = Command::new("lego");
+    command.args(["--accept-tos", "--email", "someone@example.test", "--domains", name, "--http"]);
+    command.args(["--http.port", &format!("127.0.0.1:{http_port}"), "--path"]).arg(folder);
+    let server = if eab { &demo.facts.eab_directory } else { &demo.facts.directory };
+    command.args(["--server", server]);
+    if eab {
+        command.args(["--eab", "--kid", &demo.facts.eab_kid, "--hmac", &demo.facts.eab_hmac_key]);
+    }
+    command.arg("run").env("LEGO_CA_CERTIFICATES", &demo.facts.endpoint_ca);
+    succeed(&mut command);
+    folder.join(format!("certificates/{name}.crt"))
+}
+
+/// dehydrated by http-01: it writes its answers into a folder, which a web server of Python's serves; the chain file.
+///
+/// # Panics
+///
+/// When it does not get its certificate.
+#[must_use]
+pub fn dehydrated(demo: &Demo, folder: &Path, name: &str) -> PathBuf {
+    let well_known = folder.join("www/.well-known/acme-challenge");
+    std::fs::create_dir_all(&well_known).expect("its folder");
+    let config = format!(
+        "CA={}\nBASEDIR={base}\nWELLKNOWN={}\nCURL_OPTS=\"--cacert {}\"\nKEY_ALGO=prime256v1\nAUTO_CLEANUP=no\n",
+        demo.facts.directory,
+        well_known.display(),
+        demo.facts.endpoint_ca.display(),
+        base = folder.display(),
+    );
+    std::fs::write(folder.join("config"), config).expect("its configuration");
+    let _server = FileServer::start(&folder.join("www"), demo.http_01_port);
+    let dehydrated = |arguments: &[&str]| {
+        succeed(Command::new("dehydrated").arg("--config").arg(folder.join("config")).args(arguments));
+    };
+    dehydrated(&["--register", "--accept-terms"]);
+    dehydrated(&["--cron", "--domain", name]);
+    folder.join(format!("certs/{name}/fullchain.pem"))
+}
+
+/// uacme by http-01, with a hook that writes the answer into a served folder; the chain file.
+///
+/// # Panics
+///
+/// When it does not get its certificate.
+#[must_use]
+pub fn uacme(demo: &Demo, folder: &Path, name: &str) -> PathBuf {
+    let well_known = folder.join("www/.well-known/acme-challenge");
+    std::fs::create_dir_all(&well_known).expect("its folder");
+    let hook = folder.join("hook.sh");
+    let script = format!(
+        "#!/bin/sh\n[ \"$2\" = http-01 ] || exit 1\n[ \"$1\" = begin ] && printf %s \"$5\" > {0}/\"$4\"\nexit 0\n",
+        well_known.display()
+    );
+    std::fs::write(&hook, script).expect("its hook");
+    succeed(Command::new("chmod").arg("755").arg(&hook));
+    let _server = FileServer::start(&folder.join("www"), demo.http_01_port);
+    let uacme = |arguments: &[&str]| {
+        let mut command = Command::new("uacme");
+        command.arg("-a").arg(&demo.facts.directory).arg("-c").arg(folder.join("conf")).arg("-y");
+        command.env("CURL_CA_BUNDLE", &demo.facts.endpoint_ca).env("SSL_CERT_FILE", &demo.facts.endpoint_ca);
+        succeed(command.args(arguments));
+    };
+    uacme(&["new"]);
+    uacme(&["-h", &hook.display().to_string(), "issue", name]);
+    folder.join(format!("conf/{name}/cert.pem"))
+}
+
+/// `python3 -m http.server` on a folder; dropped, it ends.
+pub struct FileServer(std::process::Child);
+
+impl FileServer {
+    /// # Panics
+    ///
+    /// When it does not come up.
+    #[must_use]
+    pub fn start(folder: &Path, port: u16) -> Self {
+        let child = Command::new("/usr/bin/python3")
+            .args(["-m", "http.server", "--bind", "127.0.0.1", &port.to_string(), "--directory"])
+            .arg(folder)
+            .stdin(std::process::Stdio::null())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .expect("python3 -m http.server");
+        let server = Self(child);
+        for _ in 0..200 {
+            if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
+                return server;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        panic!("the file server did not come up on port {port}");
+    }
+}
+
+impl Drop for FileServer {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
