@@ -143,8 +143,11 @@ pub struct Invalid {
 }
 
 impl Pending {
-    fn review(self, review: Review) -> State {
-        match review {
+    /// Looks at the order's authorizations, as they are now (RFC 8555 §7.1.6): one status for each, whether or not it
+    /// could be found.
+    #[must_use]
+    pub fn review(self, authorizations: &[authorization::Status]) -> State {
+        match Review::of(authorizations) {
             Review::Complete => State::Ready(Ready::default()),
             Review::Incomplete => State::Pending(self),
             Review::Broken(invalid) => State::Invalid(invalid),
@@ -153,8 +156,10 @@ impl Pending {
 }
 
 impl Ready {
-    fn review(self, review: Review) -> State {
-        match review {
+    /// Looks at the order's authorizations again: one may have been given up since.
+    #[must_use]
+    pub fn review(self, authorizations: &[authorization::Status]) -> State {
+        match Review::of(authorizations) {
             Review::Complete => State::Ready(self),
             Review::Incomplete => State::Pending(Pending {}),
             Review::Broken(invalid) => State::Invalid(invalid),
@@ -196,8 +201,7 @@ enum Review {
 }
 
 impl Review {
-    /// `expected` is how many authorizations the order has: one that is missing is not valid.
-    fn of(expected: usize, authorizations: &[authorization::Status]) -> Self {
+    fn of(authorizations: &[authorization::Status]) -> Self {
         use authorization::Status;
         let broken = |status: &&Status| !matches!(status, Status::Pending | Status::Valid);
         if let Some(status) = authorizations.iter().find(broken) {
@@ -205,12 +209,9 @@ impl Review {
             return Self::Broken(Invalid { error: Problem::new(ErrorType::Unauthorized, detail) });
         }
         // An order has at least one name, and so at least one authorization: none at all completes nothing.
-        let all = expected > 0 && authorizations.len() == expected;
-        if all && authorizations.iter().all(|status| *status == Status::Valid) {
-            Self::Complete
-        } else {
-            Self::Incomplete
-        }
+        let complete =
+            !authorizations.is_empty() && authorizations.iter().all(|status| *status == Status::Valid);
+        if complete { Self::Complete } else { Self::Incomplete }
     }
 }
 
@@ -250,18 +251,6 @@ impl State {
 }
 
 impl Order {
-    /// The state after a look at the clock and at all authorizations of the order, as they are now (RFC 8555 §7.1.6).
-    /// Only `pending` and `ready` depend on them; a ready order goes back when one was given up.
-    #[must_use]
-    pub fn review(&self, authorizations: &[authorization::Status], now: Timestamp) -> State {
-        let review = Review::of(self.facts.authorizations.len(), authorizations);
-        match self.state.clone().at(now, self.facts.expires) {
-            State::Pending(pending) => pending.review(review),
-            State::Ready(ready) => ready.review(review),
-            other => other,
-        }
-    }
-
     /// What the client sees.
     #[must_use]
     pub fn object(&self, base: &BaseUrl, now: Timestamp) -> Object {
