@@ -1,0 +1,125 @@
+//! Authorizations (RFC 8555 §7.5): read, met by challenges, given up.
+
+use std::sync::Arc;
+
+use acme::AuthorizationId;
+use acme::authorization::{Authorization, Facts, State, Update};
+use acme::challenge;
+use acme::problem::{ErrorType, Problem};
+use acme_store::{AuthorizationRow, Unit};
+use http::StatusCode;
+use pki::Timestamp;
+
+use crate::refusal::Refusal;
+use crate::reply::Reply;
+use crate::request::Signed;
+use crate::service::{Front, SAVE_TRIES};
+use crate::stored::{self, Versioned};
+use crate::validation;
+
+/// When to look again at a challenge that is being looked at.
+pub(crate) const POLL_SECONDS: u32 = 1;
+
+/// An authorization, read or given up (RFC 8555 §7.5, §7.5.2).
+#[tracing::instrument(name = "acme.authorization", skip_all, fields(authorization = %id))]
+pub(crate) async fn authorization(
+    front: &Arc<Front>,
+    request: Signed<'_>,
+    id: &AuthorizationId,
+) -> Result<Reply, Refusal> {
+    let found = find(front, &request, id).await?;
+    if request.is_post_as_get() {
+        validation::resume_if_abandoned(front, &found, request.account()?);
+        return Ok(show(&request, &found, front.now()));
+    }
+    let Update::Deactivate = Update::from_verified(&request.verified)? else {
+        let detail = "an authorization can only be deactivated, by the status \"deactivated\"";
+        return Err(Problem::new(ErrorType::Malformed, detail).into());
+    };
+    let authorization = change(front, id, |_, state, _| match state {
+        State::Pending(pending) => Step::Save(State::Deactivated(pending.deactivate()), Ok(())),
+        State::Valid(valid) => Step::Save(State::Deactivated(valid.deactivate()), Ok(())),
+        // A second time changes nothing.
+        State::Deactivated(_) => Step::Leave(Ok(())),
+        ended @ (State::Invalid(_) | State::Expired(_) | State::Revoked(_)) => {
+            Step::Leave(Err(has_ended(&ended)))
+        }
+    })
+    .await?;
+    let (authorization, outcome) = authorization;
+    outcome?;
+    tracing::info!("deactivated");
+    Ok(show(&request, &authorization, front.now()))
+}
+
+/// The authorization of this id, if it is the caller's; a foreign one is not to be told from a missing one.
+pub(crate) async fn find(
+    front: &Front,
+    request: &Signed<'_>,
+    id: &AuthorizationId,
+) -> Result<Authorization, Refusal> {
+    let account = request.account()?;
+    let (_, found) = load(front, id).await?;
+    let facts = &found.object.facts;
+    if facts.account != account.id || facts.directory != request.place.directory.name {
+        return Err(Refusal::NoObject);
+    }
+    Ok(found.object)
+}
+
+async fn load(
+    front: &Front,
+    id: &AuthorizationId,
+) -> Result<(AuthorizationRow, Versioned<Authorization>), Refusal> {
+    let rows = front.store.authorizations(&[id.to_string()]).await?;
+    let row = rows.into_iter().next().ok_or(Refusal::NoObject)?;
+    let authorization = stored::authorization(&row)?;
+    Ok((row, authorization))
+}
+
+/// What a change of an authorization decides, looking at its state.
+pub(crate) enum Step<T> {
+    /// This state from now on.
+    Save(State, T),
+    /// No change.
+    Leave(T),
+}
+
+/// Changes an authorization by compare-and-swap; `step` may see several states before one of its answers is saved.
+/// Answers the authorization as it is now.
+pub(crate) async fn change<T>(
+    front: &Front,
+    id: &AuthorizationId,
+    mut step: impl FnMut(&Facts, State, Timestamp) -> Step<T>,
+) -> Result<(Authorization, T), Refusal> {
+    for _ in 0..SAVE_TRIES {
+        let (row, Versioned { object, version }) = load(front, id).await?;
+        let Authorization { facts, state } = object;
+        let now = front.now();
+        let before = state.clone().at(now);
+        match step(&facts, before.clone(), now) {
+            Step::Leave(answer) => return Ok((Authorization { facts, state: before }, answer)),
+            Step::Save(state, answer) => {
+                let next = Versioned { object: Authorization { facts, state }, version };
+                let changed = stored::authorization_change(&next, row.expires_at)?;
+                if front.save(Unit { orders: Vec::new(), authorizations: vec![changed] }).await? {
+                    return Ok((next.object, answer));
+                }
+            }
+        }
+    }
+    Err(Refusal::Contended)
+}
+
+fn show(request: &Signed<'_>, authorization: &Authorization, now: Timestamp) -> Reply {
+    let reply = Reply::json(StatusCode::OK, &authorization.object(request.base, now));
+    let State::Pending(pending) = authorization.state.clone().at(now) else { return reply };
+    let asked = |challenge: &challenge::Challenge| matches!(challenge.state, challenge::State::Processing(_));
+    if pending.challenges.iter().any(asked) { reply.retry_after(POLL_SECONDS) } else { reply }
+}
+
+/// An authorization in one of its last states takes no more changes.
+pub(crate) fn has_ended(state: &State) -> Refusal {
+    let detail = format!("the authorization is {}", state.status().as_str());
+    Problem::new(ErrorType::Malformed, detail).into()
+}

@@ -1,0 +1,259 @@
+//! `front.toml`: every key, its default and its unit.
+
+use std::time::Duration;
+
+use acme::resource::BaseUrl;
+use pki::Name;
+use rpc::NodeName;
+use runtime::{FilePath, HealthSection, Invalid, Listen, LogSection, NodeSection, RoleConfig, Version};
+use serde::Deserialize;
+use serde::de::IntoDeserializer;
+use serde::de::value::StrDeserializer;
+
+/// The front's configuration file.
+///
+/// What a holder of each file or database can do is said beside it. Nothing here lets anyone issue a certificate.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The file's format: 1.
+    pub version: Version,
+    /// Where clients connect (HTTPS): `"0.0.0.0:443"`, or `"inherited:0"`.
+    pub listen: Listen,
+    /// The URLs under which clients know this service, without a path and without a trailing slash:
+    /// `"https://acme.example.org"`. The first is canonical. A signed request must name one of them (RFC 8555 §6.4),
+    /// whatever a proxy in between calls this host.
+    pub base_urls: Vec<BaseUrl>,
+    /// A folder for what the front keeps itself: the HTTPS key and certificate of mode `self`. Default `"state"`.
+    /// Its holder can impersonate this service to clients, as with any HTTPS key.
+    #[serde(default = "default_state")]
+    pub state: FilePath,
+    /// The key under which the fronts of one service seal their nonces: a file of 32 random bytes in base64url
+    /// (43 characters), the same at every front, readable by the front alone.
+    /// Its holder can make nonces that look fresh, so that a captured request could be replayed to this front; terminal
+    /// operations are idempotent and the signer remembers accepted updates, so nothing is issued or changed twice.
+    pub nonce_key: FilePath,
+    /// The identity towards signers, validators and other fronts (mTLS).
+    /// Its holder can do what a front can: pass on what clients signed, and withhold.
+    pub node: NodeSection,
+    /// The signers. They decide what is issued.
+    pub signer: PeersSection,
+    /// The primary validators. A validator can lie about what it alone vouches for.
+    pub validator: PeersSection,
+    /// Orders and authorizations. A holder of this database can delete or show stale orders; it cannot issue: the signer
+    /// believes none of it that is not signed.
+    pub database: DatabaseSection,
+    /// The HTTPS certificate.
+    #[serde(default)]
+    pub https: HttpsSection,
+    /// The other fronts of this service, asked about nonces that they made.
+    #[serde(default, rename = "peer")]
+    pub peers: Vec<PeerSection>,
+    /// Where other fronts ask about nonces (gRPC, mTLS, role `front` only). Default: nobody asks.
+    #[serde(default)]
+    pub peer_listen: Option<Listen>,
+    /// How validation is tried.
+    #[serde(default)]
+    pub validation: ValidationSection,
+    /// Bounds.
+    #[serde(default)]
+    pub limits: LimitsSection,
+    /// Logs.
+    #[serde(default)]
+    pub log: LogSection,
+    /// Health and metrics.
+    /// Default: no such port.
+    #[serde(default)]
+    pub health: Option<HealthSection>,
+    /// Seconds for what is under way when the front is told to stop. Default 30.
+    #[serde(default = "default_drain")]
+    pub drain_seconds: u64,
+}
+
+/// The addresses of one kind of peer.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PeersSection {
+    /// `"host:port"` each; the first that answers is used.
+    pub addresses: Vec<String>,
+}
+
+/// Where orders are kept.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatabaseSection {
+    /// An SQLite file. For one host.
+    pub sqlite: FilePath,
+}
+
+/// Where the HTTPS certificate comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, tag = "mode", rename_all = "lowercase")]
+pub enum HttpsSection {
+    /// Issued by the signer from its internal profile, renewed by itself. Clients trust it by the node CA's certificate.
+    #[serde(rename = "self")]
+    OwnIssue {
+        /// DNS names and addresses that the certificate is for. The signer allows those that the node's join token held.
+        /// Default: the hosts of `base_urls`.
+        #[serde(default)]
+        names: Vec<Name>,
+    },
+    /// A pair of files, read again when they change.
+    Files {
+        /// The certificate with its chain, PEM, leaf first.
+        certificate: FilePath,
+        /// Its private key, PEM (PKCS#8, SEC 1 or PKCS#1).
+        key: FilePath,
+    },
+}
+
+/// Another front.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PeerSection {
+    /// Its node name.
+    pub id: NodeName,
+    /// Its `peer_listen`, `"host:port"` each.
+    pub addresses: Vec<String>,
+}
+
+/// How validation is tried. One POST of a client to a challenge is one trigger; within it, targets that could not be
+/// reached are tried again, because a client often posts a moment before its own web server or DNS has caught up.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ValidationSection {
+    /// Tries within one trigger, the first included. Default 3.
+    pub attempts: u32,
+    /// Milliseconds before the second try; doubled before each further one. Default 2000.
+    pub backoff_milliseconds: u64,
+    /// Seconds that one try may take, all perspectives together. Default 30.
+    pub attempt_seconds: u64,
+}
+
+impl Default for ValidationSection {
+    fn default() -> Self {
+        Self { attempts: 3, backoff_milliseconds: 2_000, attempt_seconds: 30 }
+    }
+}
+
+/// Bounds on what clients may take up.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsSection {
+    /// Connections at once; further ones wait in the kernel's backlog. Default 10000.
+    pub connections: usize,
+    /// Requests that are worked on at once; further ones are answered 503 with Retry-After. Default 1000.
+    pub requests: usize,
+    /// Streams of one HTTP/2 connection at once. Default 100.
+    pub streams_per_connection: u32,
+    /// Seconds for a TLS handshake. Default 10.
+    pub handshake_seconds: u64,
+    /// Seconds until a request's header is there, and so the longest that a connection idles. Default 30.
+    pub header_seconds: u64,
+    /// Seconds until a request's body is there. Default 15.
+    pub body_seconds: u64,
+    /// Seconds after which a connection is closed when its requests are answered. Default 3600.
+    pub connection_age_seconds: u64,
+    /// Bytes of a request's body. A newOrder of 100 long names takes some 40 000. Default 65536.
+    pub body_bytes: usize,
+    /// Seconds that a request may take before it is answered 503. Default 20.
+    pub request_seconds: u64,
+    /// Milliseconds that finalize waits for the certificate before it answers `processing`. Default 1500.
+    pub finalize_wait_milliseconds: u64,
+    /// Pending authorizations of one account. Default 1000.
+    pub pending_authorizations_per_account: u64,
+    /// Nonces that stay redeemable; older ones are `badNonce`. Takes a quarter of a byte each. Default 1048576.
+    pub nonce_window: u32,
+    /// Accounts whose keys are kept in memory. Default 100000.
+    pub cached_accounts: u64,
+    /// Orders listed on one page. Default 100.
+    pub orders_per_page: u32,
+    /// Days that finished orders and authorizations are kept beyond their expiry. Default 7.
+    pub retention_days: u32,
+}
+
+impl Default for LimitsSection {
+    fn default() -> Self {
+        Self {
+            connections: 10_000,
+            requests: 1_000,
+            streams_per_connection: 100,
+            handshake_seconds: 10,
+            header_seconds: 30,
+            body_seconds: 15,
+            connection_age_seconds: 3_600,
+            body_bytes: 64 * 1024,
+            request_seconds: 20,
+            finalize_wait_milliseconds: 1_500,
+            pending_authorizations_per_account: 1_000,
+            nonce_window: 1 << 20,
+            cached_accounts: 100_000,
+            orders_per_page: 100,
+            retention_days: 7,
+        }
+    }
+}
+
+impl Default for HttpsSection {
+    fn default() -> Self {
+        Self::OwnIssue { names: Vec::new() }
+    }
+}
+
+fn default_state() -> FilePath {
+    // Read like any other path, so that it too is relative to the file's folder.
+    let text: StrDeserializer<'_, serde::de::value::Error> = "state".into_deserializer();
+    FilePath::deserialize(text).unwrap_or_else(|_| std::path::Path::new("state").into())
+}
+
+const fn default_drain() -> u64 {
+    30
+}
+
+impl RoleConfig for Config {
+    fn log(&self) -> &LogSection {
+        &self.log
+    }
+
+    fn health(&self) -> Option<&HealthSection> {
+        self.health.as_ref()
+    }
+
+    fn drain(&self) -> Duration {
+        Duration::from_secs(self.drain_seconds)
+    }
+
+    fn check(&self) -> Result<(), Invalid> {
+        if self.base_urls.is_empty() {
+            return Err(Invalid::new("base_urls", "at least one is needed"));
+        }
+        for (key, peers) in [("signer.addresses", &self.signer), ("validator.addresses", &self.validator)] {
+            if peers.addresses.is_empty() {
+                return Err(Invalid::new(key, "at least one is needed"));
+            }
+        }
+        let limits = &self.limits;
+        for (key, value) in [
+            ("limits.connections", limits.connections),
+            ("limits.requests", limits.requests),
+            ("limits.body_bytes", limits.body_bytes),
+            ("limits.nonce_window", limits.nonce_window as usize),
+            ("limits.orders_per_page", limits.orders_per_page as usize),
+            ("validation.attempts", self.validation.attempts as usize),
+        ] {
+            if value == 0 {
+                return Err(Invalid::new(key, "must not be 0"));
+            }
+        }
+        if limits.body_bytes > acme::jws::MAX_JWS_BYTES {
+            return Err(Invalid::new("limits.body_bytes", format!("at most {}", acme::jws::MAX_JWS_BYTES)));
+        }
+        if limits.finalize_wait_milliseconds >= limits.request_seconds.saturating_mul(1_000) {
+            return Err(Invalid::new(
+                "limits.finalize_wait_milliseconds",
+                "must be less than limits.request_seconds",
+            ));
+        }
+        Ok(())
+    }
+}

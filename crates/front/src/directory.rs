@@ -1,0 +1,155 @@
+//! Directories: what the signer says of them, and the object that clients read (RFC 8555 §7.1.1).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use acme::challenge::Method;
+use acme::directory::{DirectoryName, Meta, Object};
+use acme::resource::BaseUrl;
+use arc_swap::ArcSwapOption;
+use http::StatusCode;
+use rpc::proto::signer::v1 as proto;
+use runtime::Dependency;
+use tokio_util::sync::CancellationToken;
+
+use crate::refusal::Refusal;
+use crate::reply::Reply;
+use crate::signer::Signer;
+
+/// How often the signer is asked for its directories. They change when an operator changes the policy.
+const REFRESH: Duration = Duration::from_secs(30);
+/// How soon it is asked again when it has not answered.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// One directory, as a front needs to know it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Directory {
+    pub(crate) name: DirectoryName,
+    /// This front's base URLs under which the signer knows the directory as well; the first is canonical.
+    pub(crate) bases: Vec<BaseUrl>,
+    pub(crate) meta: Meta,
+    /// What is offered for an identifier, in this order.
+    pub(crate) methods: Vec<Method>,
+    /// For how long after its validation an authorization may be used by later orders.
+    pub(crate) validation_reuse: Duration,
+}
+
+/// All that are served.
+#[derive(Debug)]
+pub(crate) struct Directories {
+    bases: Vec<BaseUrl>,
+    current: ArcSwapOption<HashMap<DirectoryName, Arc<Directory>>>,
+}
+
+impl Directories {
+    pub(crate) fn new(bases: Vec<BaseUrl>) -> Self {
+        Self { bases, current: ArcSwapOption::empty() }
+    }
+
+    /// Every base URL of this front.
+    pub(crate) fn bases(&self) -> &[BaseUrl] {
+        &self.bases
+    }
+
+    /// The directory of this name; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`Refusal::NotYet`] before the signer has told which there are: "unknown" would be a lie.
+    pub(crate) fn find(&self, name: &DirectoryName) -> Result<Option<Arc<Directory>>, Refusal> {
+        match self.current.load().as_ref() {
+            Some(all) => Ok(all.get(name).cloned()),
+            None => Err(Refusal::NotYet),
+        }
+    }
+
+    /// Asks the signer again and again, until `shutdown`.
+    pub(crate) async fn follow(&self, signer: &Signer, dependency: Dependency, shutdown: CancellationToken) {
+        loop {
+            let pause = match signer.directories().await {
+                Ok(listed) => {
+                    self.replace(listed);
+                    dependency.up();
+                    REFRESH
+                }
+                Err(error) => {
+                    dependency.down(error.to_string());
+                    RETRY
+                }
+            };
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    fn replace(&self, listed: Vec<proto::Directory>) {
+        let all: HashMap<_, _> = listed
+            .into_iter()
+            .filter_map(|one| self.accept(one))
+            .map(|directory| (directory.name.clone(), Arc::new(directory)))
+            .collect();
+        let changed = self.current.load().as_ref().is_none_or(|old| **old != all);
+        if changed {
+            let names: Vec<&str> = all.keys().map(DirectoryName::as_str).collect();
+            tracing::info!(directories = ?names, "directories");
+            self.current.store(Some(Arc::new(all)));
+        }
+    }
+
+    /// What cannot be served is left out, loudly: clients must not get URLs that the signer will not know again.
+    fn accept(&self, listed: proto::Directory) -> Option<Directory> {
+        let name: DirectoryName = match listed.name.parse() {
+            Ok(name) => name,
+            Err(error) => {
+                tracing::error!(name = listed.name, %error, "a directory of the signer cannot be served");
+                return None;
+            }
+        };
+        let shared =
+            self.bases.iter().filter(|base| listed.base_urls.iter().any(|known| known == base.as_str()));
+        let bases: Vec<BaseUrl> = shared.cloned().collect();
+        if bases.is_empty() {
+            tracing::warn!(directory = %name, "the signer knows this directory under none of this front's base URLs");
+            return None;
+        }
+        let methods = listed.methods.iter().filter_map(|method| match method.parse() {
+            Ok(method) => Some(method),
+            Err(_) => {
+                tracing::warn!(directory = %name, method, "the signer allows a method that this front does not know");
+                None
+            }
+        });
+        let methods = methods.collect();
+        let optional = |text: String| Some(text).filter(|text| !text.is_empty());
+        let meta = Meta {
+            terms_of_service: optional(listed.terms_of_service),
+            website: optional(listed.website),
+            caa_identities: listed.caa_identities,
+            external_account_required: listed.external_account_required,
+            profiles: listed.profiles.into_iter().map(|one| (one.name, one.description)).collect(),
+        };
+        let validation_reuse = Duration::from_secs(listed.validation_reuse_seconds);
+        Some(Directory { name, bases, meta, methods, validation_reuse })
+    }
+}
+
+impl Directory {
+    /// The base URL for a client that signed none: the one with the host that it asked for, else the canonical one.
+    pub(crate) fn base_for_host(&self, host: Option<&str>) -> Option<&BaseUrl> {
+        let asked = host.and_then(|host| self.bases.iter().find(|base| authority(base) == host));
+        asked.or_else(|| self.bases.first())
+    }
+
+    /// The object that clients read first.
+    pub(crate) fn reply(&self, base: &BaseUrl) -> Reply {
+        Reply::json(StatusCode::OK, &Object::new(base, &self.name, false, self.meta.clone()))
+    }
+}
+
+/// `host[:port]` of a base URL.
+fn authority(base: &BaseUrl) -> &str {
+    let rest = base.as_str().strip_prefix("https://").unwrap_or_default();
+    rest.split('/').next().unwrap_or_default()
+}

@@ -1,0 +1,241 @@
+//! finalize (RFC 8555 §7.4; DESIGN §3.3): the request is stored before it is sent, so that a dead front loses nothing.
+//!
+//! Whoever moves an order to `processing` has it for a lease. Its issuance runs in a task of its own, whatever becomes of
+//! the client's connection. When it fails for a reason that is not the client's, the order stays in `processing`, and
+//! after the lease any poll, and the sweeper of any front, sends the stored request again: the signer answers the same.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use acme::order::{Finalize, Order, State, Status};
+use acme::problem::{ErrorType, Problem};
+use acme::{AuthorizationId, OrderId};
+use acme_store::{OrderRow, ProcessingClaim, Unit};
+use http::StatusCode;
+use pki::ErrorClass;
+use rpc::Evidence;
+use rpc::proto::signer::v1 as proto;
+use tokio::time::Instant;
+
+use crate::order;
+use crate::refusal::Refusal;
+use crate::reply::Reply;
+use crate::request::Signed;
+use crate::service::{Front, SAVE_TRIES};
+use crate::signer::{ISSUE_DEADLINE, Issued, SignerError};
+use crate::stored::{self, Versioned};
+
+/// For how long others keep off an order in `processing`. Short, because it is how long a dead front delays an order;
+/// longer than a task works on one.
+pub(crate) const LEASE: Duration = Duration::from_secs(15);
+/// The pause before the second try, doubled before each further one.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+
+/// finalize.
+#[tracing::instrument(name = "acme.finalize", skip_all, fields(order = %id))]
+pub(crate) async fn finalize(
+    front: &Arc<Front>,
+    request: Signed<'_>,
+    id: &OrderId,
+) -> Result<Reply, Refusal> {
+    // The signer judges the CSR. Here only what is no finalize request at all is sent away.
+    Finalize::from_verified(&request.verified)?;
+    let job = accept(front, &request, id).await?;
+    let processing = job.order.object.clone();
+    let task = front.tasks.spawn(drive(Arc::clone(front), job));
+    let patience = Duration::from_millis(front.limits.finalize_wait_milliseconds);
+    let order = match tokio::time::timeout(patience, task).await {
+        Ok(Ok(Outcome::Ended(order))) => order,
+        Ok(Ok(Outcome::Refused(refusal))) => return Err(refusal),
+        Ok(Ok(Outcome::Undecided)) | Err(_) => processing,
+        Ok(Err(error)) => {
+            tracing::error!(%error, "an issuance task ended");
+            processing
+        }
+    };
+    Ok(order::show(&request, &order, StatusCode::OK, front.now()))
+}
+
+/// An order in `processing`, and what the signer is asked.
+struct Job {
+    order: Versioned<Order>,
+    request: proto::IssueRequest,
+}
+
+/// Moves the order from `ready` to `processing`, by compare-and-swap.
+async fn accept(front: &Front, request: &Signed<'_>, id: &OrderId) -> Result<Job, Refusal> {
+    let finalize = request.jws().to_json();
+    for again in 0..SAVE_TRIES {
+        let (_, order) = order::find(front, request, id).await?;
+        let Versioned { object, version } = order;
+        let evidence = Evidences::load(front, &object).await?;
+        let now = front.now();
+        let statuses = evidence.statuses(now);
+        let Order { facts, state } = order::review_one(object, &statuses, now);
+        let version = match state {
+            State::Ready(ready) => {
+                let state = State::Processing(ready.finalize(finalize.clone(), now));
+                let order = Versioned { object: Order { facts, state }, version };
+                let change = stored::order_change(&order, Some(LEASE))?;
+                if !front.save(Unit { orders: vec![change], authorizations: Vec::new() }).await? {
+                    continue;
+                }
+                return evidence.into_job(Versioned { version: version + 1, ..order });
+            }
+            // This very request, saved by an earlier round whose answer was lost.
+            State::Processing(ref processing) if again > 0 && processing.finalize == finalize => version,
+            other => return Err(not_ready(other.status())),
+        };
+        return evidence.into_job(Versioned { object: Order { facts, state }, version });
+    }
+    Err(Refusal::Contended)
+}
+
+fn not_ready(status: Status) -> Refusal {
+    let detail = format!("the order is {}, not ready", status.as_str());
+    Problem::new(ErrorType::OrderNotReady, detail).into()
+}
+
+/// The order's authorizations, as far as they are kept.
+struct Evidences(Vec<acme::authorization::Authorization>);
+
+impl Evidences {
+    async fn load(front: &Front, order: &Order) -> Result<Self, Refusal> {
+        let ids: Vec<String> = order.facts.authorizations.iter().map(AuthorizationId::to_string).collect();
+        let rows = front.store.authorizations(&ids).await?;
+        Ok(Self(
+            rows.iter().map(|row| Ok(stored::authorization(row)?.object)).collect::<Result<_, Refusal>>()?,
+        ))
+    }
+
+    fn statuses(&self, now: pki::Timestamp) -> HashMap<AuthorizationId, acme::authorization::Status> {
+        self.0.iter().map(|authorization| (authorization.facts.id, authorization.status(now))).collect()
+    }
+
+    fn into_job(self, order: Versioned<Order>) -> Result<Job, Refusal> {
+        let State::Processing(processing) = &order.object.state else {
+            return Err(Refusal::Impossible("an issuance of an order that is not processing"));
+        };
+        let request = proto::IssueRequest {
+            new_order_jws: order.object.facts.new_order.clone().into(),
+            finalize_jws: processing.finalize.clone().into(),
+            authorizations: self.0.into_iter().map(|one| evidence(one).into()).collect(),
+        };
+        Ok(Job { order, request })
+    }
+}
+
+/// Why the account may have the name, for the signer to judge.
+pub(crate) fn evidence(authorization: acme::authorization::Authorization) -> Evidence {
+    let acme::authorization::Authorization { facts, state } = authorization;
+    let receipts = match &state {
+        acme::authorization::State::Valid(valid) => valid.receipts().to_vec(),
+        _ => Vec::new(),
+    };
+    Evidence { name: facts.name, authorization: facts.id, created_by: facts.created_by, receipts }
+}
+
+/// What became of an issuance.
+enum Outcome {
+    /// The order as it is now.
+    Ended(Order),
+    /// The client's fault; the order is `ready` again.
+    Refused(Refusal),
+    /// Somebody tries again after the lease.
+    Undecided,
+}
+
+/// Asks the signer until it decides, or the lease comes near its end.
+async fn drive(front: Arc<Front>, job: Job) -> Outcome {
+    let started = Instant::now();
+    let Job { order, request } = job;
+    let id = order.object.facts.id;
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match front.signer.issue(request.clone()).await {
+            Ok(Issued::Certificate(serial)) => {
+                tracing::info!(order = %id, %serial, "issued");
+                metrics::counter!("acme_issuances_total", "outcome" => "issued").increment(1);
+                metrics::histogram!("acme_issuance_seconds").record(started.elapsed().as_secs_f64());
+                return conclude(&front, order, |processing| State::Valid(processing.issue(serial))).await;
+            }
+            Ok(Issued::Later(time)) => pause = time.max(FIRST_PAUSE),
+            Err(SignerError::Refused(refused)) if refused.problem.status() < 500 => {
+                tracing::info!(order = %id, problem = %refused.problem, "issuance refused");
+                metrics::counter!("acme_issuances_total", "outcome" => "refused").increment(1);
+                let problem = refused.problem.clone();
+                conclude(&front, order, |processing| State::Ready(processing.refuse(problem.clone()))).await;
+                return Outcome::Refused(Refusal::Signer(SignerError::Refused(refused)));
+            }
+            Err(error) => {
+                let fatal = error.class() == ErrorClass::Fatal;
+                tracing::warn!(order = %id, %error, fatal, "not issued yet");
+            }
+        }
+        if started.elapsed() + pause + ISSUE_DEADLINE > LEASE || front.draining.is_cancelled() {
+            metrics::counter!("acme_issuances_total", "outcome" => "undecided").increment(1);
+            return Outcome::Undecided;
+        }
+        tokio::time::sleep(pause).await;
+        pause *= 2;
+    }
+}
+
+/// Saves what the signer decided. Another front may have taken the order over meanwhile: the decision is the same for
+/// both.
+async fn conclude(
+    front: &Front,
+    mut order: Versioned<Order>,
+    step: impl Fn(acme::order::Processing) -> State,
+) -> Outcome {
+    for _ in 0..SAVE_TRIES {
+        let Versioned { object: Order { facts, state }, version } = order;
+        let State::Processing(processing) = state else { return Outcome::Ended(Order { facts, state }) };
+        let next = Versioned { object: Order { facts, state: step(processing) }, version };
+        let saved = match stored::order_change(&next, None) {
+            Ok(change) => front.save(Unit { orders: vec![change], authorizations: Vec::new() }).await,
+            Err(error) => Err(error),
+        };
+        match saved {
+            Ok(true) => return Outcome::Ended(next.object),
+            Ok(false) => {}
+            Err(error) => {
+                tracing::warn!(order = %next.object.facts.id, %error, "a decision is not saved yet")
+            }
+        }
+        let id = next.object.facts.id.to_string();
+        order = match front.store.order(&id).await.map(|row| row.as_ref().map(stored::order)) {
+            Ok(Some(Ok(order))) => order,
+            // Not to be read, or gone. If it is still there, the next to send the request gets the same answer.
+            _ => return Outcome::Undecided,
+        };
+    }
+    Outcome::Undecided
+}
+
+/// A poll of an order whose lease has run out sends the stored request again.
+pub(crate) fn resume_if_abandoned(front: &Arc<Front>, row: &OrderRow) {
+    let now_ms = i64::try_from(front.clock.now().unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX);
+    // The lease is by the database's clock; this look only spares it the write.
+    if row.lease_until_ms.is_none_or(|until| until < now_ms) {
+        let (front, claim) = (Arc::clone(front), ProcessingClaim::Order(row.id.clone()));
+        front.clone().tasks.spawn(async move {
+            if let Err(error) = resume(&front, &claim).await {
+                tracing::warn!(%error, "an order is not taken over");
+            }
+        });
+    }
+}
+
+/// Takes over orders whose lease has run out. How many.
+pub(crate) async fn resume(front: &Arc<Front>, claim: &ProcessingClaim) -> Result<usize, Refusal> {
+    let rows = front.store.claim_processing(claim, LEASE).await?;
+    for row in &rows {
+        let order = stored::order(row)?;
+        tracing::info!(order = %order.object.facts.id, "taken over");
+        let job = Evidences::load(front, &order.object).await?.into_job(order)?;
+        front.tasks.spawn(drive(Arc::clone(front), job));
+    }
+    Ok(rows.len())
+}

@@ -1,0 +1,285 @@
+//! newOrder and orders (RFC 8555 §7.4).
+//!
+//! `pending` and `ready` are not kept apart in the database: an order's authorizations say which it is, each time that
+//! somebody looks. So an authorization that was met, given up or grew too old needs no write to its orders, and no order
+//! can disagree with its authorizations.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use acme::authorization::{self, Authorization, Basis};
+use acme::order::{Facts, NewOrder, Order, Pending, State};
+use acme::problem::{ErrorType, Problem, Subproblem};
+use acme::resource::Resource;
+use acme::{AuthorizationId, OrderId};
+use acme_store::{CreateOutcome, OrderRow};
+use http::StatusCode;
+use pki::{Name, Period, Timestamp};
+use rpc::{Account, AuthorizedOrder};
+
+use crate::directory::Directory;
+use crate::finalize;
+use crate::refusal::Refusal;
+use crate::reply::Reply;
+use crate::request::Signed;
+use crate::service::Front;
+use crate::stored::{self, Versioned};
+
+/// An authorization is used again only if it lasts so much longer: an order that ends while its client makes a CSR helps
+/// nobody.
+const REUSE_MARGIN: Period = Period::from_seconds(600);
+/// When to look again at an order that the signer has.
+pub(crate) const POLL_SECONDS: u32 = 1;
+/// When an account with too much under way may come again.
+const PENDING_RETRY_SECONDS: u32 = 60;
+/// No directory allows more names; the signer knows its directory's own limit.
+const MAXIMUM_NAMES: usize = 1_000;
+
+/// newOrder.
+#[tracing::instrument(name = "acme.new_order", skip_all, fields(account = tracing::field::Empty))]
+pub(crate) async fn create(front: &Front, request: Signed<'_>) -> Result<Reply, Refusal> {
+    let account = request.account()?;
+    tracing::Span::current().record("account", tracing::field::display(account.id));
+    let now = front.now();
+    let wanted =
+        NewOrder::from_verified(&request.verified, MAXIMUM_NAMES).map_err(|error| error.problem())?;
+    bound_pending(front, account, wanted.names.len(), now).await?;
+    let (authorized, reusable) = tokio::join!(
+        front.signer.authorize_order(request.jws()),
+        reusable(front, &request.place.directory, account, &wanted, now)
+    );
+    let (authorized, reusable) = (authorized?, reusable?);
+    let made = assemble(&request, wanted, authorized, reusable, now)?;
+    let row = stored::order_row(&made.order)?;
+    let new = acme_store::NewOrder { order: row, authorizations: made.new_rows };
+    let order = match keep(front, new).await? {
+        Some(existing) => stored::order(&existing)?.object,
+        None => made.order,
+    };
+    tracing::info!(order = %order.facts.id, names = order.facts.names.len(), status = order.state.status().as_str(), "order");
+    Ok(show(&request, &order, StatusCode::CREATED, now))
+}
+
+/// An order, read.
+#[tracing::instrument(name = "acme.order", skip_all, fields(order = %id))]
+pub(crate) async fn show_order(
+    front: &Arc<Front>,
+    request: Signed<'_>,
+    id: &OrderId,
+) -> Result<Reply, Refusal> {
+    request.require_post_as_get()?;
+    let (row, order) = find(front, &request, id).await?;
+    let now = front.now();
+    if matches!(order.object.state, State::Processing(_)) {
+        finalize::resume_if_abandoned(front, &row);
+    }
+    let reviewed = review(front, vec![order.object], now).await?;
+    let order = reviewed.first().ok_or(Refusal::Impossible("a review without an order"))?;
+    Ok(show(&request, order, StatusCode::OK, now))
+}
+
+/// The order of this id, if it is the caller's; a foreign one is not to be told from a missing one.
+pub(crate) async fn find(
+    front: &Front,
+    request: &Signed<'_>,
+    id: &OrderId,
+) -> Result<(OrderRow, Versioned<Order>), Refusal> {
+    let account = request.account()?;
+    let row = front.store.order(&id.to_string()).await?.ok_or(Refusal::NoObject)?;
+    let order = stored::order(&row)?;
+    let facts = &order.object.facts;
+    if facts.account != account.id || facts.directory != request.place.directory.name {
+        return Err(Refusal::NoObject);
+    }
+    Ok((row, order))
+}
+
+/// The answer that shows an order. `Location` is on every one: clients of two families need it on finalize and on GET
+/// (RFC 8555 §7.4's example has it).
+pub(crate) fn show(request: &Signed<'_>, order: &Order, status: StatusCode, now: Timestamp) -> Reply {
+    let url = request.url(Resource::Order(order.facts.id));
+    let reply = Reply::json(status, &order.object(request.base, now)).location(&url);
+    match order.state {
+        State::Processing(_) => reply.retry_after(POLL_SECONDS),
+        _ => reply,
+    }
+}
+
+/// The orders as they are now: what their authorizations and the time have made of them.
+pub(crate) async fn review(front: &Front, orders: Vec<Order>, now: Timestamp) -> Result<Vec<Order>, Refusal> {
+    let open = |order: &&Order| matches!(order.state, State::Pending(_) | State::Ready(_));
+    let ids: Vec<String> = orders
+        .iter()
+        .filter(open)
+        .flat_map(|order| order.facts.authorizations.iter().map(AuthorizationId::to_string))
+        .collect();
+    let mut statuses = HashMap::new();
+    if !ids.is_empty() {
+        for row in front.store.authorizations(&ids).await? {
+            let authorization = stored::authorization(&row)?.object;
+            statuses.insert(authorization.facts.id, authorization.status(now));
+        }
+    }
+    let reviewed = orders.into_iter().map(|order| review_one(order, &statuses, now));
+    Ok(reviewed.collect())
+}
+
+/// One order in the light of its authorizations.
+pub(crate) fn review_one(
+    order: Order,
+    statuses: &HashMap<AuthorizationId, authorization::Status>,
+    now: Timestamp,
+) -> Order {
+    let Order { facts, state } = order;
+    // An authorization that is gone was purged, after its end.
+    let status = |id| statuses.get(id).copied().unwrap_or(authorization::Status::Expired);
+    let of_order = || facts.authorizations.iter().map(status).collect::<Vec<_>>();
+    let state = match state.at(now, facts.expires) {
+        State::Pending(pending) => pending.review(&of_order()),
+        State::Ready(ready) => ready.review(&of_order()),
+        other => other,
+    };
+    Order { facts, state }
+}
+
+async fn bound_pending(
+    front: &Front,
+    account: &Account,
+    names: usize,
+    now: Timestamp,
+) -> Result<(), Refusal> {
+    let limit = front.limits.pending_authorizations_per_account;
+    let pending = front.store.pending(&account.id.to_string(), now).await?;
+    if pending.authorizations.saturating_add(names as u64) > limit {
+        let detail = "the account has too many pending authorizations; finish or deactivate some";
+        return Err(Refusal::TooMany { detail, retry_after: PENDING_RETRY_SECONDS });
+    }
+    Ok(())
+}
+
+/// Valid authorizations of the account, by name, that a new order may use again.
+async fn reusable(
+    front: &Front,
+    directory: &Directory,
+    account: &Account,
+    wanted: &NewOrder,
+    now: Timestamp,
+) -> Result<HashMap<Name, Authorization>, Refusal> {
+    if directory.validation_reuse.is_zero() {
+        return Ok(HashMap::new());
+    }
+    let identifiers: Vec<_> = wanted.names.iter().map(stored::identifier).collect();
+    let rows = front.store.reusable_authorizations(&account.id.to_string(), &identifiers, now).await?;
+    let mut found = HashMap::new();
+    for row in &rows {
+        let authorization = stored::authorization(row)?.object;
+        if authorization.facts.directory == directory.name && may_be_reused(&authorization, directory, now) {
+            found.insert(authorization.facts.name.clone(), authorization);
+        }
+    }
+    Ok(found)
+}
+
+/// Only what a challenge has shown, and only within the directory's time. Grants are asked for anew each time: an
+/// operator may have taken one back.
+fn may_be_reused(authorization: &Authorization, directory: &Directory, now: Timestamp) -> bool {
+    let authorization::State::Valid(valid) = &authorization.state else { return false };
+    let Basis::Challenge { challenge, .. } = &valid.basis else { return false };
+    let acme::challenge::State::Valid { validated, .. } = &challenge.state else { return false };
+    let reuse = Period::from_seconds(directory.validation_reuse.as_secs());
+    let end = validated.plus(reuse).min(valid.expires);
+    end >= now.plus(REUSE_MARGIN)
+}
+
+struct Made {
+    order: Order,
+    new_rows: Vec<acme_store::AuthorizationRow>,
+}
+
+/// Order and authorizations from what the client wrote, the signer authorized and the store knows.
+fn assemble(
+    request: &Signed<'_>,
+    wanted: NewOrder,
+    authorized: AuthorizedOrder,
+    mut reusable: HashMap<Name, Authorization>,
+    now: Timestamp,
+) -> Result<Made, Refusal> {
+    let account = request.account()?;
+    let directory = &request.place.directory;
+    let (mut ids, mut rows, mut refused) = (Vec::new(), Vec::new(), Vec::new());
+    let mut complete = true;
+    let mut expires = authorized.expires;
+    let same = authorized.account == account.id && authorized.directory == directory.name;
+    if !same
+        || !wanted.names.iter().eq(authorized.names.iter().map(|named| &named.name).collect::<BTreeSet<_>>())
+    {
+        return Err(Refusal::Impossible("an authorized order with other names"));
+    }
+    for named in authorized.names {
+        let reused = if named.grant.is_none() { reusable.remove(&named.name) } else { None };
+        if let Some(older) = reused {
+            expires = older.state.expires().map_or(expires, |end| end.min(expires));
+            ids.push(older.facts.id);
+            continue;
+        }
+        let state = match named.grant {
+            Some(grant) => authorization::State::Valid(authorization::Valid::granted(grant, named.expires)),
+            None => {
+                complete = false;
+                let pending = authorization::Pending::new(&named.name, &directory.methods, named.expires);
+                if pending.challenges.is_empty() {
+                    refused.push(unprovable(&named.name));
+                }
+                authorization::State::Pending(pending)
+            }
+        };
+        let facts = authorization::Facts {
+            id: named.authorization,
+            directory: directory.name.clone(),
+            account: account.id,
+            name: named.name,
+            created_by: request.jws().digest(),
+        };
+        ids.push(facts.id);
+        rows.push(stored::authorization_row(&Authorization { facts, state }, now, named.expires)?);
+    }
+    if let Some(problem) = Problem::from_subproblems(refused) {
+        return Err(problem.into());
+    }
+    let facts = Facts {
+        id: authorized.order,
+        directory: directory.name.clone(),
+        account: account.id,
+        names: wanted.names,
+        not_before: wanted.not_before,
+        not_after: wanted.not_after,
+        profile: authorized.profile,
+        replaces: wanted.replaces,
+        authorizations: ids,
+        created: now,
+        expires,
+        new_order: request.jws().to_json(),
+    };
+    let state =
+        if complete { State::Ready(acme::order::Ready::default()) } else { State::Pending(Pending {}) };
+    Ok(Made { order: Order { facts, state }, new_rows: rows })
+}
+
+/// No challenge that this directory offers can show control of the name, and no grant covers it.
+fn unprovable(name: &Name) -> Subproblem {
+    let detail = "no challenge of this directory can show control of this name";
+    Subproblem::new(ErrorType::RejectedIdentifier, detail, acme::identifier::Identifier::in_order(name))
+}
+
+/// Keeps the order; the one that was there already if an earlier answer was lost.
+async fn keep(front: &Front, new: acme_store::NewOrder) -> Result<Option<OrderRow>, Refusal> {
+    let outcomes = match front.store.create_orders(vec![new.clone()]).await {
+        Err(error) if error.may_be_durable() => front.store.create_orders(vec![new]).await?,
+        outcome => outcome?,
+    };
+    match outcomes.into_iter().next() {
+        Some(CreateOutcome::Created) => Ok(None),
+        Some(CreateOutcome::Exists(row)) => Ok(Some(*row)),
+        None => Err(Refusal::Impossible("a write without an outcome")),
+    }
+}

@@ -1,0 +1,159 @@
+//! One way in for every request: admission, the right handler, and what every answer carries.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use acme::resource::{BaseUrl, Resource};
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use http::{Method, StatusCode, header};
+use tokio::time::Instant;
+use tracing::Instrument;
+
+use crate::refusal::Refusal;
+use crate::reply::Reply;
+use crate::request::{self, Place, Signed};
+use crate::server::RemoteAddress;
+use crate::service::Front;
+use crate::{account, authorization, certificate, challenge, finalize, order, revocation};
+
+/// The service. There is one route: which resource a path means is decided by [`acme::resource`], which the signer
+/// uses too, so that front and signer cannot disagree about a URL.
+pub(crate) fn router(front: Arc<Front>) -> Router {
+    Router::new().fallback(dispatch).with_state(front)
+}
+
+async fn dispatch(State(front): State<Arc<Front>>, request: Request) -> Response {
+    let started = Instant::now();
+    let method = request.method().clone();
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    let host = host.or_else(|| request.uri().authority().map(|authority| authority.as_str()));
+    let place = Place::find(&front.directories, request.uri());
+    let mut base = place.as_ref().ok().and_then(|place| place.directory.base_for_host(host).cloned());
+    let operation = place.as_ref().map_or("unknown", |place| operation(&place.resource));
+    let directory = place.as_ref().ok().map(|place| Arc::clone(&place.directory));
+    let index = place.as_ref().is_ok_and(|place| !matches!(place.resource, Resource::Directory));
+
+    let remote = request.extensions().get::<RemoteAddress>().map(|remote| tracing::field::display(remote.0));
+    let span = tracing::info_span!("acme.request", operation, remote);
+    let outcome = match place {
+        Ok(place) => admit(&front, &place, request, &mut base).instrument(span.clone()).await,
+        Err(refusal) => Err(refusal),
+    };
+    let reply = span.in_scope(|| outcome.unwrap_or_else(Refusal::into_reply));
+
+    let status = reply.status().as_str().to_owned();
+    metrics::counter!("acme_requests_total", "operation" => operation, "status" => status).increment(1);
+    metrics::histogram!("acme_request_seconds", "operation" => operation)
+        .record(started.elapsed().as_secs_f64());
+    let index = match (index, &directory, &base) {
+        (true, Some(directory), Some(base)) => Some(Resource::Directory.url(base, &directory.name)),
+        _ => None,
+    };
+    let nonce = (method != Method::OPTIONS).then(|| front.nonces.issue());
+    reply.into_response(&method, nonce.as_deref(), index.as_deref())
+}
+
+/// Works on a request if there is room, and not for longer than is allowed.
+async fn admit(
+    front: &Arc<Front>,
+    place: &Place,
+    request: Request,
+    base: &mut Option<BaseUrl>,
+) -> Result<Reply, Refusal> {
+    let _room = front.room.try_acquire().map_err(|_| Refusal::Overloaded)?;
+    let patience = Duration::from_secs(front.limits.request_seconds);
+    let work = Box::pin(serve(front, place, request, base));
+    tokio::time::timeout(patience, work).await.unwrap_or(Err(Refusal::TooSlow))
+}
+
+async fn serve(
+    front: &Arc<Front>,
+    place: &Place,
+    request: Request,
+    base: &mut Option<BaseUrl>,
+) -> Result<Reply, Refusal> {
+    let method = request.method();
+    match (&place.resource, method) {
+        (_, &Method::POST) => post(front, place, request, base).await,
+        (_, &Method::OPTIONS) => Ok(Reply::preflight().allow(allowed(&place.resource))),
+        (Resource::Directory, &Method::GET | &Method::HEAD) => {
+            let base = base.as_ref().ok_or(Refusal::NoDirectory)?;
+            Ok(place.directory.reply(base))
+        }
+        // RFC 8555 §7.2: 200 to HEAD, 204 to GET.
+        (Resource::NewNonce, &Method::HEAD) => Ok(Reply::empty(StatusCode::OK)),
+        (Resource::NewNonce, &Method::GET) => Ok(Reply::empty(StatusCode::NO_CONTENT)),
+        _ => Err(Refusal::Method { allow: allowed(&place.resource) }),
+    }
+}
+
+async fn post(
+    front: &Arc<Front>,
+    place: &Place,
+    request: Request,
+    base: &mut Option<BaseUrl>,
+) -> Result<Reply, Refusal> {
+    let (head, body) = request.into_parts();
+    let patience = Duration::from_secs(front.limits.body_seconds);
+    let body = request::read_body(&head.headers, body, front.limits.body_bytes, patience).await?;
+    let jws = acme::jws::Jws::from_slice(&body)?;
+    let used = base.insert(request::check_url(place, &jws)?);
+    request::redeem(front, &jws).await?;
+    let caller = request::identify(front, place, &jws).await?;
+    let verified = jws.verify(caller.key())?;
+    route(front, Signed { place, base: used, caller: &caller, verified }).await
+}
+
+async fn route(front: &Arc<Front>, request: Signed<'_>) -> Result<Reply, Refusal> {
+    match &request.place.resource {
+        Resource::Directory => {
+            request.require_post_as_get()?;
+            Ok(request.place.directory.reply(request.base))
+        }
+        Resource::NewNonce => {
+            request.require_post_as_get()?;
+            Ok(Reply::empty(StatusCode::OK))
+        }
+        Resource::NewAccount => account::register(front, request).await,
+        Resource::Account(id) => account::account(front, request, id).await,
+        Resource::Orders(id) => account::orders(front, request, id).await,
+        Resource::KeyChange => account::change_key(front, request).await,
+        Resource::NewOrder => order::create(front, request).await,
+        Resource::Order(id) => order::show_order(front, request, id).await,
+        Resource::Finalize(id) => finalize::finalize(front, request, id).await,
+        Resource::Authorization(id) => authorization::authorization(front, request, id).await,
+        Resource::Challenge(id, method) => challenge::challenge(front, request, id, *method).await,
+        Resource::Certificate(serial) => certificate::download(front, request, serial).await,
+        Resource::RevokeCertificate => revocation::revoke(front, request).await,
+        Resource::NewAuthorization => Err(Refusal::NoResource),
+    }
+}
+
+const fn allowed(resource: &Resource) -> &'static str {
+    match resource {
+        Resource::Directory | Resource::NewNonce => "GET, HEAD, POST, OPTIONS",
+        _ => "POST, OPTIONS",
+    }
+}
+
+/// The name of an operation in metrics.
+const fn operation(resource: &Resource) -> &'static str {
+    match resource {
+        Resource::Directory => "directory",
+        Resource::NewNonce => "new_nonce",
+        Resource::NewAccount => "new_account",
+        Resource::NewOrder => "new_order",
+        Resource::NewAuthorization => "new_authorization",
+        Resource::RevokeCertificate => "revoke_certificate",
+        Resource::KeyChange => "key_change",
+        Resource::Account(_) => "account",
+        Resource::Orders(_) => "orders",
+        Resource::Order(_) => "order",
+        Resource::Finalize(_) => "finalize",
+        Resource::Authorization(_) => "authorization",
+        Resource::Challenge(..) => "challenge",
+        Resource::Certificate(_) => "certificate",
+    }
+}

@@ -1,0 +1,57 @@
+//! What all requests share.
+
+use std::sync::Arc;
+
+use acme_store::{AcmeStore, SaveOutcome, Unit};
+use pki::Timestamp;
+use runtime::SharedClock;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::accounts::Accounts;
+use crate::config::{LimitsSection, ValidationSection};
+use crate::directory::Directories;
+use crate::nonce::Nonces;
+use crate::refusal::Refusal;
+use crate::signer::Signer;
+use crate::validation::Validators;
+
+/// A front at work.
+pub(crate) struct Front {
+    pub(crate) directories: Directories,
+    pub(crate) accounts: Accounts,
+    pub(crate) nonces: Arc<Nonces>,
+    pub(crate) signer: Signer,
+    pub(crate) validators: Validators,
+    pub(crate) store: Arc<dyn AcmeStore>,
+    pub(crate) clock: SharedClock,
+    pub(crate) limits: LimitsSection,
+    pub(crate) validation: ValidationSection,
+    /// Room for requests; what finds none is shed.
+    pub(crate) room: Semaphore,
+    /// Validations and issuances, which do not depend on a client's staying connected.
+    pub(crate) tasks: TaskTracker,
+    /// When the process is to end.
+    pub(crate) draining: CancellationToken,
+}
+
+/// Tries of a read, a change and a compare-and-swap, before an object is given up as contended.
+pub(crate) const SAVE_TRIES: u32 = 5;
+
+impl Front {
+    /// The time.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now().into()
+    }
+
+    /// Saves changes by compare-and-swap. False: something else has changed the same, or an earlier try of this was
+    /// durable though its answer was lost; read again.
+    pub(crate) async fn save(&self, unit: Unit) -> Result<bool, Refusal> {
+        match self.store.save(vec![unit]).await {
+            Ok(outcomes) => Ok(outcomes.first() == Some(&SaveOutcome::Saved)),
+            Err(error) if error.may_be_durable() => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+}

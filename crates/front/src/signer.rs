@@ -1,0 +1,226 @@
+//! What a front asks of the signers. They verify everything themselves; what is sent is what clients and validators
+//! signed, byte for byte.
+
+use std::time::Duration;
+
+use acme::{AccountId, DirectoryName, Jws, Problem};
+use bytes::Bytes;
+use pki::{ErrorClass, Serial};
+use rpc::proto::signer::v1 as proto;
+use rpc::proto::signer::v1::authority_client::AuthorityClient;
+use rpc::{Account, AuthorizedOrder, ConvertError};
+use tonic::{Code, Request, Response, Status};
+
+/// A question that only reads, or a small write.
+const DEADLINE: Duration = Duration::from_secs(8);
+/// One try of an issuance; the order's lease is longer.
+pub(crate) const ISSUE_DEADLINE: Duration = Duration::from_secs(10);
+/// The largest answer: a chain, or many directories.
+const ANSWER_BYTES: usize = 4 * 1024 * 1024;
+
+/// The signers, seen as one.
+#[derive(Debug, Clone)]
+pub(crate) struct Signer {
+    client: AuthorityClient<rpc::Channel>,
+}
+
+/// What a signer said of a request by fault of the client.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) problem: Problem,
+    /// The account that the problem is about (RFC 8555 §7.3.5).
+    pub(crate) account: Option<AccountId>,
+    retry_after: Option<Duration>,
+}
+
+impl Refused {
+    /// Whole seconds until the same request may succeed.
+    pub(crate) fn retry_after(&self) -> Option<u32> {
+        self.retry_after
+            .map(|time| u32::try_from(time.as_millis().div_ceil(1_000)).unwrap_or(u32::MAX).max(1))
+    }
+}
+
+/// Why a signer's answer is not to be had.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SignerError {
+    /// It refuses, by fault of the client.
+    #[error("the signer refuses: {}", .0.problem)]
+    Refused(Box<Refused>),
+    /// It is away, busy, or failed.
+    #[error("the signer does not answer: {:?} {}", .0.code(), .0.message())]
+    Status(Box<Status>),
+    /// It answered what cannot be.
+    #[error("the signer's answer cannot be understood: {0}")]
+    Answer(&'static str),
+    /// A field of its answer is not what it must be.
+    #[error("the signer's answer cannot be understood")]
+    Field(#[from] ConvertError),
+}
+
+impl SignerError {
+    /// How to treat it.
+    pub(crate) fn class(&self) -> ErrorClass {
+        match self {
+            Self::Refused(refused) if refused.problem.status() >= 500 => ErrorClass::Transient,
+            Self::Refused(_) => ErrorClass::Client,
+            Self::Status(status) => match rpc::status_class(status) {
+                // Without a problem for the client, a refusal of this front's request is this front's fault.
+                ErrorClass::Client => ErrorClass::Fatal,
+                class => class,
+            },
+            Self::Answer(_) | Self::Field(_) => ErrorClass::Fatal,
+        }
+    }
+}
+
+impl From<Status> for SignerError {
+    fn from(status: Status) -> Self {
+        match rpc::refusal(&status) {
+            Some(refusal) => Self::Refused(Box::new(Refused {
+                problem: refusal.problem,
+                account: refusal.account_id.and_then(|id| id.parse().ok()),
+                retry_after: refusal.retry_after,
+            })),
+            None => Self::Status(Box::new(status)),
+        }
+    }
+}
+
+/// Asks, and once more if no signer was reached: another may be, or the connection was an old one. Only for requests
+/// that may be repeated.
+macro_rules! ask {
+    ($self:ident, $method:ident, $deadline:expr, $message:expr) => {{
+        let message = $message;
+        let first = $self.client.clone().$method(with_deadline(message.clone(), $deadline)).await;
+        match first {
+            Err(status) if status.code() == Code::Unavailable => {
+                $self.client.clone().$method(with_deadline(message, $deadline)).await
+            }
+            outcome => outcome,
+        }
+        .map(Response::into_inner)
+    }};
+}
+
+impl Signer {
+    pub(crate) fn new(channel: rpc::Channel) -> Self {
+        Self { client: AuthorityClient::new(channel).max_decoding_message_size(ANSWER_BYTES) }
+    }
+
+    pub(crate) async fn directories(&self) -> Result<Vec<proto::Directory>, SignerError> {
+        let answer = ask!(self, list_directories, DEADLINE, proto::ListDirectoriesRequest {})?;
+        Ok(answer.directories)
+    }
+
+    pub(crate) async fn authorize_order(&self, jws: &Jws) -> Result<AuthorizedOrder, SignerError> {
+        let message = proto::AuthorizeOrderRequest { new_order_jws: bytes(jws) };
+        Ok(ask!(self, authorize_order, DEADLINE, message)?.try_into()?)
+    }
+
+    /// The account, and whether it is new.
+    pub(crate) async fn register(&self, jws: &Jws) -> Result<(Account, bool), SignerError> {
+        let message = proto::RegisterAccountRequest { new_account_jws: bytes(jws) };
+        let answer = ask!(self, register_account, DEADLINE, message)?;
+        Ok((account(answer.account)?, answer.created))
+    }
+
+    /// The signer remembers accepted updates: a repeated one changes nothing and gets the same answer.
+    pub(crate) async fn update(&self, jws: &Jws) -> Result<Account, SignerError> {
+        let message = proto::UpdateAccountRequest { account_jws: bytes(jws) };
+        account(ask!(self, update_account, DEADLINE, message)?.account)
+    }
+
+    pub(crate) async fn change_key(&self, jws: &Jws) -> Result<Account, SignerError> {
+        let message = proto::ChangeKeyRequest { key_change_jws: bytes(jws) };
+        account(ask!(self, change_key, DEADLINE, message)?.account)
+    }
+
+    pub(crate) async fn look_up(
+        &self,
+        directory: &DirectoryName,
+        id: &AccountId,
+    ) -> Result<Option<Account>, SignerError> {
+        let selector = proto::look_up_account_request::Selector::AccountId(id.to_string());
+        let message =
+            proto::LookUpAccountRequest { directory: directory.to_string(), selector: Some(selector) };
+        match ask!(self, look_up_account, DEADLINE, message)?.account {
+            Some(found) => account(Some(found)).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The stream of changed accounts.
+    pub(crate) async fn watch_accounts(
+        &self,
+    ) -> Result<tonic::Streaming<proto::AccountsChanged>, SignerError> {
+        let answer = self.client.clone().watch_accounts(proto::WatchAccountsRequest {}).await?;
+        Ok(answer.into_inner())
+    }
+
+    /// One try; safe to repeat for ever.
+    pub(crate) async fn issue(&self, message: proto::IssueRequest) -> Result<Issued, SignerError> {
+        use proto::issue_response::Outcome;
+        let answer = ask!(self, issue, ISSUE_DEADLINE, message)?;
+        match answer.outcome.ok_or(SignerError::Answer("an issuance without an outcome"))? {
+            Outcome::Certificate(certificate) => {
+                let serial = Serial::from_hex(&certificate.serial);
+                Ok(Issued::Certificate(serial.map_err(|_| SignerError::Answer("a serial"))?))
+            }
+            Outcome::Processing(processing) => {
+                Ok(Issued::Later(Duration::from_millis(processing.retry_after_milliseconds.into())))
+            }
+        }
+    }
+
+    pub(crate) async fn download(
+        &self,
+        directory: &DirectoryName,
+        serial: &Serial,
+    ) -> Result<proto::DownloadCertificateResponse, SignerError> {
+        let message = proto::DownloadCertificateRequest {
+            directory: directory.to_string(),
+            serial: serial.to_string(),
+        };
+        Ok(ask!(self, download_certificate, DEADLINE, message)?)
+    }
+
+    /// Not repeated by itself: the second answer would be `alreadyRevoked`, which the client must not get for its first.
+    pub(crate) async fn revoke(
+        &self,
+        jws: &Jws,
+        authorizations: Vec<proto::AuthorizationEvidence>,
+    ) -> Result<(), SignerError> {
+        let message = proto::RevokeRequest { revocation_jws: bytes(jws), authorizations };
+        self.client.clone().revoke(with_deadline(message, DEADLINE)).await?;
+        Ok(())
+    }
+
+    pub(crate) async fn issue_server_certificate(&self, csr: Vec<u8>) -> Result<Vec<Bytes>, SignerError> {
+        let message = proto::IssueServerCertificateRequest { csr: csr.into() };
+        Ok(ask!(self, issue_server_certificate, DEADLINE, message)?.chain)
+    }
+}
+
+/// What came of a try to issue.
+#[derive(Debug)]
+pub(crate) enum Issued {
+    /// The certificate with this serial.
+    Certificate(Serial),
+    /// It is journaled and will be signed; ask again after this time.
+    Later(Duration),
+}
+
+fn with_deadline<T>(message: T, deadline: Duration) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(deadline);
+    request
+}
+
+fn bytes(jws: &Jws) -> Bytes {
+    Bytes::from(jws.to_json())
+}
+
+fn account(account: Option<proto::Account>) -> Result<Account, SignerError> {
+    Ok(account.ok_or(SignerError::Answer("no account"))?.try_into()?)
+}
