@@ -1,5 +1,7 @@
 //! Certificates, read strictly (RFC 5280 §4.1).
 
+mod constraints;
+
 use std::{fmt, net::IpAddr, ops::Range, sync::Arc};
 
 use const_oid::{ObjectIdentifier, db::rfc5280 as oid};
@@ -14,6 +16,7 @@ use crate::{
     Timestamp,
     decode::{self, ExtensionRef, Signed},
 };
+use constraints::Constraints;
 
 /// A parsed certificate and its exact bytes. Cheap to clone; equal if the bytes are.
 ///
@@ -45,6 +48,7 @@ struct Extensions {
     ocsp_urls: Vec<String>,
     /// `cA` is TRUE; inside, the path length.
     ca: Option<Option<u8>>,
+    constraints: Constraints,
 }
 
 /// Why octets are not a certificate that this CA can read.
@@ -219,6 +223,25 @@ impl Certificate {
         self.0.extensions.ca.flatten()
     }
 
+    /// Whether its name constraints, if it is a CA and has some, let it issue for `name`.
+    #[must_use]
+    pub fn permits(&self, name: &Name) -> bool {
+        match name {
+            Name::Ip(address) => self.permits_ip(*address),
+            Name::Dns(_) | Name::Wildcard(_) => self.permits_dns(&name.to_string()),
+        }
+    }
+
+    /// The same for a dNSName as it stands in a certificate, wildcards included.
+    pub(crate) fn permits_dns(&self, name: &str) -> bool {
+        self.0.extensions.constraints.permit_dns(name)
+    }
+
+    /// The same for an iPAddress.
+    pub(crate) fn permits_ip(&self, address: IpAddr) -> bool {
+        self.0.extensions.constraints.permit_ip(address)
+    }
+
     /// Whether it names itself as its issuer.
     #[must_use]
     pub fn is_self_issued(&self) -> bool {
@@ -306,6 +329,9 @@ impl Extensions {
         if let Some(der) = value(oid::ID_CE_BASIC_CONSTRAINTS) {
             let constraints = BasicConstraints::from_der(der)?;
             this.ca = constraints.ca.then_some(constraints.path_len_constraint);
+        }
+        if let Some(der) = value(oid::ID_CE_NAME_CONSTRAINTS) {
+            this.constraints = Constraints::read(der)?;
         }
         Ok(this)
     }

@@ -33,6 +33,8 @@ mod reserved;
 mod serial;
 mod signature;
 pub mod tbs;
+#[cfg(test)]
+mod testing;
 mod timestamp;
 
 pub use certificate::{Certificate, CertificateError};

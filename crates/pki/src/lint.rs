@@ -70,8 +70,8 @@ pub struct LintContext<'a> {
     pub subject: Subject,
     /// Which lints run.
     pub sets: &'a [LintSet],
-    /// The issuer's certificate; `None` for a self-signed one.
-    pub issuer: Option<&'a Certificate>,
+    /// The issuer; `None` for a self-signed certificate.
+    pub issuer: Option<&'a Issuer>,
     /// When it will be signed.
     pub signed_at: Timestamp,
     /// The longest validity that the operator allows.
@@ -93,16 +93,22 @@ pub struct Expected<'a> {
     pub public_key: &'a PublicKey,
     /// The validity that was computed.
     pub validity: Validity,
+    /// The shard of the CRL that a subscriber's certificate names.
+    pub shard: Option<u32>,
 }
 
 impl<'a> LintContext<'a> {
+    fn issuer_certificate(&self) -> Option<&'a Certificate> {
+        self.issuer.map(Issuer::certificate)
+    }
+
     /// For a certificate of the CA's own: root, intermediate or node, by RFC 5280 alone.
     #[must_use]
     pub fn new(subject: Subject, issuer: Option<&'a Issuer>, signed_at: Timestamp) -> Self {
         Self {
             subject,
             sets: &[LintSet::Rfc5280, LintSet::Operator],
-            issuer: issuer.map(Issuer::certificate),
+            issuer,
             signed_at,
             maximum_validity: None,
             name_suffixes: &[],
@@ -130,7 +136,18 @@ struct Rule {
     name: &'static str,
     clause: &'static str,
     severity: Severity,
-    find: fn(&View<'_>, &LintContext<'_>) -> Option<String>,
+    find: Find,
+}
+
+/// Looks for one fault, and says what it saw.
+type Find = fn(&View<'_>, &LintContext<'_>) -> Option<String>;
+
+const fn must(name: &'static str, clause: &'static str, find: Find) -> Rule {
+    Rule { name, clause, severity: Severity::Error, find }
+}
+
+const fn should(name: &'static str, clause: &'static str, find: Find) -> Rule {
+    Rule { name, clause, severity: Severity::Warning, find }
 }
 
 /// Runs the lints of the context's sets over a TBSCertificate. No error among the findings means
@@ -143,17 +160,21 @@ pub fn check(tbs: &[u8], context: &LintContext<'_>) -> Vec<Finding> {
     };
     let mut findings = Vec::new();
     for set in context.sets {
-        let rules = match set {
-            LintSet::Rfc5280 => rfc5280::RULES,
-            LintSet::CabfBr => cabf_br::RULES,
-            LintSet::Operator => operator::RULES,
-        };
-        findings.extend(rules.iter().filter_map(|rule| {
+        findings.extend(rules(*set).filter_map(|rule| {
             let detail = (rule.find)(&view, context)?;
             Some(Finding { lint: rule.name, clause: rule.clause, severity: rule.severity, detail })
         }));
     }
     findings
+}
+
+fn rules(set: LintSet) -> impl Iterator<Item = &'static Rule> {
+    let tables = match set {
+        LintSet::Rfc5280 => rfc5280::RULES,
+        LintSet::CabfBr => cabf_br::RULES,
+        LintSet::Operator => operator::RULES,
+    };
+    tables.iter().copied().flatten()
 }
 
 /// Whether one of the findings stops the signature.

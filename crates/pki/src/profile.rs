@@ -150,6 +150,9 @@ pub enum NameRefusal {
     /// A reserved address, or a name that stands for an address.
     #[error("the address, or the zone of the name, is reserved")]
     Reserved,
+    /// Outside of the name constraints of the issuer (RFC 5280 §4.2.1.10).
+    #[error("the issuer may not issue for the name")]
+    Issuer,
 }
 
 /// Why there is no validity for a request.
@@ -295,7 +298,7 @@ impl Profile {
         LintContext {
             subject: Subject::Subscriber,
             sets: &self.lints,
-            issuer: Some(issuer.certificate()),
+            issuer: Some(issuer),
             signed_at,
             maximum_validity: Some(self.maximum_validity),
             name_suffixes: &self.name_suffixes,

@@ -346,7 +346,11 @@ fn check_leaf(profile: &Profile, issuer: &Issuer, request: &LeafRequest<'_>) -> 
         return Err(TbsError::TooManyNames { count, maximum });
     }
     for name in request.names {
-        profile.check_name(name).map_err(|refusal| TbsError::Name { name: name.clone(), refusal })?;
+        let permitted = issuer.certificate().permits(name);
+        profile
+            .check_name(name)
+            .and(if permitted { Ok(()) } else { Err(NameRefusal::Issuer) })
+            .map_err(|refusal| TbsError::Name { name: name.clone(), refusal })?;
     }
     if request.must_staple && profile.must_staple != crate::MustStaple::Honour {
         return Err(TbsError::MustStaple);

@@ -32,6 +32,11 @@ impl Timestamp {
         Self(seconds).min(Self::MAX)
     }
 
+    #[cfg(test)]
+    pub(crate) const fn from_unix_const(seconds: u64) -> Self {
+        Self(seconds)
+    }
+
     /// Seconds since the epoch.
     #[must_use]
     pub const fn unix(self) -> u64 {

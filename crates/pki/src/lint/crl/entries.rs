@@ -1,0 +1,139 @@
+//! Lints of the entries of a CRL: the first breach of each rule, with the index of its entry.
+
+use const_oid::db::rfc5280 as oid;
+use der::{Decode, Reader, SliceReader, Tag, asn1::AnyRef};
+use x509_cert::ext::Extension;
+
+use super::{CrlLintContext, CrlView, finding, time_fault};
+use crate::lint::{Finding, view::Moment};
+
+/// One entry of revokedCertificates.
+struct EntryView<'a> {
+    serial: &'a [u8],
+    revoked_at: Moment,
+    /// Whether crlEntryExtensions is there, if empty.
+    has_extensions: bool,
+    extensions: Vec<Extension>,
+}
+
+struct EntryRule {
+    name: &'static str,
+    clause: &'static str,
+    public: bool,
+    find: fn(&EntryView<'_>, &CrlView<'_>) -> Option<String>,
+}
+
+const RULES: &[EntryRule] = &[
+    EntryRule {
+        name: "rfc5280.crl_entry_serial",
+        clause: "RFC 5280 §5.1.2.6, §4.1.2.2",
+        public: false,
+        find: serial,
+    },
+    EntryRule { name: "rfc5280.crl_entry_time", clause: "RFC 5280 §5.1.2.6", public: false, find: time },
+    EntryRule {
+        name: "rfc5280.crl_entry_extensions",
+        clause: "RFC 5280 §5.3",
+        public: false,
+        find: extensions,
+    },
+    EntryRule { name: "rfc5280.crl_entry_reason", clause: "RFC 5280 §5.3.1", public: false, find: reason },
+    EntryRule { name: "cabf_br.crl_entry_reason", clause: "BR §7.2.2", public: true, find: public_reason },
+];
+
+pub(super) fn check(view: &CrlView<'_>, context: &CrlLintContext<'_>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let Ok(mut reader) = SliceReader::new(view.entries.unwrap_or_default()) else {
+        return findings;
+    };
+    let mut found = [false; RULES.len()];
+    let mut index = 0_u64;
+    while !reader.is_finished() {
+        let entry = match reader.sequence(EntryView::read) {
+            Ok(entry) => entry,
+            Err(error) => {
+                let detail = format!("entry {index} is not one in DER: {error}");
+                findings.push(finding("rfc5280.crl_entry_decodes", "RFC 5280 §5.1.2.6", detail));
+                return findings;
+            }
+        };
+        for (rule, found) in RULES.iter().zip(&mut found) {
+            if *found || (rule.public && !context.publicly_trusted) {
+                continue;
+            }
+            if let Some(detail) = (rule.find)(&entry, view) {
+                *found = true;
+                findings.push(finding(rule.name, rule.clause, format!("entry {index}: {detail}")));
+            }
+        }
+        index += 1;
+    }
+    findings
+}
+
+impl<'a> EntryView<'a> {
+    fn read(reader: &mut SliceReader<'a>) -> der::Result<Self> {
+        let serial = AnyRef::decode(reader)?;
+        serial.header().tag().assert_eq(Tag::Integer)?;
+        let revoked_at = Moment::read(reader)?;
+        let has_extensions = !reader.is_finished();
+        let extensions = if has_extensions { Vec::<Extension>::decode(reader)? } else { Vec::new() };
+        Ok(Self { serial: serial.value(), revoked_at, has_extensions, extensions })
+    }
+}
+
+fn serial(entry: &EntryView<'_>, _: &CrlView<'_>) -> Option<String> {
+    let good = (1..=20).contains(&entry.serial.len())
+        && entry.serial.first().is_some_and(|first| first & 0x80 == 0)
+        && entry.serial.iter().any(|octet| *octet != 0);
+    (!good).then(|| format!("serial number {} is not positive, or too long", hex::encode(entry.serial)))
+}
+
+fn time(entry: &EntryView<'_>, view: &CrlView<'_>) -> Option<String> {
+    if entry.revoked_at.seconds > view.this_update.seconds {
+        return Some("it is revoked after thisUpdate".to_owned());
+    }
+    time_fault(entry.revoked_at)
+}
+
+/// The reason is the only extension that this CA gives entries; RFC 5280 §5.3.1: not critical.
+fn extensions(entry: &EntryView<'_>, _: &CrlView<'_>) -> Option<String> {
+    let good = entry
+        .extensions
+        .iter()
+        .all(|extension| extension.extn_id == oid::ID_CE_CRL_REASONS && !extension.critical)
+        && entry.extensions.len() <= 1
+        && entry.has_extensions != entry.extensions.is_empty();
+    (!good).then(|| {
+        "it has an empty list of extensions, another extension than a reason, or a critical one".to_owned()
+    })
+}
+
+fn code<'e>(entry: &'e EntryView<'_>) -> Option<&'e [u8]> {
+    let extension = entry.extensions.iter().find(|extension| extension.extn_id == oid::ID_CE_CRL_REASONS)?;
+    Some(extension.extn_value.as_bytes())
+}
+
+/// "the reason code CRL entry extension SHOULD be absent instead of using the unspecified (0)
+/// reasonCode value"; 7 does not exist, 8 is of delta CRLs alone, and 6, certificateHold, would undo
+/// a revocation, which this CA never does.
+fn reason(entry: &EntryView<'_>, view: &CrlView<'_>) -> Option<String> {
+    let good = match code(entry)? {
+        [0x0a, 1, 1..=5 | 9 | 10] => true,
+        [0x0a, 1, 8] => view.delta_base.is_some(),
+        _ => false,
+    };
+    (!good).then(|| "the reason is unspecified, on hold, unknown, or of delta CRLs alone".to_owned())
+}
+
+/// Only keyCompromise, affiliationChanged, superseded, cessationOfOperation and privilegeWithdrawn
+/// are left for subscribers' certificates, cACompromise for CAs'; never certificateHold.
+fn public_reason(entry: &EntryView<'_>, view: &CrlView<'_>) -> Option<String> {
+    let of_subscribers = view.scope.as_ref().is_some_and(|scope| scope.only_contains_user_certs);
+    let good = match code(entry)? {
+        [0x0a, 1, 1 | 3 | 4 | 5 | 9] => true,
+        [0x0a, 1, 2] => !of_subscribers,
+        _ => false,
+    };
+    (!good).then(|| "the reason is not one that the Baseline Requirements leave".to_owned())
+}
