@@ -1,1 +1,49 @@
 //! The CA: registry, issuance, revocation, CRL, audit; the signer role.
+//!
+//! This is the core that everything else of Chancery is built around, and the only crate that decides what is signed.
+//! Fronts bring clients' requests; what they say about them is not believed ([`authority`]). Nothing is signed that is
+//! not durable ([`journal`]), and no key is reached but through a door for its purpose ([`doors`]).
+//!
+//! What it must never do: sign bytes that a caller brings, take directory, operation or object from anywhere but the URL
+//! that the client signed, read time or chance from anywhere but its arguments, or believe a row of the database that
+//! carries authority without its MAC.
+//!
+//! Reading order: [`issue`] (the steps of `docs/issuance.md`), [`authority`], [`journal`], [`doors`], [`account`],
+//! [`order`], then the rest.
+
+pub mod account;
+pub mod audit;
+pub mod authority;
+mod ca;
+mod clock;
+pub mod config;
+pub mod doors;
+pub mod download;
+mod events;
+pub mod issue;
+pub mod journal;
+mod membership;
+mod node_ca;
+pub mod order;
+pub mod policy;
+mod random;
+mod refusal;
+mod registrant;
+pub mod registry;
+mod request;
+mod secrets;
+mod server_certificate;
+mod takeover;
+
+pub use ca::{Ca, Parts, StartError};
+pub use clock::{ClockError, SigningClock};
+pub use config::Config;
+pub use events::{Change, ChangeEvents};
+pub use membership::{Membership, Nodes};
+pub use node_ca::NodeCa;
+pub use random::{Randomness, RandomnessError, SystemRandomness};
+pub use refusal::{Failure, Outcome, Reason, Refusal};
+pub use registrant::covers;
+pub use registry::Registry;
+pub use secrets::{Secrets, SecretsError};
+pub use takeover::Takeover;

@@ -1,0 +1,189 @@
+//! Account update, deactivation (RFC 8555 §7.3.2, §7.3.6) and key change (RFC 8555 §7.3.5).
+
+use std::sync::Arc;
+
+use acme::account::{Update, UpdateError};
+use acme::key_change::KeyChange;
+use acme::resource::Resource;
+use acme::{AccountId, Jwk};
+use ca_store::{AccountKeyRow, AccountRow, AccountStatus, AccountUpdate, UpdateOutcome};
+use pki::Timestamp;
+
+use super::register::contact_refusal;
+use super::{Account, KeyUse};
+use crate::audit::Event;
+use crate::ca::Ca;
+use crate::refusal::{Failure, Outcome, Reason, Refusal};
+use crate::request::ClientRequest;
+
+/// Concurrent changes of one account meet here.
+const TRIES: u32 = 5;
+
+impl Ca {
+    /// Changes contacts, or deactivates the account. Repeating a request changes nothing.
+    ///
+    /// # Errors
+    /// A refusal, or what keeps it from being done.
+    pub async fn update_account(&self, account_jws: &[u8]) -> Outcome<Arc<Account>> {
+        let request = ClientRequest::read(&self.registry, account_jws)?;
+        let Resource::Account(id) = *request.resource() else {
+            return Err(request.wrong_operation().into());
+        };
+        if request.account_id(&self.registry)? != id {
+            return Err(request
+                .refuse(Reason::KidForeign, "the JWS is for another account than its signer")
+                .into());
+        }
+        for _ in 0..TRIES {
+            let account = self.authenticate(&request).await?;
+            let update = Update::from_verified(&request.verify(account.key())?)
+                .map_err(|error| update_refusal(&request, error))?;
+            let now = self.now()?;
+            let row = account.row.clone();
+            let version = row.version + 1;
+            let (row, event) = match update {
+                Update::Nothing => return Ok(account),
+                Update::Deactivate => {
+                    let event = Event::AccountDeactivated { account: &account.row.id };
+                    (AccountRow { status: AccountStatus::Deactivated, version, ..row }, event)
+                }
+                Update::Contacts(contacts) => {
+                    let contacts = contacts.iter().map(ToString::to_string).collect();
+                    (
+                        AccountRow { contacts, version, ..row },
+                        Event::AccountUpdated { account: &account.row.id },
+                    )
+                }
+            };
+            let change = AccountUpdate {
+                account: self.secrets.rows.seal(row),
+                expected: account.row.version,
+                request: Some(request.jws().digest()),
+                key: None,
+                audit: vec![event.at(now)],
+            };
+            if let Some(account) = self.apply(&request, &id, change).await? {
+                return Ok(account);
+            }
+        }
+        Err(Failure::Contended)
+    }
+
+    /// Gives the account another key. The old one never counts again, for anything that is signed from now on.
+    ///
+    /// # Errors
+    /// A refusal, with the account that has the new key if one has, or what keeps it from being done.
+    pub async fn change_key(&self, key_change_jws: &[u8]) -> Outcome<Arc<Account>> {
+        let request = ClientRequest::read(&self.registry, key_change_jws)?;
+        if *request.resource() != Resource::KeyChange {
+            return Err(request.wrong_operation().into());
+        }
+        let id = request.account_id(&self.registry)?;
+        for _ in 0..TRIES {
+            let account = self.authenticate(&request).await?;
+            let change = KeyChange::from_verified(&request.verify(account.key())?).map_err(|error| {
+                Refusal::with_problem(Reason::KeyChangeMismatch, error.problem())
+                    .directory(request.directory().name().as_str())
+            })?;
+            self.check_new_key(&request, &change.new_key).await?;
+            let update = self.key_update(&request, &account, &change.new_key, self.now()?)?;
+            if let Some(account) = self.apply(&request, &id, update).await? {
+                return Ok(account);
+            }
+        }
+        Err(Failure::Contended)
+    }
+
+    async fn check_new_key(&self, request: &ClientRequest, key: &Jwk) -> Outcome<()> {
+        // The transaction decides; this only spares the other look-ups, and finds a conflict before a bad key.
+        if let Some(other) = self.account_by_key(request.directory().name(), &key.thumbprint()).await? {
+            return Err(key_in_use(request, &other.row.id).into());
+        }
+        let detail = match self.account_key_use(key).await? {
+            None => return Ok(()),
+            Some(KeyUse::Blocked) => "the key is known to be compromised or weak",
+            Some(KeyUse::Certificate | KeyUse::Account) => "the key is a certificate's",
+        };
+        Err(request.refuse(Reason::KeyUnacceptable, detail).into())
+    }
+
+    fn key_update(
+        &self,
+        request: &ClientRequest,
+        account: &Account,
+        new_key: &Jwk,
+        now: Timestamp,
+    ) -> Outcome<AccountUpdate> {
+        let current = account.keys.iter().find(|key| key.jwk == *account.key());
+        let valid_from = current.map(|key| key.valid_from).ok_or_else(|| Failure::Unreadable {
+            table: "account_keys",
+            detail: "the key in force is missing".to_owned(),
+        })?;
+        let key_row = |key: &Jwk, valid_from, valid_until| AccountKeyRow {
+            directory: account.row.directory.clone(),
+            thumbprint: *key.thumbprint().as_bytes(),
+            account: account.row.id.clone(),
+            jwk: key.to_json(),
+            valid_from,
+            valid_until,
+        };
+        let row = AccountRow {
+            key: *new_key.thumbprint().as_bytes(),
+            version: account.row.version + 1,
+            ..account.row.clone()
+        };
+        let event = Event::AccountKeyChanged {
+            account: &account.row.id,
+            thumbprint: new_key.thumbprint().to_string(),
+        };
+        let macs = &self.secrets.rows;
+        Ok(AccountUpdate {
+            account: macs.seal(row),
+            expected: account.row.version,
+            request: Some(request.jws().digest()),
+            key: Some(ca_store::KeyChange {
+                retired: macs.seal(key_row(account.key(), valid_from, Some(now))),
+                key: macs.seal(key_row(new_key, now, None)),
+            }),
+            audit: vec![event.at(now)],
+        })
+    }
+
+    /// Writes a change; `None` when the account changed in between.
+    async fn apply(
+        &self,
+        request: &ClientRequest,
+        id: &AccountId,
+        change: AccountUpdate,
+    ) -> Outcome<Option<Arc<Account>>> {
+        let outcome = self.store.update_account(change).await;
+        // Whatever came of it, an answer that was lost included: what is in memory may be old now.
+        self.account_changed(id).await;
+        match outcome? {
+            UpdateOutcome::Updated => match self.reload_account(id).await? {
+                Some(account) => Ok(Some(account)),
+                None => Err(account_unknown(request).into()),
+            },
+            UpdateOutcome::Replayed(record) => self.open_account(*record).map(Some),
+            UpdateOutcome::Conflict(_) => Ok(None),
+            UpdateOutcome::KeyInUse(other) => Err(key_in_use(request, &other).into()),
+            UpdateOutcome::Unknown => Err(account_unknown(request).into()),
+        }
+    }
+}
+
+fn update_refusal(request: &ClientRequest, error: UpdateError) -> Refusal {
+    match error {
+        UpdateError::Jws(error) => Refusal::from(error).directory(request.directory().name().as_str()),
+        UpdateError::Contact(error) => contact_refusal(request, error),
+    }
+}
+
+/// RFC 8555 §7.3.5: 409, and the account that has the key.
+fn key_in_use(request: &ClientRequest, account: &str) -> Refusal {
+    request.refuse(Reason::KeyInUse, "the key is an account's already").status(409).account(account)
+}
+
+fn account_unknown(request: &ClientRequest) -> Refusal {
+    request.refuse(Reason::AccountUnknown, "there is no such account")
+}

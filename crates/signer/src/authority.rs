@@ -1,0 +1,262 @@
+//! Authority (DESIGN §3 step 5): whether this account may have this certificate now.
+//!
+//! A front is believed in nothing. Everything here was signed by the client with its account's key, signed by a
+//! validator with its registered key, or made by a signer under the tier secret's MAC.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use acme::jws::Verified;
+use acme::order::Finalize;
+use acme::resource::Resource;
+use acme::{AccountId, AuthorizationId, OrderId};
+use bytes::Bytes;
+use ca_store::Citation;
+use pki::{Name, Period, Timestamp};
+use serde_json::{Value, json};
+
+use crate::account::Account;
+use crate::ca::Ca;
+use crate::order::{Terms, read_terms};
+use crate::refusal::{Outcome, Reason, Refusal};
+use crate::registrant::Registrant;
+use crate::registry::Registry;
+use crate::request::ClientRequest;
+
+mod receipts;
+
+use receipts::Witnesses;
+
+/// What a front asks for: the client's own words, and why it should be believed.
+#[derive(Debug)]
+pub struct IssueOrder {
+    /// The newOrder JWS as it came.
+    pub new_order_jws: Bytes,
+    /// The finalize JWS as it came.
+    pub finalize_jws: Bytes,
+    /// For each name, why the account may have it.
+    pub authorizations: Vec<NameEvidence>,
+}
+
+/// Why an account may have a name, as a front tells it.
+#[derive(Debug, Clone)]
+pub struct NameEvidence {
+    /// The name.
+    pub name: Name,
+    /// An authorization that a signer made for it.
+    pub authorization: AuthorizationId,
+    /// Digest of the request for which it was made.
+    pub created_by: [u8; 32],
+    /// Compact JWSs, dissent included; empty for a name that is granted.
+    pub receipts: Vec<String>,
+}
+
+/// Both JWSs, read and located, their signatures not yet verified.
+#[derive(Debug)]
+pub(crate) struct Finalization {
+    pub(crate) new_order: ClientRequest,
+    pub(crate) finalize: ClientRequest,
+    pub(crate) order: OrderId,
+    pub(crate) account: AccountId,
+    source: IssueOrder,
+}
+
+impl Finalization {
+    /// Reads the JWSs: each for its operation, both of one account in one directory.
+    ///
+    /// # Errors
+    /// A refusal.
+    pub(crate) fn read(registry: &Registry, source: IssueOrder) -> Result<Self, Refusal> {
+        let finalize = ClientRequest::read(registry, &source.finalize_jws)?;
+        let new_order = ClientRequest::read(registry, &source.new_order_jws)?;
+        let Resource::Finalize(order) = *finalize.resource() else {
+            return Err(finalize.wrong_operation());
+        };
+        if *new_order.resource() != Resource::NewOrder {
+            return Err(new_order.wrong_operation());
+        }
+        let account = finalize.account_id(registry)?;
+        let same_directory = new_order.directory().name() == finalize.directory().name();
+        if !same_directory || new_order.account_id(registry)? != account {
+            let detail = "newOrder and finalize are of different accounts or directories";
+            return Err(finalize.refuse(Reason::OrderForeign, detail));
+        }
+        Ok(Self { new_order, finalize, order, account, source })
+    }
+
+    /// The newOrder JWS as it came.
+    pub(crate) const fn new_order_jws(&self) -> &Bytes {
+        &self.source.new_order_jws
+    }
+
+    /// The finalize JWS as it came.
+    pub(crate) const fn finalize_jws(&self) -> &Bytes {
+        &self.source.finalize_jws
+    }
+}
+
+/// A request whose authority is proven, as of now: the intent's transaction re-checks the rows that it cites.
+#[derive(Debug)]
+pub(crate) struct Authorized {
+    pub(crate) account: Arc<Account>,
+    pub(crate) terms: Terms,
+    /// The CSR, DER, as yet unjudged.
+    pub(crate) csr: Vec<u8>,
+    /// Rows that must be unchanged.
+    pub(crate) cites: Vec<Citation>,
+    /// Authorizations that must not be deactivated.
+    pub(crate) authorizations: Vec<String>,
+    /// What is kept of it: receipts and grants, a JSON list.
+    pub(crate) record: Vec<u8>,
+    /// For the audit row: `{"name": "3/3"}`; none when every name is granted.
+    pub(crate) quorum: Option<Value>,
+    /// The time of this decision.
+    pub(crate) at: Timestamp,
+}
+
+impl Ca {
+    /// Step 5. In the order in which the checks depend on each other: the account, the ids, the signatures, the terms of
+    /// the order, and then the evidence for each name.
+    pub(crate) async fn authorize(&self, request: &Finalization) -> Outcome<Authorized> {
+        let account = self.authenticate(&request.finalize).await?;
+        let now = self.now()?;
+        let finalize = request.finalize.verify(account.key())?;
+        let minted = self.check_order_id(request, now)?;
+        let new_order = verify_at(request, &account, minted)?;
+        let registrant = self.registrant(&request.finalize, &account, now).await?;
+        let terms = read_terms(&request.new_order, &new_order, registrant.as_ref())?;
+        let csr = Finalize::from_verified(&finalize)
+            .map_err(|error| Refusal::from(error).directory(request.finalize.directory().name().as_str()))?
+            .csr;
+        let evidence = self.check_evidence(request, &account, registrant.as_ref(), &terms, now)?;
+        let mut cites = vec![account.citation()];
+        cites.extend(registrant.as_ref().map(|registrant| registrant.citation().clone()));
+        cites.extend(terms.permits.iter().cloned());
+        cites.extend(evidence.grants);
+        Ok(Authorized {
+            account,
+            terms,
+            csr,
+            cites,
+            authorizations: evidence.authorizations,
+            record: Value::Array(evidence.record).to_string().into_bytes(),
+            quorum: (!evidence.quorum.is_empty()).then(|| json!(evidence.quorum)),
+            at: now,
+        })
+    }
+
+    /// The order's id was made by a signer for this newOrder, and not too long ago. Says when.
+    fn check_order_id(&self, request: &Finalization, now: Timestamp) -> Result<Timestamp, Refusal> {
+        let directory = request.finalize.directory();
+        let digest = request.new_order.jws().digest();
+        let minted = self
+            .secrets
+            .ids
+            .verify_order(&request.order, directory.name(), &request.account, &digest)
+            .map_err(|error| {
+                request.finalize.refuse(Reason::OrderForged, format!("the order id: {error}"))
+            })?;
+        let skew = Period::from_seconds(self.clock.skew().as_secs());
+        if now.minus(skew) > minted.plus(directory.policy.order_lifetime) || minted > now.plus(skew) {
+            return Err(request.finalize.refuse(Reason::OrderExpired, "the order has expired"));
+        }
+        Ok(minted)
+    }
+
+    fn check_evidence(
+        &self,
+        request: &Finalization,
+        account: &Account,
+        registrant: Option<&Registrant>,
+        terms: &Terms,
+        now: Timestamp,
+    ) -> Result<CheckedEvidence, Refusal> {
+        let by_name = evidence_by_name(request, terms)?;
+        let nodes = self.membership.nodes();
+        let witnesses = Witnesses { request, account, nodes: &nodes, now, skew: self.clock.skew() };
+        let mut checked = CheckedEvidence::default();
+        for name in &terms.names {
+            let evidence = by_name.get(name).copied();
+            let minted = match evidence {
+                Some(evidence) => Some(self.check_authorization_id(request, evidence)?),
+                None => None,
+            };
+            checked.authorizations.extend(evidence.map(|evidence| evidence.authorization.to_string()));
+            if let Some((grant, citation)) = registrant.and_then(|registrant| registrant.grant(name)) {
+                checked.record.push(json!({ "name": name, "grant": grant }));
+                if !checked.grants.contains(citation) {
+                    checked.grants.push(citation.clone());
+                }
+                continue;
+            }
+            let Some((evidence, minted)) = evidence.zip(minted) else {
+                let detail = format!("there is no authorization for {name}");
+                return Err(request.finalize.refuse(Reason::EvidenceMissing, detail));
+            };
+            let tally = witnesses.count(evidence, minted)?;
+            checked.quorum.insert(name.to_string(), tally.to_string());
+            checked.record.push(json!({ "name": name, "receipts": &evidence.receipts }));
+        }
+        Ok(checked)
+    }
+
+    /// The authorization's id was made by a signer for this account, name and request. Says when.
+    fn check_authorization_id(
+        &self,
+        request: &Finalization,
+        evidence: &NameEvidence,
+    ) -> Result<Timestamp, Refusal> {
+        let directory = request.finalize.directory().name();
+        let NameEvidence { name, authorization, created_by, .. } = evidence;
+        self.secrets
+            .ids
+            .verify_authorization(authorization, directory, &request.account, name, created_by)
+            .map_err(|error| {
+                let detail = format!("the authorization id for {name}: {error}");
+                request.finalize.refuse(Reason::AuthorizationForged, detail)
+            })
+    }
+}
+
+/// What the evidence comes to.
+#[derive(Debug, Default)]
+struct CheckedEvidence {
+    grants: Vec<Citation>,
+    authorizations: Vec<String>,
+    record: Vec<Value>,
+    quorum: BTreeMap<String, String>,
+}
+
+/// newOrder, verified with a key that was the account's when the order's id was made.
+fn verify_at<'a>(
+    request: &'a Finalization,
+    account: &'a Account,
+    minted: Timestamp,
+) -> Result<Verified<'a>, Refusal> {
+    let mut outcome = Err(request.new_order.refuse(
+        Reason::JwsSignature,
+        "newOrder was not signed with a key that was the account's when the order was made",
+    ));
+    for key in account.keys_at(minted) {
+        outcome = request.new_order.verify(key);
+        if outcome.is_ok() {
+            break;
+        }
+    }
+    outcome
+}
+
+/// One entry for a name, and only for names of the order.
+fn evidence_by_name<'a>(
+    request: &'a Finalization,
+    terms: &Terms,
+) -> Result<BTreeMap<&'a Name, &'a NameEvidence>, Refusal> {
+    let mut by_name = BTreeMap::new();
+    for evidence in &request.source.authorizations {
+        if !terms.names.contains(&evidence.name) || by_name.insert(&evidence.name, evidence).is_some() {
+            let detail = format!("the authorization for {} does not belong to the order", evidence.name);
+            return Err(request.finalize.refuse(Reason::EvidenceMissing, detail));
+        }
+    }
+    Ok(by_name)
+}

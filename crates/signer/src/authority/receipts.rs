@@ -1,0 +1,191 @@
+//! Receipts: what each perspective saw, and whether enough of them saw the same.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::Duration;
+
+use acme::receipt::{self, Outcome as Observation, Perspective, Receipt};
+use pki::{Period, Timestamp};
+
+use super::{Finalization, NameEvidence};
+use crate::account::Account;
+use crate::membership::Nodes;
+use crate::refusal::{Reason, Refusal};
+
+/// Who is asked, about what, and when.
+pub(super) struct Witnesses<'a> {
+    pub(super) request: &'a Finalization,
+    pub(super) account: &'a Account,
+    pub(super) nodes: &'a Nodes,
+    pub(super) now: Timestamp,
+    pub(super) skew: Duration,
+}
+
+/// How many perspectives confirmed a name, out of how many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Tally {
+    confirmed: usize,
+    asked: usize,
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.confirmed, self.asked)
+    }
+}
+
+/// Several tries of a client leave several sets; more than this is not a client's doing.
+const MAXIMUM_RECEIPTS: usize = 128;
+/// BR §3.2.2.8: a CAA answer may be used for its TTL, or for this long if that is longer.
+const CAA_LIFETIME: Period = Period::from_hours(8);
+
+impl Witnesses<'_> {
+    /// Counts the quorum for one name. Receipts that do not count are as if they were not there; the first reason why
+    /// one did not is the refusal's if there is no quorum without it.
+    pub(super) fn count(&self, evidence: &NameEvidence, minted: Timestamp) -> Result<Tally, Refusal> {
+        let directory = self.request.finalize.directory();
+        let quorum = &directory.policy.quorum;
+        let mut first_fault = None;
+        // Results of different tries are never added up (BR §3.2.2.9).
+        let mut tries: BTreeMap<u32, BTreeMap<Perspective, bool>> = BTreeMap::new();
+        for compact in evidence.receipts.iter().take(MAXIMUM_RECEIPTS) {
+            match self.check(compact, evidence, minted) {
+                Ok(seen) => {
+                    // A perspective that said both yes and no in one try said no.
+                    let confirmed =
+                        tries.entry(seen.attempt).or_default().entry(seen.perspective).or_insert(true);
+                    *confirmed &= seen.confirmed;
+                    first_fault = first_fault.or(seen.fault);
+                }
+                Err(refusal) => first_fault = first_fault.or(Some(refusal)),
+            }
+        }
+        let asked = quorum.perspectives.len();
+        let needed =
+            asked.saturating_sub(usize::try_from(quorum.maximum_dissent).unwrap_or(usize::MAX)).max(1);
+        let counts =
+            |perspectives: &BTreeMap<Perspective, bool>| confirmations(perspectives, &quorum.perspectives);
+        let confirmed = tries.values().map(counts).max().unwrap_or(0);
+        if confirmed >= needed {
+            return Ok(Tally { confirmed, asked });
+        }
+        Err(first_fault.unwrap_or_else(|| {
+            let detail = format!(
+                "{}: {confirmed} of {asked} perspectives confirmed control, {needed} are needed",
+                evidence.name
+            );
+            self.refuse(Reason::QuorumMissed, detail)
+        }))
+    }
+
+    fn check(&self, compact: &str, evidence: &NameEvidence, minted: Timestamp) -> Result<Seen, Refusal> {
+        let name = &evidence.name;
+        let forged =
+            |detail: String| self.refuse(Reason::ReceiptForged, format!("a receipt for {name}: {detail}"));
+        let perspective = receipt::perspective(compact).map_err(|error| forged(error.to_string()))?;
+        let verifier = self
+            .nodes
+            .receipt_verifier(&perspective)
+            .ok_or_else(|| forged(format!("{perspective} is not an active validator")))?;
+        let receipt = verifier.verify(compact).map_err(|error| forged(error.to_string()))?;
+        self.check_subject(&receipt, evidence)?;
+        self.check_time(&receipt, evidence, minted)?;
+        if let Observation::Invalid(problem) = &receipt.outcome {
+            let fault =
+                self.refuse(Reason::QuorumMissed, format!("{name}: {perspective}: {}", problem.detail));
+            return Ok(Seen { attempt: receipt.attempt, perspective, confirmed: false, fault: Some(fault) });
+        }
+        let fault = self.check_caa(&receipt).err();
+        Ok(Seen { attempt: receipt.attempt, perspective, confirmed: fault.is_none(), fault })
+    }
+
+    /// Every field of a receipt that says what it is about.
+    fn check_subject(&self, receipt: &Receipt, evidence: &NameEvidence) -> Result<(), Refusal> {
+        let directory = self.request.finalize.directory();
+        let method_counts =
+            directory.policy.methods.contains(&receipt.method) && receipt.method.fits(&receipt.name);
+        let key_counts = self.account.had_key(&receipt.thumbprint, receipt.finished, self.skew);
+        let other = if receipt.authorization != evidence.authorization {
+            "authorization"
+        } else if receipt.directory != *directory.name() {
+            "directory"
+        } else if receipt.account != self.account.id {
+            "account"
+        } else if receipt.name != evidence.name {
+            "name"
+        } else if receipt.token != acme::id::token(&evidence.authorization) {
+            "token"
+        } else if !method_counts {
+            "method"
+        } else if !key_counts {
+            "account key"
+        } else {
+            return Ok(());
+        };
+        Err(self.refuse(
+            Reason::ReceiptForeign,
+            format!("a receipt for {} is for another {other}", evidence.name),
+        ))
+    }
+
+    /// Not before its authorization, not from the future, and young enough: as old as an order may get, or for an
+    /// authorization of another request as old as the directory lets validations be reused.
+    fn check_time(
+        &self,
+        receipt: &Receipt,
+        evidence: &NameEvidence,
+        minted: Timestamp,
+    ) -> Result<(), Refusal> {
+        let policy = &self.request.finalize.directory().policy;
+        let own = evidence.created_by == self.request.new_order.jws().digest();
+        let oldest = if own { policy.order_lifetime } else { policy.validation_reuse };
+        let skew = Period::from_seconds(self.skew.as_secs());
+        let stale = |detail| {
+            Err(self.refuse(Reason::ReceiptStale, format!("a receipt for {} is {detail}", evidence.name)))
+        };
+        if receipt.started.plus(skew) < minted {
+            return stale("older than its authorization");
+        }
+        if receipt.finished > self.now.plus(skew) {
+            return stale("from the future");
+        }
+        if self.now.since(receipt.finished) > oldest {
+            return stale("too old");
+        }
+        Ok(())
+    }
+
+    /// What CAA said where it was asked: it must permit, and the answer must not be too old (RFC 8659, BR §3.2.2.8).
+    fn check_caa(&self, receipt: &Receipt) -> Result<(), Refusal> {
+        let Some(caa) = &receipt.caa else { return Ok(()) };
+        if !caa.permitted {
+            return Err(
+                self.refuse(Reason::Caa, format!("CAA records forbid the issuance for {}", receipt.name))
+            );
+        }
+        let lifetime = CAA_LIFETIME.max(Period::from_seconds(u64::from(caa.ttl_seconds)));
+        if self.now.since(caa.checked) > lifetime {
+            let detail = format!("CAA was asked too long ago for {}", receipt.name);
+            return Err(self.refuse(Reason::Caa, detail));
+        }
+        Ok(())
+    }
+
+    fn refuse(&self, reason: Reason, detail: impl Into<String>) -> Refusal {
+        self.request.finalize.refuse(reason, detail)
+    }
+}
+
+/// One receipt that counts, for or against.
+struct Seen {
+    attempt: u32,
+    perspective: Perspective,
+    confirmed: bool,
+    /// Why not, where it is against.
+    fault: Option<Refusal>,
+}
+
+/// Distinct perspectives of the quorum that confirmed.
+fn confirmations(perspectives: &BTreeMap<Perspective, bool>, quorum: &BTreeSet<String>) -> usize {
+    perspectives.iter().filter(|(name, confirmed)| **confirmed && quorum.contains(name.as_str())).count()
+}

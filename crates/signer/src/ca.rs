@@ -1,0 +1,190 @@
+//! The CA at work: everything that its operations share.
+
+use std::sync::Arc;
+
+use ca_store::{CaStore, Info, StoreError};
+use pki::Timestamp;
+
+use crate::account::Accounts;
+use crate::audit::Refusals;
+use crate::clock::{ClockError, SigningClock};
+use crate::config::Limits;
+use crate::doors::Doors;
+use crate::events::ChangeEvents;
+use crate::issue::InFlight;
+use crate::journal::Journal;
+use crate::membership::Membership;
+use crate::node_ca::NodeCa;
+use crate::random::Randomness;
+use crate::refusal::{Failure, Outcome, Refusal};
+use crate::registry::Registry;
+use crate::secrets::Secrets;
+use crate::server_certificate::ServerQuota;
+use crate::takeover::Reported;
+
+/// What a [`Ca`] is made of.
+pub struct Parts {
+    /// The database.
+    pub store: Arc<dyn CaStore>,
+    /// Directories, profiles, issuers.
+    pub registry: Registry,
+    /// Keys behind doors.
+    pub doors: Doors,
+    /// The node CA's certificate, if this signer has its key.
+    pub node_ca: Option<NodeCa>,
+    /// MACs.
+    pub secrets: Secrets,
+    /// Time.
+    pub clock: SigningClock,
+    /// Chance.
+    pub random: Arc<dyn Randomness>,
+    /// Bounds.
+    pub limits: Limits,
+    /// This signer's node name.
+    pub node: String,
+}
+
+/// The context of every operation. One for each signer; shared by `Arc`.
+pub struct Ca {
+    pub(crate) store: Arc<dyn CaStore>,
+    pub(crate) info: Info,
+    pub(crate) registry: Registry,
+    pub(crate) doors: Doors,
+    pub(crate) node_ca: Option<NodeCa>,
+    pub(crate) secrets: Secrets,
+    pub(crate) clock: SigningClock,
+    pub(crate) random: Arc<dyn Randomness>,
+    pub(crate) limits: Limits,
+    pub(crate) node: String,
+    pub(crate) journal: Journal,
+    pub(crate) accounts: Accounts,
+    pub(crate) membership: Membership,
+    pub(crate) events: ChangeEvents,
+    pub(crate) refusals: Refusals,
+    pub(crate) in_flight: InFlight,
+    pub(crate) server_quota: ServerQuota,
+    pub(crate) reported: Reported,
+}
+
+/// Why there is no CA.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Time.
+    #[error(transparent)]
+    Clock(#[from] ClockError),
+    /// The policy and the database.
+    #[error(transparent)]
+    Synchronize(#[from] crate::registry::SynchronizeError),
+}
+
+impl Ca {
+    /// Compares the clock, brings the registry into `ca`, and reads the nodes. No token is needed for it.
+    ///
+    /// # Errors
+    /// When the clock cannot be trusted, or a row of `ca`.
+    pub async fn start(parts: Parts) -> Result<Arc<Self>, StartError> {
+        let Parts { store, registry, doors, node_ca, secrets, clock, random, limits, node } = parts;
+        clock.check(&*store).await?;
+        let now = clock.now()?;
+        registry.synchronize(&*store, &secrets.rows, now).await?;
+        let info = store.info().await?;
+        let ca = Self {
+            journal: Journal::new(Arc::clone(&store), Arc::clone(&secrets.rows), limits.lease()),
+            accounts: Accounts::new(&limits),
+            in_flight: InFlight::new(limits.issuances_in_flight),
+            membership: Membership::default(),
+            events: ChangeEvents::default(),
+            refusals: Refusals::default(),
+            server_quota: ServerQuota::default(),
+            reported: Reported::default(),
+            store,
+            info,
+            registry,
+            doors,
+            node_ca,
+            secrets,
+            clock,
+            random,
+            limits,
+            node,
+        };
+        ca.reload_nodes().await?;
+        let started = crate::audit::Event::SignerStarted { node: &ca.node };
+        ca.store.append_audit(vec![started.at(now)], Vec::new()).await?;
+        Ok(Arc::new(ca))
+    }
+
+    /// The database.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn CaStore> {
+        &self.store
+    }
+
+    /// Directories, profiles, issuers.
+    #[must_use]
+    pub const fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// The keys.
+    #[must_use]
+    pub const fn doors(&self) -> &Doors {
+        &self.doors
+    }
+
+    /// The bus of changes.
+    #[must_use]
+    pub const fn events(&self) -> &ChangeEvents {
+        &self.events
+    }
+
+    /// The time by which something may be signed or decided.
+    ///
+    /// # Errors
+    /// When the clock cannot be trusted.
+    pub fn now(&self) -> Outcome<Timestamp> {
+        Ok(self.clock.now()?)
+    }
+
+    /// Reads the nodes again and reports rows that were tampered with.
+    ///
+    /// # Errors
+    /// By the store.
+    pub async fn reload_nodes(&self) -> Result<(), StoreError> {
+        for error in self.membership.reload(&*self.store, &self.secrets.rows).await? {
+            self.alarm(&Failure::Tampered(error));
+        }
+        Ok(())
+    }
+
+    /// Something is wrong that a person must look at: it is counted and logged as such.
+    pub(crate) fn alarm(&self, failure: &Failure) {
+        let class = failure.class().as_str();
+        metrics::counter!("chancery_alarms_total", "class" => class).increment(1);
+        tracing::error!(target: "alarm", class, error = %failure, "alarm");
+    }
+
+    /// Accounts for what a request comes to, and passes it on: refusals are counted, broken invariants alarmed.
+    pub(crate) fn observe<T>(&self, outcome: Outcome<T>) -> Outcome<T> {
+        match &outcome {
+            Ok(_) => {}
+            Err(Failure::Refused(refusal)) => self.count_refusal(refusal),
+            Err(failure) if failure.class() == pki::ErrorClass::Fatal => self.alarm(failure),
+            Err(failure) => tracing::warn!(error = %failure, "request.failed"),
+        }
+        outcome
+    }
+
+    fn count_refusal(&self, refusal: &Refusal) {
+        self.refusals.count(refusal, self.clock.reading());
+    }
+}
+
+impl std::fmt::Debug for Ca {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ca").field("node", &self.node).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,281 @@
+//! The signer's configuration: `signer.toml`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Duration;
+
+use hsm::{Origin, TokenConfig};
+use runtime::Listen;
+use runtime::config::{FilePath, HealthSection, Invalid, LogSection, NodeSection, RoleConfig, Version};
+use serde::Deserialize;
+use serde::de::IntoDeserializer;
+use serde::de::value::StrDeserializer;
+
+/// `signer.toml`. What a signer issues is not here but in the policy file.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Always 1.
+    pub version: Version,
+    /// Where fronts, status nodes and operators connect (mutual TLS).
+    pub listen: Listen,
+    /// Where nodes join (TLS that authenticates the server alone); absent: no node can join here.
+    #[serde(default)]
+    pub enrollment_listen: Option<Listen>,
+    /// The policy file. Whoever may write it decides what this CA signs. Default `policy.toml`.
+    #[serde(default = "default_policy")]
+    pub policy: FilePath,
+    /// Folder for PIN latches and the spool of CRLs being made. Losing it loses nothing but the latches: a refused PIN
+    /// would be tried once more. Default `state`.
+    #[serde(default = "default_state")]
+    pub state: FilePath,
+    /// This signer's identity among the nodes. Its key can ask other signers for nothing, and is a signer to fronts:
+    /// whoever holds it can answer them falsely, but not sign.
+    pub node: NodeSection,
+    /// The `ca` database.
+    pub database: DatabaseSection,
+    /// Versions of the tier secret, shared by all signers and by nobody else. Whoever holds one can make order ids, EAB
+    /// keys and database rows that signers believe. The highest version mints; the others are only accepted.
+    pub tier_secret: Vec<TierSecretSection>,
+    /// PKCS#11 tokens, each served by a worker process of its own.
+    #[serde(default)]
+    pub token: Vec<TokenSection>,
+    /// The CA of the nodes' certificates; absent: this signer admits and renews no nodes.
+    #[serde(default)]
+    pub node_ca: Option<NodeCaSection>,
+    /// Bounds, none of which a healthy signer reaches.
+    #[serde(default)]
+    pub limits: Limits,
+    /// What is written to stderr.
+    #[serde(default)]
+    pub log: LogSection,
+    /// The health and metrics port; absent: none.
+    #[serde(default)]
+    pub health: Option<HealthSection>,
+}
+
+/// Where `ca` is. Whoever may write to it can lose or replay rows; rows that grant authority carry a MAC.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatabaseSection {
+    /// A SQLite file, for one host with one signer.
+    pub sqlite: FilePath,
+    /// Connections that read. Default 4.
+    #[serde(default = "default_readers")]
+    pub readers: u32,
+}
+
+/// A version of the tier secret.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TierSecretSection {
+    /// Its number, from 1.
+    pub version: u32,
+    /// A file with the line `version:base64url of 32 random bytes`, readable by the signer alone.
+    pub file: FilePath,
+}
+
+/// A PKCS#11 token.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenSection {
+    /// The name by which issuers refer to it; unique.
+    pub name: String,
+    /// The token's label.
+    pub label: String,
+    /// The token's serial number, where several have one label.
+    #[serde(default)]
+    pub serial: Option<String>,
+    /// The PKCS#11 module. Whoever may write it runs code where the PIN is.
+    pub module: FilePath,
+    /// A file with the user PIN, one line. Whoever reads it can sign with the token where he reaches it.
+    pub pin_file: FilePath,
+    /// Sessions of the worker. Default: one for each core.
+    #[serde(default)]
+    pub sessions: Option<u16>,
+    /// The worker's whole environment, for instance `SOFTHSM2_CONF`.
+    #[serde(default)]
+    pub environment: BTreeMap<String, String>,
+    /// Numeric user id of the worker, where it shall not be the signer's own.
+    #[serde(default)]
+    pub user: Option<u32>,
+    /// Numeric group id of the worker.
+    #[serde(default)]
+    pub group: Option<u32>,
+}
+
+impl TokenSection {
+    /// The token as [`hsm`] takes it, with its latch in the state folder.
+    #[must_use]
+    pub fn to_token_config(&self, state: &Path) -> TokenConfig {
+        let latch = state.join(format!("{}.pin-latch", self.name));
+        let mut token = TokenConfig::new(&*self.module, self.label.as_str(), &*self.pin_file, latch);
+        token.serial.clone_from(&self.serial);
+        token.environment.clone_from(&self.environment);
+        token.user = self.user;
+        token.group = self.group;
+        token.sessions = self.sessions;
+        token
+    }
+}
+
+/// The CA of the nodes.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeCaSection {
+    /// Its certificate, PEM.
+    pub certificate: FilePath,
+    /// Name of the `[[token]]` that has its key.
+    pub token: String,
+    /// `CKA_ID` of the key, hexadecimal.
+    pub key_id: String,
+    /// How the key came into the token: `generated` there (default), or `cloned` on the operator's word.
+    #[serde(default = "generated")]
+    pub origin: Origin,
+}
+
+/// Bounds.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Finalizations in progress; more are told to come back. Default 4096.
+    pub issuances_in_flight: usize,
+    /// Accounts kept in memory. Default 100 000.
+    pub cached_accounts: u64,
+    /// How long an account is kept in memory, and so how long another signer's change of it may be unknown here for
+    /// what is not written. Seconds, default 10.
+    pub cached_account_seconds: u64,
+    /// How long a call of Issue waits for the certificate before it answers "processing". Milliseconds, default 1500.
+    pub issue_wait_milliseconds: u64,
+    /// How long an intent is one signer's own before another may sign it. Seconds by the database's clock, default 30.
+    pub lease_seconds: u64,
+    /// How long a token may take for one signature, waiting included. Seconds, default 20.
+    pub signature_seconds: u64,
+    /// How far clocks of this cluster may differ, databases' and validators' included. Seconds, default 60.
+    pub clock_skew_seconds: u64,
+    /// How long a stopping signer waits for what is in flight. Seconds, default 30.
+    pub drain_seconds: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            issuances_in_flight: 4096,
+            cached_accounts: 100_000,
+            cached_account_seconds: 10,
+            issue_wait_milliseconds: 1500,
+            lease_seconds: 30,
+            signature_seconds: 20,
+            clock_skew_seconds: 60,
+            drain_seconds: 30,
+        }
+    }
+}
+
+impl Limits {
+    /// [`Limits::issue_wait_milliseconds`].
+    #[must_use]
+    pub const fn issue_wait(&self) -> Duration {
+        Duration::from_millis(self.issue_wait_milliseconds)
+    }
+
+    /// [`Limits::lease_seconds`].
+    #[must_use]
+    pub const fn lease(&self) -> Duration {
+        Duration::from_secs(self.lease_seconds)
+    }
+
+    /// [`Limits::signature_seconds`].
+    #[must_use]
+    pub const fn signature(&self) -> Duration {
+        Duration::from_secs(self.signature_seconds)
+    }
+
+    /// [`Limits::clock_skew_seconds`].
+    #[must_use]
+    pub const fn clock_skew(&self) -> Duration {
+        Duration::from_secs(self.clock_skew_seconds)
+    }
+
+    fn check(&self) -> Result<(), Invalid> {
+        let positive = [
+            ("limits.issuances_in_flight", self.issuances_in_flight as u64),
+            ("limits.issue_wait_milliseconds", self.issue_wait_milliseconds),
+            ("limits.lease_seconds", self.lease_seconds),
+            ("limits.signature_seconds", self.signature_seconds),
+            ("limits.clock_skew_seconds", self.clock_skew_seconds),
+        ];
+        match positive.into_iter().find(|(_, value)| *value == 0) {
+            Some((key, _)) => Err(Invalid::new(key, "must be more than zero")),
+            None => Ok(()),
+        }
+    }
+}
+
+impl RoleConfig for Config {
+    fn log(&self) -> &LogSection {
+        &self.log
+    }
+
+    fn health(&self) -> Option<&HealthSection> {
+        self.health.as_ref()
+    }
+
+    fn drain(&self) -> Duration {
+        Duration::from_secs(self.limits.drain_seconds)
+    }
+
+    fn check(&self) -> Result<(), Invalid> {
+        self.limits.check()?;
+        let mut tokens = BTreeSet::new();
+        for token in &self.token {
+            let plain = |octet: u8| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_');
+            if token.name.is_empty() || !token.name.bytes().all(plain) {
+                return Err(Invalid::new("token.name", "must be letters, digits, \"-\" and \"_\""));
+            }
+            if !tokens.insert(token.name.as_str()) {
+                return Err(Invalid::new("token.name", format!("{:?} is declared twice", token.name)));
+            }
+        }
+        let mut versions = BTreeSet::new();
+        for secret in &self.tier_secret {
+            if secret.version == 0 || !versions.insert(secret.version) {
+                return Err(Invalid::new("tier_secret.version", "must be from 1 on, each once"));
+            }
+        }
+        if versions.is_empty() {
+            return Err(Invalid::new("tier_secret", "there must be at least one"));
+        }
+        if let Some(node_ca) = &self.node_ca {
+            if !tokens.contains(node_ca.token.as_str()) {
+                return Err(Invalid::new("node_ca.token", format!("{:?} is not declared", node_ca.token)));
+            }
+            if hex::decode(&node_ca.key_id).map_or(true, |id| id.is_empty()) {
+                return Err(Invalid::new("node_ca.key_id", "must be hexadecimal"));
+            }
+        }
+        crate::registry::check_policy(&self.policy, &tokens)
+    }
+}
+
+fn default_policy() -> FilePath {
+    beside_the_file("policy.toml")
+}
+
+fn default_state() -> FilePath {
+    beside_the_file("state")
+}
+
+/// A default that is as relative to the configuration's folder as what is written there: read the same way.
+fn beside_the_file(path: &'static str) -> FilePath {
+    let text: StrDeserializer<'static, serde::de::value::Error> = path.into_deserializer();
+    FilePath::deserialize(text).unwrap_or_else(|_| Path::new(path).into())
+}
+
+fn default_readers() -> u32 {
+    4
+}
+
+fn generated() -> Origin {
+    Origin::Generated
+}

@@ -1,0 +1,167 @@
+//! The doors to the keys: the only module that holds a handle of [`hsm`] (DESIGN §2.1).
+//!
+//! There is a type for each purpose of a key, and each signs one type of thing. An issuer signs what was journaled, the
+//! node CA signs node requests (journaled as well), and nothing here signs bytes that a caller brings.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hsm::{Deadline, HsmError, KeyHealth, Lane, Signing};
+use pki::{PublicKey, SignatureAlgorithm};
+
+use crate::journal::{IssuerObject, Journaled, NodeRequest};
+
+mod tokens;
+
+pub use tokens::{KeyPlace, KeySource, Tokens};
+
+/// Why a door did not sign.
+#[derive(Debug, thiserror::Error)]
+pub enum DoorError {
+    /// The token.
+    #[error(transparent)]
+    Hsm(#[from] HsmError),
+    /// The intent is for another key. A bug, or a row moved between issuers.
+    #[error("the intent names issuer {named:?}, which is not behind the door of {door:?}")]
+    WrongDoor {
+        /// The issuer that the intent names.
+        named: String,
+        /// Whose door this is.
+        door: String,
+    },
+    /// No key is behind this name.
+    #[error("no key is configured for issuer {0:?}")]
+    NoDoor(String),
+    /// The key that is configured is not the certificate's.
+    #[error("the key configured for {0:?} is not that of its certificate")]
+    WrongKey(String),
+}
+
+/// An issuer's key: signs journaled certificates and CRLs of that issuer.
+#[derive(Debug)]
+pub struct IssuerDoor {
+    issuer: String,
+    algorithm: SignatureAlgorithm,
+    key: Arc<dyn Signing>,
+    deadline: Duration,
+}
+
+impl IssuerDoor {
+    /// Signs an intent. The signature was verified by [`hsm`] (invariant 7).
+    ///
+    /// # Errors
+    /// When the intent is for another door, or the token does not sign.
+    pub async fn sign<T: IssuerObject>(&self, intent: &Journaled<T>) -> Result<Vec<u8>, DoorError> {
+        let object = intent.intent();
+        if object.issuer() != self.issuer || !object.is_for_issuers() {
+            return Err(DoorError::WrongDoor {
+                named: object.issuer().to_owned(),
+                door: self.issuer.clone(),
+            });
+        }
+        let job = object.job(self.algorithm);
+        Ok(self.key.sign(object.lane(), job, Deadline::after(self.deadline)).await?)
+    }
+
+    /// What is known about the key.
+    #[must_use]
+    pub fn health(&self) -> KeyHealth {
+        self.key.health()
+    }
+}
+
+/// The node CA's key.
+#[derive(Debug)]
+pub struct NodeDoor {
+    algorithm: SignatureAlgorithm,
+    key: Arc<dyn Signing>,
+    deadline: Duration,
+}
+
+impl NodeDoor {
+    /// Signs a node's certificate.
+    ///
+    /// # Errors
+    /// When the token does not sign.
+    pub async fn sign(&self, request: &NodeRequest) -> Result<Vec<u8>, DoorError> {
+        let job = request.job(self.algorithm);
+        Ok(self.key.sign(Lane::Issuance, job, Deadline::after(self.deadline)).await?)
+    }
+
+    /// What is known about the key.
+    #[must_use]
+    pub fn health(&self) -> KeyHealth {
+        self.key.health()
+    }
+}
+
+/// A key behind a door, as the registry knows it.
+#[derive(Debug, Clone)]
+pub struct DoorPlan {
+    /// The issuer's identity in `ca`; for the node CA its fixed name.
+    pub name: String,
+    /// The public key of the certificate.
+    pub public_key: PublicKey,
+    /// How it signs.
+    pub algorithm: SignatureAlgorithm,
+    /// Where the private key is.
+    pub place: KeyPlace,
+}
+
+/// All doors of this signer.
+#[derive(Debug)]
+pub struct Doors {
+    issuers: BTreeMap<String, IssuerDoor>,
+    node: Option<NodeDoor>,
+}
+
+impl Doors {
+    /// Opens a door for each plan. The tokens may be away: a door then fails until they return.
+    ///
+    /// # Errors
+    /// [`DoorError::NoDoor`] for a token that is not configured, [`DoorError::WrongKey`] when the source gives another
+    /// key than the certificate's.
+    pub fn open(
+        source: &dyn KeySource,
+        issuers: Vec<DoorPlan>,
+        node: Option<DoorPlan>,
+        deadline: Duration,
+    ) -> Result<Self, DoorError> {
+        let issuers = issuers.into_iter().map(|plan| {
+            let key = key_for(source, &plan)?;
+            let door = IssuerDoor { issuer: plan.name.clone(), algorithm: plan.algorithm, key, deadline };
+            Ok((plan.name, door))
+        });
+        let node = node.map(|plan| {
+            let key = key_for(source, &plan)?;
+            Ok::<_, DoorError>(NodeDoor { algorithm: plan.algorithm, key, deadline })
+        });
+        Ok(Self { issuers: issuers.collect::<Result<_, DoorError>>()?, node: node.transpose()? })
+    }
+
+    /// The door of an issuer.
+    ///
+    /// # Errors
+    /// [`DoorError::NoDoor`].
+    pub fn issuer(&self, id: &str) -> Result<&IssuerDoor, DoorError> {
+        self.issuers.get(id).ok_or_else(|| DoorError::NoDoor(id.to_owned()))
+    }
+
+    /// The node CA's door.
+    ///
+    /// # Errors
+    /// [`DoorError::NoDoor`] when this signer has no node CA.
+    pub fn node(&self) -> Result<&NodeDoor, DoorError> {
+        self.node.as_ref().ok_or_else(|| DoorError::NoDoor(NODE_CA.to_owned()))
+    }
+}
+
+/// The node CA's name where issuers have theirs. No issuer of the policy can have it: a colon is not allowed there.
+pub const NODE_CA: &str = "node:ca";
+
+fn key_for(source: &dyn KeySource, plan: &DoorPlan) -> Result<Arc<dyn Signing>, DoorError> {
+    let key = source.key(plan).ok_or_else(|| DoorError::NoDoor(plan.name.clone()))?;
+    // hsm compares the token's key with this one at start and after every recovery; here: that it was asked to.
+    if *key.public_key() == plan.public_key { Ok(key) } else { Err(DoorError::WrongKey(plan.name.clone())) }
+}

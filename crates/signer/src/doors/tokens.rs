@@ -1,0 +1,78 @@
+//! The tokens themselves, from the configuration.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use hsm::{Health, KeyRef, Origin, Signing, Token, WorkerCommand};
+
+use super::DoorPlan;
+use crate::config::TokenSection;
+
+/// Where a private key is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyPlace {
+    /// Name of the token's section in `signer.toml`.
+    pub token: String,
+    /// `CKA_ID`.
+    pub id: Vec<u8>,
+    /// How it came there.
+    pub origin: Origin,
+}
+
+/// Gives keys by their places. [`Tokens`] in production; in tests a source of keys that fail on purpose.
+pub trait KeySource: fmt::Debug + Send + Sync {
+    /// The key of a plan; `None` if there is no such place.
+    fn key(&self, plan: &DoorPlan) -> Option<Arc<dyn Signing>>;
+}
+
+/// The configured tokens, each with its worker process.
+#[derive(Clone)]
+pub struct Tokens(BTreeMap<String, Token>);
+
+impl Tokens {
+    /// Starts the workers. Returns at once; a token may be away.
+    #[must_use]
+    pub fn start(sections: &[TokenSection], state: &Path, worker: &WorkerCommand) -> Self {
+        let start = |section: &TokenSection| {
+            (section.name.clone(), Token::start(section.to_token_config(state), worker.clone()))
+        };
+        Self(sections.iter().map(start).collect())
+    }
+
+    /// Each token's name, label and health.
+    pub fn health(&self) -> impl Iterator<Item = (&str, Health)> {
+        self.0.iter().map(|(name, token)| (name.as_str(), token.health()))
+    }
+
+    /// Tries tokens that are down again, now.
+    pub fn probe(&self) {
+        self.0.values().for_each(Token::probe);
+    }
+
+    /// Stops the workers.
+    pub async fn shutdown(&self) {
+        for token in self.0.values() {
+            token.shutdown().await;
+        }
+    }
+}
+
+impl KeySource for Tokens {
+    fn key(&self, plan: &DoorPlan) -> Option<Arc<dyn Signing>> {
+        let token = self.0.get(&plan.place.token)?;
+        let reference = KeyRef {
+            id: plan.place.id.clone(),
+            public_key: plan.public_key.clone(),
+            origin: plan.place.origin,
+        };
+        Some(Arc::new(token.key(reference)))
+    }
+}
+
+impl fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}

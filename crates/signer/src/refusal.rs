@@ -1,0 +1,332 @@
+//! Why the signer says no, and what else can keep it from answering.
+//!
+//! A refusal has a reason of its own out of a closed list: the client sees a problem document, the operator counts
+//! reasons (they are in the metrics and, batched, in `ca`).
+
+use std::time::Duration;
+
+use acme::jws::JwsError;
+use acme::problem::{ErrorType, Problem};
+use ca_store::{MacError, StoreError};
+use pki::ErrorClass;
+
+use crate::clock::ClockError;
+use crate::doors::DoorError;
+use crate::random::RandomnessError;
+
+/// Declares the reasons once: variant, word, ACME type.
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $variant:ident = $word:literal, $kind:ident;)*) => {
+        /// Why a request was refused.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Reason { $($(#[$doc])* $variant,)* }
+
+        impl Reason {
+            /// Every reason.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The word in metrics, logs and the store.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word,)* }
+            }
+
+            /// The type that the client sees unless the refusal brings a problem of its own.
+            #[must_use]
+            pub const fn error_type(self) -> ErrorType {
+                match self { $(Self::$variant => ErrorType::$kind,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// The JWS is not one that RFC 8555 §6.2 allows.
+    JwsMalformed = "jws-malformed", Malformed;
+    /// The JWS is signed with another key than the one that counts, a former key among them.
+    JwsSignature = "jws-signature", Malformed;
+    /// The payload is not what the operation takes.
+    PayloadMalformed = "payload-malformed", Malformed;
+    /// The JWS is for a URL that is not this CA's.
+    UrlForeign = "url-foreign", Unauthorized;
+    /// The JWS is for another operation.
+    UrlOperation = "url-operation", Unauthorized;
+    /// `kid` is not an account URL of the directory in `url`.
+    KidForeign = "kid-foreign", Unauthorized;
+    /// No such account.
+    AccountUnknown = "account-unknown", AccountDoesNotExist;
+    /// The account is deactivated or revoked.
+    AccountInactive = "account-inactive", Unauthorized;
+    /// The account's registration is disabled.
+    RegistrationInactive = "registration-inactive", Unauthorized;
+    /// The key was an account's once; it never returns.
+    KeyRetired = "key-retired", BadPublicKey;
+    /// The key is another account's (RFC 8555 §7.3.5).
+    KeyInUse = "key-in-use", Malformed;
+    /// The key is too weak or of a kind that is not accepted.
+    KeyUnacceptable = "key-unacceptable", BadPublicKey;
+    /// The terms of service were not agreed to.
+    TermsNotAgreed = "terms-not-agreed", UserActionRequired;
+    /// A contact's scheme is not supported.
+    ContactUnsupported = "contact-unsupported", UnsupportedContact;
+    /// A contact is malformed.
+    ContactInvalid = "contact-invalid", InvalidContact;
+    /// The directory demands an external account binding.
+    EabRequired = "eab-required", ExternalAccountRequired;
+    /// The external account binding is malformed or its MAC is wrong.
+    EabInvalid = "eab-invalid", Unauthorized;
+    /// The EAB key is unknown, revoked, used up, expired, of an older epoch, or another directory's.
+    EabUnusable = "eab-unusable", Unauthorized;
+    /// keyChange's inner JWS does not fit the outer one (RFC 8555 §7.3.5).
+    KeyChangeMismatch = "key-change-mismatch", Malformed;
+    /// The request was accepted before.
+    Replayed = "replayed", Unauthorized;
+    /// Something else changed at the same time.
+    Conflict = "conflict", Malformed;
+    /// A name that this directory or registration does not issue for.
+    NameRejected = "name-rejected", RejectedIdentifier;
+    /// An identifier type that is not known.
+    IdentifierUnsupported = "identifier-unsupported", UnsupportedIdentifier;
+    /// Too many names, or none.
+    NameCount = "name-count", Malformed;
+    /// A profile that the directory does not offer.
+    ProfileUnknown = "profile-unknown", InvalidProfile;
+    /// Names, key or validity that the profile does not take.
+    ProfileMismatch = "profile-mismatch", InvalidProfile;
+    /// notBefore or notAfter: not offered here (RFC 8555 §7.4).
+    ValidityRequested = "validity-requested", Malformed;
+    /// `replaces`, `auto-renewal` or another extension that is not offered.
+    ExtensionRequested = "extension-requested", Malformed;
+    /// The order id was not made for this newOrder, account and directory.
+    OrderForged = "order-forged", Unauthorized;
+    /// The order is too old.
+    OrderExpired = "order-expired", OrderNotReady;
+    /// newOrder and finalize are of different accounts or directories.
+    OrderForeign = "order-foreign", Unauthorized;
+    /// The order, or its newOrder, has a certificate already, for another CSR or under another order id.
+    OrderTaken = "order-taken", OrderNotReady;
+    /// An authorization id was not made for this account, name and request.
+    AuthorizationForged = "authorization-forged", Unauthorized;
+    /// An authorization was deactivated by its account.
+    AuthorizationDeactivated = "authorization-deactivated", Unauthorized;
+    /// A name of the order has no evidence, or evidence came for a name that is not in it.
+    EvidenceMissing = "evidence-missing", Unauthorized;
+    /// A receipt is malformed, or not signed by an active validator.
+    ReceiptForged = "receipt-forged", Unauthorized;
+    /// A receipt is for another authorization, account, directory, name, method, token or key.
+    ReceiptForeign = "receipt-foreign", Unauthorized;
+    /// A receipt is too old, or from the future.
+    ReceiptStale = "receipt-stale", Unauthorized;
+    /// Not enough perspectives saw the proof.
+    QuorumMissed = "quorum-missed", Unauthorized;
+    /// CAA forbids it.
+    Caa = "caa", Caa;
+    /// The CSR is unacceptable.
+    CsrInvalid = "csr-invalid", BadCsr;
+    /// The CSR's names are not the order's.
+    CsrNames = "csr-names", BadCsr;
+    /// The CSR's key is an account key (RFC 8555 §11.1).
+    CsrAccountKey = "csr-account-key", BadCsr;
+    /// The CSR's key is blocked.
+    CsrKeyBlocked = "csr-key-blocked", BadCsr;
+    /// The CSR's key is not one that the profile takes.
+    CsrKeyUnacceptable = "csr-key-unacceptable", BadCsr;
+    /// The finished bytes did not pass the lints.
+    Lint = "lint", BadCsr;
+    /// A limit is reached.
+    RateLimited = "rate-limited", RateLimited;
+    /// No such certificate, or not the caller's.
+    CertificateUnknown = "certificate-unknown", Malformed;
+    /// The certificate is revoked already.
+    AlreadyRevoked = "already-revoked", AlreadyRevoked;
+    /// A revocation reason that is not the caller's to give.
+    RevocationReason = "revocation-reason", BadRevocationReason;
+    /// The caller has no authority over the certificate.
+    RevocationForeign = "revocation-foreign", Unauthorized;
+    /// The node may not have this.
+    NodeForbidden = "node-forbidden", Unauthorized;
+    /// A join token that does not exist, was used or has expired.
+    JoinToken = "join-token", Unauthorized;
+    /// An operator's request that is malformed or refers to something that is not there.
+    OperatorRequest = "operator-request", Malformed;
+}
+
+/// A refusal: final for this request, and the caller's to hear.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Out of the closed list.
+    pub reason: Reason,
+    /// What the client is told.
+    pub problem: Problem,
+    /// RFC 8555 §7.3.5: the account that already has the key.
+    pub account: Option<String>,
+    /// When the same request may succeed.
+    pub retry_after: Option<Duration>,
+    /// The directory, where it was known by then.
+    pub directory: Option<String>,
+}
+
+impl Refusal {
+    /// A refusal with the reason's usual type.
+    pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
+        Self::with_problem(reason, Problem::new(reason.error_type(), detail))
+    }
+
+    /// A refusal with a problem document of its own.
+    #[must_use]
+    pub const fn with_problem(reason: Reason, problem: Problem) -> Self {
+        Self { reason, problem, account: None, retry_after: None, directory: None }
+    }
+
+    /// The same with another HTTP status.
+    #[must_use]
+    pub fn status(mut self, status: u16) -> Self {
+        self.problem = self.problem.with_status(status);
+        self
+    }
+
+    /// The same, naming the account that is meant.
+    #[must_use]
+    pub fn account(mut self, id: impl Into<String>) -> Self {
+        self.account = Some(id.into());
+        self
+    }
+
+    /// The same, in this directory.
+    #[must_use]
+    pub fn directory(mut self, name: impl Into<String>) -> Self {
+        self.directory.get_or_insert(name.into());
+        self
+    }
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.reason.as_str(), self.problem)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+impl From<JwsError> for Refusal {
+    fn from(error: JwsError) -> Self {
+        let reason = match &error {
+            JwsError::Signature | JwsError::KeyMismatch => Reason::JwsSignature,
+            JwsError::AlgorithmMismatch { .. } => Reason::JwsSignature,
+            JwsError::Payload(_) => Reason::PayloadMalformed,
+            _ => Reason::JwsMalformed,
+        };
+        let problem = match error.error_type() {
+            ErrorType::BadSignatureAlgorithm => Problem::bad_signature_algorithm(error.to_string()),
+            kind => Problem::new(kind, error.to_string()),
+        };
+        Self::with_problem(reason, problem)
+    }
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// Refused: asking again changes nothing.
+    #[error(transparent)]
+    Refused(Box<Refusal>),
+    /// The database is away, or its answer was lost.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The token is away, busy or refuses.
+    #[error(transparent)]
+    Door(#[from] DoorError),
+    /// Time is not to be trusted.
+    #[error(transparent)]
+    Clock(#[from] ClockError),
+    /// Chance is not to be had.
+    #[error(transparent)]
+    Randomness(#[from] RandomnessError),
+    /// A row of `ca` was changed by something else than a signer.
+    #[error(transparent)]
+    Tampered(#[from] MacError),
+    /// A row of `ca` that a signer wrote cannot be read.
+    #[error("a row of table {table} holds what no signer wrote: {detail}")]
+    Unreadable {
+        /// The table.
+        table: &'static str,
+        /// What is wrong.
+        detail: String,
+    },
+    /// No issuer of the pool can sign now.
+    #[error("no issuer of pool {pool:?} can sign now")]
+    NoIssuer {
+        /// The pool.
+        pool: String,
+    },
+    /// Too much is in flight already.
+    #[error("the signer has as much in flight as it takes")]
+    Busy {
+        /// When it will have moved on.
+        retry_after: Duration,
+    },
+    /// The signer is draining, or a task of it was lost.
+    #[error("the signer is stopping")]
+    Stopping,
+    /// What was to be signed could not be made: a profile and an issuer that do not go together.
+    #[error("the certificate could not be made: {detail}")]
+    Unmakeable {
+        /// What is wrong.
+        detail: String,
+    },
+    /// Concurrent changes won every time.
+    #[error("concurrent changes won every time")]
+    Contended,
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(Box::new(refusal))
+    }
+}
+
+impl From<JwsError> for Failure {
+    fn from(error: JwsError) -> Self {
+        Refusal::from(error).into()
+    }
+}
+
+impl Failure {
+    /// How it is to be treated.
+    #[must_use]
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::Refused(refusal) if refusal.account.is_some() || refusal.reason == Reason::Conflict => {
+                ErrorClass::Conflict
+            }
+            Self::Refused(_) => ErrorClass::Client,
+            Self::Store(error) => error.class(),
+            // A client's request never has a fault that only the token finds.
+            Self::Door(DoorError::Hsm(error)) if error.class() != ErrorClass::Client => error.class(),
+            Self::Door(_) => ErrorClass::Fatal,
+            Self::Clock(_)
+            | Self::Randomness(_)
+            | Self::NoIssuer { .. }
+            | Self::Busy { .. }
+            | Self::Stopping
+            | Self::Contended => ErrorClass::Transient,
+            Self::Tampered(_) | Self::Unreadable { .. } | Self::Unmakeable { .. } => ErrorClass::Fatal,
+        }
+    }
+}
+
+/// The result of everything that a request goes through.
+pub type Outcome<T> = Result<T, Failure>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_a_word_of_its_own() {
+        let mut words: Vec<_> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
+        words.sort_unstable();
+        words.dedup();
+        assert_eq!(words.len(), Reason::ALL.len());
+    }
+}

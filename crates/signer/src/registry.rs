@@ -1,0 +1,407 @@
+//! What this CA is made of: directories, profiles, issuers, roots, as the policy file declares them.
+//!
+//! At start the policy is read and checked, the rows that `ca` has are verified and brought up to date
+//! ([`Registry::synchronize`]), and the whole is held in memory: it changes by a restart.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use acme::DirectoryName;
+use acme::resource::{BaseUrl, Located, Resource, UnknownUrl};
+use ca_store::IssuerState;
+use hsm::KeyHealth;
+use pki::crl::Crl;
+use pki::{Certificate, Issuer, Period, Profile, chain};
+use runtime::config::{FilePath, Invalid};
+
+use crate::doors::{DoorPlan, Doors, IssuerDoor, KeyPlace};
+use crate::policy::{DirectoryPolicy, IssuerPolicy, Policy, RootPolicy};
+
+mod synchronize;
+
+pub use synchronize::SynchronizeError;
+
+/// The CA's parts, read-only.
+#[derive(Debug)]
+pub struct Registry {
+    policy: Policy,
+    directories: BTreeMap<DirectoryName, Arc<Directory>>,
+    issuers: BTreeMap<String, Arc<IssuerEntry>>,
+    roots: Vec<Root>,
+    bases: Vec<BaseUrl>,
+    servers: Option<ServerCertificates>,
+}
+
+/// An ACME directory.
+#[derive(Debug)]
+pub struct Directory {
+    /// As declared.
+    pub policy: DirectoryPolicy,
+    profiles: Vec<Arc<Profile>>,
+    pool: IssuerPool,
+}
+
+/// The issuers that serve a directory.
+#[derive(Debug)]
+pub struct IssuerPool {
+    name: String,
+    issuers: Vec<Arc<IssuerEntry>>,
+    next: AtomicUsize,
+}
+
+/// An issuer: its certificate, its chain, its shards, and where its key is.
+#[derive(Debug)]
+pub struct IssuerEntry {
+    /// Its identity in `ca`.
+    pub id: String,
+    /// As [`pki`] needs it.
+    pub issuer: Issuer,
+    /// Its own certificate and those above it, without the root.
+    pub chain: Vec<Certificate>,
+    /// Its pool.
+    pub pool: String,
+    /// Number of CRL shards.
+    pub shards: u32,
+    /// Whether it issues.
+    pub state: IssuerState,
+    /// From thisUpdate to nextUpdate.
+    pub crl_lifetime: Period,
+    /// The longest time between two CRLs.
+    pub crl_interval: Period,
+    place: KeyPlace,
+}
+
+/// A root for relying parties.
+#[derive(Debug)]
+pub struct Root {
+    /// Its certificate.
+    pub certificate: Certificate,
+    /// Its CRL, DER, from its ceremony.
+    pub crl: Option<Vec<u8>>,
+}
+
+/// What fronts' own certificates are made of.
+#[derive(Debug)]
+pub struct ServerCertificates {
+    /// Of kind `internal`.
+    pub profile: Arc<Profile>,
+    /// Who issues them.
+    pub pool: IssuerPool,
+}
+
+/// Why there is no registry.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// The policy file.
+    #[error(transparent)]
+    Config(#[from] runtime::ConfigError),
+    /// What the policy says.
+    #[error("policy: {0}")]
+    Policy(#[from] crate::policy::PolicyError),
+    /// A file that the policy names.
+    #[error("{} cannot be read", path.display())]
+    Read {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A chain of certificates that is none.
+    #[error("{}: {error}", path.display())]
+    Chain {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why.
+        error: chain::ChainError,
+    },
+    /// A certificate that cannot be an issuer.
+    #[error("issuer {issuer:?}: {error}")]
+    Issuer {
+        /// Which.
+        issuer: String,
+        /// Why.
+        error: pki::IssuerError,
+    },
+    /// Two issuers have one key: their CRLs and OCSP answers would be each other's.
+    #[error("issuers {0:?} and {1:?} have the same key identifier")]
+    SameKey(String, String),
+    /// A root's CRL that is not the root's.
+    #[error("{}: not a CRL of the root beside it", path.display())]
+    RootCrl {
+        /// The file.
+        path: std::path::PathBuf,
+    },
+    /// An issuer's token is not declared in `signer.toml`.
+    #[error(
+        "issuer {issuer:?} refers to token {token:?}, which is not declared in the signer's configuration"
+    )]
+    Token {
+        /// Which issuer.
+        issuer: String,
+        /// Which token.
+        token: String,
+    },
+}
+
+/// What `--check` can see of the policy.
+pub(crate) fn check_policy(path: &FilePath, tokens: &BTreeSet<&str>) -> Result<(), Invalid> {
+    Registry::load(path, tokens).map(drop).map_err(|error| Invalid::new("policy", error.to_string()))
+}
+
+impl Registry {
+    /// Reads and checks the policy and every file that it names.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn load(path: &FilePath, tokens: &BTreeSet<&str>) -> Result<Self, RegistryError> {
+        let policy: Policy = runtime::config::load(path)?;
+        Self::from_policy(policy, tokens)
+    }
+
+    /// The registry of a policy that is at hand.
+    ///
+    /// # Errors
+    /// As [`Registry::load`].
+    pub fn from_policy(policy: Policy, tokens: &BTreeSet<&str>) -> Result<Self, RegistryError> {
+        policy.validate()?;
+        let issuers = load_issuers(&policy, tokens)?;
+        let pool = |name: &str| IssuerPool {
+            name: name.to_owned(),
+            issuers: issuers.values().filter(|entry| entry.pool == name).cloned().collect(),
+            next: AtomicUsize::new(0),
+        };
+        let profiles: BTreeMap<&str, Arc<Profile>> =
+            policy.profile.iter().map(|profile| (profile.name(), Arc::new(profile.clone()))).collect();
+        let directories = policy.directory.iter().map(|declared| {
+            let chosen = declared.profiles.iter().filter_map(|name| profiles.get(name.as_str()).cloned());
+            let directory = Directory {
+                policy: declared.clone(),
+                profiles: chosen.collect(),
+                pool: pool(&declared.pool),
+            };
+            (declared.name.clone(), Arc::new(directory))
+        });
+        let directories: BTreeMap<_, _> = directories.collect();
+        let bases: BTreeSet<&BaseUrl> =
+            policy.directory.iter().flat_map(|directory| &directory.base_urls).collect();
+        let servers = policy.server_certificates.as_ref().and_then(|servers| {
+            let profile = profiles.get(servers.profile.as_str())?.clone();
+            Some(ServerCertificates { profile, pool: pool(&servers.pool) })
+        });
+        Ok(Self {
+            bases: bases.into_iter().cloned().collect(),
+            roots: policy.root.iter().map(load_root).collect::<Result<_, _>>()?,
+            directories,
+            issuers,
+            servers,
+            policy,
+        })
+    }
+
+    /// Takes apart a URL that a client signed. The directory exists and is served under the URL's base.
+    ///
+    /// # Errors
+    /// [`UnknownUrl`] for any other text.
+    pub fn locate(&self, url: &str) -> Result<(Arc<Directory>, Located), UnknownUrl> {
+        let located = Resource::parse(&self.bases, url)?;
+        let directory = self.directories.get(&located.directory).ok_or(UnknownUrl)?;
+        if directory.policy.base_urls.contains(&located.base) {
+            Ok((Arc::clone(directory), located))
+        } else {
+            Err(UnknownUrl)
+        }
+    }
+
+    /// All directories, by name.
+    pub fn directories(&self) -> impl Iterator<Item = &Arc<Directory>> {
+        self.directories.values()
+    }
+
+    /// A directory.
+    #[must_use]
+    pub fn directory(&self, name: &DirectoryName) -> Option<&Arc<Directory>> {
+        self.directories.get(name)
+    }
+
+    /// All issuers, by id.
+    pub fn issuers(&self) -> impl Iterator<Item = &Arc<IssuerEntry>> {
+        self.issuers.values()
+    }
+
+    /// An issuer.
+    #[must_use]
+    pub fn issuer(&self, id: &str) -> Option<&Arc<IssuerEntry>> {
+        self.issuers.get(id)
+    }
+
+    /// The roots.
+    #[must_use]
+    pub fn roots(&self) -> &[Root] {
+        &self.roots
+    }
+
+    /// What fronts' own certificates are made of, if this CA makes them.
+    #[must_use]
+    pub const fn servers(&self) -> Option<&ServerCertificates> {
+        self.servers.as_ref()
+    }
+
+    /// The doors that the issuers need.
+    #[must_use]
+    pub fn door_plans(&self) -> Vec<DoorPlan> {
+        self.issuers.values().map(|entry| entry.door_plan()).collect()
+    }
+}
+
+impl Directory {
+    /// Its name.
+    #[must_use]
+    pub const fn name(&self) -> &DirectoryName {
+        &self.policy.name
+    }
+
+    /// The profile that an order has: the named one, or the default.
+    #[must_use]
+    pub fn profile(&self, name: Option<&str>) -> Option<&Arc<Profile>> {
+        match name {
+            None => self.profiles.first(),
+            Some(name) => self.profiles.iter().find(|profile| profile.name() == name),
+        }
+    }
+
+    /// Its profiles, the default first.
+    #[must_use]
+    pub fn profiles(&self) -> &[Arc<Profile>] {
+        &self.profiles
+    }
+
+    /// Its issuers.
+    #[must_use]
+    pub const fn pool(&self) -> &IssuerPool {
+        &self.pool
+    }
+}
+
+impl IssuerPool {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The next issuer whose key is not known to be unusable: active ones in turn, standby ones when there is none.
+    #[must_use]
+    pub fn choose<'a>(&self, doors: &'a Doors) -> Option<(&Arc<IssuerEntry>, &'a IssuerDoor)> {
+        let turn = self.next.fetch_add(1, Ordering::Relaxed);
+        [IssuerState::Active, IssuerState::Standby].into_iter().find_map(|state| {
+            let candidates = self.issuers.iter().filter(|entry| entry.state == state);
+            let usable: Vec<_> = candidates
+                .filter_map(|entry| Some((entry, doors.issuer(&entry.id).ok()?)))
+                // A key that was not looked at yet may be good: the token answers for it.
+                .filter(|(_, door)| !matches!(door.health(), KeyHealth::Refused(_)))
+                .collect();
+            usable.get(turn.checked_rem(usable.len())?).copied()
+        })
+    }
+}
+
+impl IssuerEntry {
+    fn load(declared: &IssuerPolicy, tokens: &BTreeSet<&str>) -> Result<Self, RegistryError> {
+        if !tokens.contains(declared.token.as_str()) {
+            return Err(RegistryError::Token {
+                issuer: declared.name.clone(),
+                token: declared.token.clone(),
+            });
+        }
+        let chain = load_chain(&declared.certificate)?;
+        let wrong = |error| RegistryError::Issuer { issuer: declared.name.clone(), error };
+        let certificate = chain.first().cloned().ok_or_else(|| wrong(pki::IssuerError::NotCa))?;
+        let signature = certificate.public_key().algorithm().default_signature();
+        let issuer = Issuer::new(certificate, signature)
+            .and_then(|issuer| issuer.with_crl_url_base(declared.crl_url_base.as_str().trim_end_matches('/')))
+            .and_then(|issuer| match &declared.ca_issuers_url {
+                Some(url) => issuer.with_ca_issuers_url(url.as_str()),
+                None => Ok(issuer),
+            })
+            .map_err(wrong)?;
+        Ok(Self {
+            id: declared.name.clone(),
+            issuer,
+            chain,
+            pool: declared.pool.clone(),
+            shards: declared.shards,
+            state: IssuerState::Active,
+            crl_lifetime: declared.crl_lifetime,
+            crl_interval: declared.crl_interval,
+            place: KeyPlace {
+                token: declared.token.clone(),
+                // The policy was validated: it is hexadecimal.
+                id: hex::decode(&declared.key_id).unwrap_or_default(),
+                origin: declared.origin,
+            },
+        })
+    }
+
+    fn door_plan(&self) -> DoorPlan {
+        DoorPlan {
+            name: self.id.clone(),
+            public_key: self.issuer.certificate().public_key().clone(),
+            algorithm: self.issuer.signature(),
+            place: self.place.clone(),
+        }
+    }
+}
+
+fn load_issuers(
+    policy: &Policy,
+    tokens: &BTreeSet<&str>,
+) -> Result<BTreeMap<String, Arc<IssuerEntry>>, RegistryError> {
+    let mut issuers = BTreeMap::new();
+    let mut keys: BTreeMap<Vec<u8>, String> = BTreeMap::new();
+    for declared in &policy.issuer {
+        let entry = IssuerEntry::load(declared, tokens)?;
+        if let Some(other) = keys.insert(entry.issuer.key_id().to_vec(), entry.id.clone()) {
+            return Err(RegistryError::SameKey(other, entry.id));
+        }
+        issuers.insert(entry.id.clone(), Arc::new(entry));
+    }
+    Ok(issuers)
+}
+
+fn load_root(declared: &RootPolicy) -> Result<Root, RegistryError> {
+    let chain = load_chain(&declared.certificate)?;
+    let not_a_chain = || RegistryError::Chain {
+        path: declared.certificate.to_path_buf(),
+        error: chain::ChainError::Order { index: 0 },
+    };
+    let [certificate] = <[Certificate; 1]>::try_from(chain).map_err(|_| not_a_chain())?;
+    let crl = declared.crl.as_ref().map(|path| {
+        let der = pem_or_der(read(path)?);
+        let own = Crl::from_der(&der).is_ok_and(|crl| crl.verify_signed_by(certificate.public_key()).is_ok());
+        if own { Ok(der) } else { Err(RegistryError::RootCrl { path: path.to_path_buf() }) }
+    });
+    Ok(Root { crl: crl.transpose()?, certificate })
+}
+
+fn load_chain(path: &FilePath) -> Result<Vec<Certificate>, RegistryError> {
+    let wrong = |error| RegistryError::Chain { path: path.to_path_buf(), error };
+    let text = read(path)?;
+    let chain = chain::from_pem(&String::from_utf8_lossy(&text)).map_err(wrong)?;
+    chain::check_order(&chain).map_err(wrong)?;
+    Ok(chain)
+}
+
+fn read(path: &FilePath) -> Result<Vec<u8>, RegistryError> {
+    std::fs::read(path).map_err(|source| RegistryError::Read { path: path.to_path_buf(), source })
+}
+
+/// The DER inside of a PEM block; other bytes as they are.
+fn pem_or_der(bytes: Vec<u8>) -> Vec<u8> {
+    let Ok(text) = std::str::from_utf8(&bytes) else { return bytes };
+    if !text.contains("-----BEGIN ") {
+        return bytes;
+    }
+    let body: String = text.lines().filter(|line| !line.starts_with("-----")).map(str::trim).collect();
+    base64::Engine::decode(&base64::engine::general_purpose::STANDARD, body).unwrap_or(bytes)
+}

@@ -1,0 +1,134 @@
+//! A client's request as the signer reads it: once, strictly, from the very bytes that the client signed.
+//!
+//! Directory, operation and object come from the URL inside of the JWS and from the signer's own base URLs, never from
+//! the front. The payload is not to be had before the signature was verified: [`acme::jws`] sees to that.
+
+use std::sync::Arc;
+
+use acme::jws::{Jws, KeyReference, Verified};
+use acme::resource::{Located, Resource};
+use acme::{AccountId, Jwk};
+
+use crate::account::Account;
+use crate::ca::Ca;
+use crate::refusal::{Outcome, Reason, Refusal};
+use crate::registry::{Directory, Registry};
+
+/// A JWS whose URL is one of ours. Nothing else about it is known to be true.
+#[derive(Debug)]
+pub struct ClientRequest {
+    jws: Jws,
+    directory: Arc<Directory>,
+    located: Located,
+}
+
+impl ClientRequest {
+    /// Reads a JWS and takes its URL apart.
+    ///
+    /// # Errors
+    /// A refusal.
+    pub fn read(registry: &Registry, body: &[u8]) -> Result<Self, Refusal> {
+        let jws = Jws::from_slice(body)?;
+        let (directory, located) = registry
+            .locate(&jws.header().url)
+            .map_err(|_| Refusal::new(Reason::UrlForeign, "the JWS is for a URL that is not this CA's"))?;
+        Ok(Self { jws, directory, located })
+    }
+
+    /// The JWS.
+    #[must_use]
+    pub const fn jws(&self) -> &Jws {
+        &self.jws
+    }
+
+    /// The directory of its URL.
+    #[must_use]
+    pub const fn directory(&self) -> &Arc<Directory> {
+        &self.directory
+    }
+
+    /// What its URL names.
+    #[must_use]
+    pub const fn resource(&self) -> &Resource {
+        &self.located.resource
+    }
+
+    /// The URL taken apart.
+    #[must_use]
+    pub const fn located(&self) -> &Located {
+        &self.located
+    }
+
+    /// A refusal of this request.
+    pub fn refuse(&self, reason: Reason, detail: impl Into<String>) -> Refusal {
+        Refusal::new(reason, detail).directory(self.directory.name().as_str())
+    }
+
+    /// The refusal for a URL of another operation than the RPC's.
+    #[must_use]
+    pub fn wrong_operation(&self) -> Refusal {
+        self.refuse(Reason::UrlOperation, "the JWS is for another operation")
+    }
+
+    /// The account whose URL is the `kid`, as yet unproven. It must be one of the directory in the JWS' URL.
+    ///
+    /// # Errors
+    /// A refusal.
+    pub fn account_id(&self, registry: &Registry) -> Result<AccountId, Refusal> {
+        let KeyReference::Kid(kid) = &self.jws.header().key else {
+            return Err(Refusal::from(acme::JwsError::KeyReference).directory(self.directory.name().as_str()));
+        };
+        match registry.locate(kid) {
+            Ok((directory, Located { resource: Resource::Account(id), .. }))
+                if directory.name() == self.directory.name() =>
+            {
+                Ok(id)
+            }
+            _ => Err(self.refuse(Reason::KidForeign, "\"kid\" is not an account URL of this directory")),
+        }
+    }
+
+    /// Verifies the JWS with this key; the only way to the payload.
+    ///
+    /// # Errors
+    /// A refusal.
+    pub fn verify<'a>(&'a self, key: &'a Jwk) -> Result<Verified<'a>, Refusal> {
+        let directory = self.directory.name().as_str();
+        self.jws.verify(key).map_err(|error| Refusal::from(error).directory(directory))
+    }
+}
+
+impl Ca {
+    /// The account that signed the request with the key that is in force now. It is valid.
+    ///
+    /// # Errors
+    /// A refusal, or what keeps the account from being read.
+    pub(crate) async fn authenticate(&self, request: &ClientRequest) -> Outcome<Arc<Account>> {
+        let id = request.account_id(&self.registry)?;
+        let account = self.account_of(request, &id).await?;
+        // What is kept in memory may be older than another signer's key change: before saying no, look again.
+        let account = match request.verify(account.key()) {
+            Ok(_) => account,
+            Err(refusal) => {
+                let current = self.reload_account(&id).await?;
+                match current {
+                    Some(current) if current.row.version != account.row.version => {
+                        request.verify(current.key())?;
+                        current
+                    }
+                    _ => return Err(refusal.into()),
+                }
+            }
+        };
+        account.must_be_valid(request)?;
+        Ok(account)
+    }
+
+    /// The account of the request's `kid`, whatever its status.
+    pub(crate) async fn account_of(&self, request: &ClientRequest, id: &AccountId) -> Outcome<Arc<Account>> {
+        match self.account(id).await? {
+            Some(account) if account.row.directory == request.directory().name().as_str() => Ok(account),
+            _ => Err(request.refuse(Reason::AccountUnknown, "there is no such account").into()),
+        }
+    }
+}

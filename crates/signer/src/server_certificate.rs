@@ -1,0 +1,137 @@
+//! The fronts' own HTTPS certificates (DESIGN §9): from an internal profile, for names that an operator gave the node.
+
+use std::collections::BTreeMap;
+
+use ca_store::{Evidence, JournalKind, JournalRow, NodeState};
+use parking_lot::Mutex;
+use pki::{Csr, Name, Timestamp};
+use rpc::Role;
+
+use crate::audit::Event;
+use crate::ca::Ca;
+use crate::issue::{Made, Subject, issued, lint_record, sha256};
+use crate::journal::{CertificateDraft, Commit, Record};
+use crate::refusal::{Failure, Outcome, Reason, Refusal};
+
+/// A front renews every few days; this many in an hour is a loop or an attack, and would fill the journal.
+const MOST_IN_AN_HOUR: u32 = 20;
+
+/// Certificates by node in this hour.
+#[derive(Debug, Default)]
+pub(crate) struct ServerQuota(Mutex<BTreeMap<String, (u64, u32)>>);
+
+impl ServerQuota {
+    fn take(&self, node: &str, now: Timestamp) -> bool {
+        let hour = now.unix() / 3600;
+        let mut counts = self.0.lock();
+        let (of, count) = counts.entry(node.to_owned()).or_insert((hour, 0));
+        if *of != hour {
+            (*of, *count) = (hour, 0);
+        }
+        *count += 1;
+        *count <= MOST_IN_AN_HOUR
+    }
+}
+
+impl Ca {
+    /// Issues a front's own certificate; DER, leaf first, without the root.
+    ///
+    /// # Errors
+    /// A refusal when the names are not the node's, or what keeps it from being done.
+    pub async fn issue_server_certificate(&self, node: &str, csr: &[u8]) -> Outcome<Vec<Vec<u8>>> {
+        let forbidden = |detail: &str| Refusal::new(Reason::NodeForbidden, detail);
+        let servers =
+            self.registry.servers().ok_or_else(|| forbidden("this CA makes no server certificates"))?;
+        let csr_sha256 = sha256(csr);
+        let csr = Csr::from_der(csr).map_err(|error| Refusal::new(Reason::CsrInvalid, error.to_string()))?;
+        let nodes = self.membership.nodes();
+        let row = nodes.node(Role::Front, node).filter(|row| row.state == NodeState::Active);
+        let row = row.ok_or_else(|| forbidden("the node is not active"))?;
+        let own: Vec<Name> = row.server_names.iter().filter_map(|name| name.parse().ok()).collect();
+        if !csr.names().iter().all(|name| own.contains(name)) {
+            return Err(forbidden("a name is not one of the node's server names").into());
+        }
+        for name in csr.names() {
+            servers
+                .profile
+                .check_name(name)
+                .map_err(|refusal| Refusal::new(Reason::NameRejected, format!("{name}: {refusal}")))?;
+        }
+        if !servers.profile.allows_key(csr.public_key()) {
+            return Err(Refusal::new(Reason::CsrKeyUnacceptable, "the profile does not take the key").into());
+        }
+        self.check_certificate_key(None, csr.public_key()).await?;
+        let now = self.now()?;
+        if !self.server_quota.take(node, now) {
+            return Err(Refusal::new(Reason::RateLimited, "too many certificates for this node").into());
+        }
+        let subject = Subject {
+            request: None,
+            profile: &servers.profile,
+            pool: &servers.pool,
+            csr: &csr,
+            names: csr.names(),
+            not_before: None,
+            not_after: None,
+            at: now,
+        };
+        let (made, findings) = self.make_tbs(&subject)?;
+        let lints = lint_record(&servers.profile, &findings);
+        let issuer = made.issuer.id.clone();
+        let draft = draft_of(node, &subject, made, csr_sha256, lints);
+        match self.journal.commit(draft).await? {
+            Commit::Committed(intent) => match self.sign_and_record(intent).await? {
+                Record::Issued(row) => self.with_issuers(issued(&row)?.certificate, &issuer),
+                Record::Abandoned => Err(Failure::Contended),
+            },
+            _ => Err(Failure::Contended),
+        }
+    }
+}
+
+fn draft_of(
+    node: &str,
+    subject: &Subject<'_>,
+    made: Made,
+    csr_sha256: [u8; 32],
+    lints: Vec<u8>,
+) -> CertificateDraft {
+    let actor = format!("{}/{node}", Role::Front);
+    let event = Event::CertificateIntended {
+        serial: made.serial,
+        actor: &actor,
+        issuer: &made.issuer.id,
+        directory: None,
+        quorum: None,
+    };
+    let audit = vec![event.at(subject.at)];
+    let row = JournalRow {
+        serial: made.serial,
+        kind: JournalKind::Server,
+        order: None,
+        new_order: None,
+        directory: None,
+        account: None,
+        issuer: made.issuer.id.clone(),
+        profile: subject.profile.name().to_owned(),
+        shard: made.shard,
+        spki_sha256: made.spki_sha256,
+        csr_sha256: Some(csr_sha256),
+        not_before: made.validity.not_before,
+        not_after: made.validity.not_after,
+        tbs: made.tbs,
+        created_at: subject.at,
+        signature: None,
+        signed_at: None,
+        abandoned_at: None,
+    };
+    CertificateDraft {
+        row,
+        names: subject.names.iter().map(ToString::to_string).collect(),
+        evidence: Some(Evidence { lints, ..Evidence::default() }),
+        cites: Vec::new(),
+        authorizations: Vec::new(),
+        limits: Vec::new(),
+        audit,
+    }
+}
