@@ -30,7 +30,7 @@ const PKCS8_PREFIX: &[u8] = b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70\x
 /// SubjectPublicKeyInfo of an Ed25519 key, up to the key (RFC 8410 §4).
 const SPKI_PREFIX: &[u8] = b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00";
 
-/// The name of a perspective, which is its validator's node name: 1 to 63 of `a-z`, `0-9`, `-`, `.`.
+/// The name of a perspective, which is its validator's node name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Perspective(String);
 
@@ -65,7 +65,7 @@ crate::id::serde_as_text!(Perspective);
 
 /// The text cannot name a perspective.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a perspective's name has 1 to 63 of a-z, 0-9, \"-\" and \".\"")]
+#[error("a perspective's name is a node's: 1 to 63 lower-case letters, digits and inner hyphens")]
 pub struct BadPerspective;
 
 /// What one perspective saw.

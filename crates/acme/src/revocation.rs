@@ -17,15 +17,6 @@ pub struct Revocation {
 }
 
 impl Revocation {
-    /// The reasons that a subscriber may give (BR 7.2.2): the others are the CA's, or never used.
-    pub const SUBSCRIBER_REASONS: [Reason; 5] = [
-        Reason::Unspecified,
-        Reason::KeyCompromise,
-        Reason::AffiliationChanged,
-        Reason::Superseded,
-        Reason::CessationOfOperation,
-    ];
-
     /// Reads the payload.
     ///
     /// # Errors
@@ -40,10 +31,9 @@ impl Revocation {
         let certificate =
             base64url::decode(&payload.certificate).map_err(|_| JwsError::Base64("certificate"))?;
         let code = payload.reason.unwrap_or(0);
-        let reason = Self::SUBSCRIBER_REASONS
-            .into_iter()
-            .find(|known| i64::from(known.code()) == code)
-            .ok_or(RevocationError::Reason)?;
+        // The other reasons are the CA's, or never used (BR 7.2.2).
+        let reason = Reason::try_from(code).ok().filter(|reason| reason.is_for_subscribers());
+        let reason = reason.ok_or(RevocationError::Reason)?;
         Ok(Self { certificate, reason })
     }
 }

@@ -185,6 +185,16 @@ fn three_canonical_parts() {
 }
 
 #[test]
+fn a_perspective_is_named_like_its_node() {
+    for good in ["eu-1", "a", &"x".repeat(63)] {
+        assert_eq!(good.parse::<Perspective>().unwrap().as_str(), good);
+    }
+    for bad in ["", "EU-1", "eu.1", "-a", "a-", "a b", "ä", &"x".repeat(64)] {
+        assert_eq!(bad.parse::<Perspective>(), Err(BadPerspective), "{bad}");
+    }
+}
+
+#[test]
 fn keys_prove_something() {
     let name: Perspective = "eu-1".parse().unwrap();
     let mut identity = [0; 32];
