@@ -247,13 +247,14 @@ async fn admit(
 
 /// Completes when the peer may no longer be connected: revoked, or its certificate over.
 async fn end_of(identity: Arc<PeerIdentity>, revocations: Revocations) {
-    // The same clock that judged the certificate in the handshake.
-    let left = Duration::from_secs(identity.not_after.unix().saturating_sub(UnixTime::now().as_secs()));
+    // The same clock that judged the certificate in the handshake. Its last second is still a good one (RFC 5280
+    // §4.1.2.5), for a handshake as well: not before that is over, or the peer is let in again.
+    let left = (identity.not_after.unix() + 1).saturating_sub(UnixTime::now().as_secs());
     tokio::select! {
         () = revocations.revoked(Arc::clone(&identity)) => {
             warn!(peer = %identity, "rpc.closed: the node is revoked");
         }
-        () = tokio::time::sleep(left) => {
+        () = tokio::time::sleep(Duration::from_secs(left)) => {
             info!(peer = %identity, "rpc.closed: the certificate is over");
         }
     }

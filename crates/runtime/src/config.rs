@@ -277,3 +277,65 @@ pub enum ConfigError {
         invalid: Invalid,
     },
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Config {
+        #[serde(rename = "version")]
+        _version: Version,
+        #[serde(default)]
+        log: LogSection,
+        health: Option<HealthSection>,
+        node: Option<NodeSection>,
+        absolute: Option<FilePath>,
+    }
+
+    fn read(text: &str) -> Result<Config, ConfigError> {
+        parse(text, Path::new("/etc/chancery/front.toml"))
+    }
+
+    fn complaint(text: &str) -> String {
+        read(text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_small_file_is_enough_and_paths_are_the_files_own() {
+        let config = read(
+            "version = 1\nabsolute = \"/srv/x\"\n[health]\nlisten = \"inherited:2\"\n[log]\nformat = \"json\"\n[node]\n\
+             certificate = \"node.crt\"\nkey = \"../keys/node.key\"\nauthority = \"ca/node.crt\"",
+        )
+        .unwrap();
+        assert_eq!(config.log, LogSection { format: LogFormat::Json, filter: "info".to_owned() });
+        assert_eq!(config.health.unwrap().listen, Listen::Inherited(2));
+        let node = config.node.unwrap();
+        assert_eq!(&*node.certificate, Path::new("/etc/chancery/node.crt"));
+        assert_eq!(&*node.key, Path::new("/etc/chancery/../keys/node.key"));
+        assert_eq!(&*config.absolute.unwrap(), Path::new("/srv/x"));
+        // Outside of a file, a path is what it says.
+        assert_eq!(&*serde_json::from_str::<FilePath>("\"x\"").unwrap(), Path::new("x"));
+    }
+
+    #[test]
+    fn a_mistake_is_shown_with_file_line_and_caret() {
+        let text = complaint("version = 1\n[log]\nformat = \"xml\"\n");
+        for part in ["/etc/chancery/front.toml", "line 3, column 10", "format = \"xml\"", "^^^^^", "json"] {
+            assert!(text.contains(part), "{part:?} is missing in:\n{text}");
+        }
+    }
+
+    #[test]
+    fn unknown_keys_and_other_versions_are_refused() {
+        assert!(complaint("version = 1\nlissten = 3\n").contains("unknown field `lissten`"));
+        assert!(complaint("version = 1\n[log]\nfilters = \"x\"\n").contains("unknown field `filters`"));
+        // The version is what is wrong, not the key that came with it.
+        let newer = complaint("version = 2\nnovelty = true\n");
+        assert!(newer.contains("version 2 is not known") && newer.contains("line 1"), "{newer}");
+        assert!(complaint("novelty = true\n").contains("missing field `version`"));
+        assert!(complaint("version = 1\nabsolute = \"\"\n").contains("an empty path"));
+        assert!(complaint("version = 1\n[health]\nlisten = \"nowhere\"\n").contains("neither an address"));
+    }
+}

@@ -91,3 +91,25 @@ impl fmt::Display for Causes<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    enum Outer {
+        #[error("cannot start")]
+        Start(#[source] std::io::Error),
+        #[error(transparent)]
+        Plain(std::io::Error),
+    }
+
+    #[test]
+    fn causes_are_told_once_each() {
+        let absent = || std::io::Error::other("no such file");
+        assert_eq!(Failure::from(Outer::Start(absent())).to_string(), "cannot start: no such file");
+        assert_eq!(Failure::from(Outer::Plain(absent())).to_string(), "no such file");
+        assert_eq!(Failure::from(absent()).code(), ExitCode::Failure);
+        assert_eq!(Failure::refused("latched").code(), ExitCode::Refused);
+    }
+}

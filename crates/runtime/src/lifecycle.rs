@@ -182,3 +182,69 @@ impl fmt::Debug for Lifecycle {
         formatter.debug_struct("Lifecycle").field("draining", &self.is_draining()).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+
+    fn lifecycle() -> Lifecycle {
+        Lifecycle::new(Arc::new(SystemClock))
+    }
+
+    #[tokio::test]
+    async fn a_task_that_panics_or_fails_takes_the_process_down() {
+        let panicking = lifecycle();
+        panicking.spawn("crooked", async {
+            assert!(std::hint::black_box(false), "on purpose");
+            Ok::<(), Failure>(())
+        });
+        panicking.draining().await;
+        assert_eq!(panicking.finished().await.unwrap_err().code(), ExitCode::Panic);
+
+        let failing = lifecycle();
+        failing.spawn("done", async { Ok::<(), Failure>(()) });
+        failing.spawn("weak", async { Err(Failure::refused("locked")) });
+        failing.draining().await;
+        assert_eq!(failing.finished().await.unwrap_err().code(), ExitCode::Refused);
+    }
+
+    #[tokio::test]
+    async fn a_drain_waits_for_the_supervised() {
+        let lifecycle = lifecycle();
+        let (release, gate) = tokio::sync::oneshot::channel::<()>();
+        let draining = lifecycle.draining();
+        lifecycle.spawn("slow", async move {
+            draining.await;
+            gate.await
+        });
+        lifecycle.drain();
+        let finished = tokio::spawn({
+            let lifecycle = lifecycle.clone();
+            async move { lifecycle.finished().await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!finished.is_finished());
+        release.send(()).unwrap();
+        assert!(finished.await.unwrap().is_ok());
+    }
+
+    #[tokio::test]
+    async fn health_says_ready_only_when_it_is() {
+        use axum::{body::Body, http::Request};
+        use tower::ServiceExt;
+        let lifecycle = lifecycle();
+        let ask = async |path: &str| {
+            let request = Request::get(path).body(Body::empty()).unwrap();
+            crate::health::router(lifecycle.clone()).oneshot(request).await.unwrap().status().as_u16()
+        };
+        let database = lifecycle.readiness().dependency("database");
+        assert_eq!(ask("/health/live").await, 200);
+        assert_eq!(ask("/health/ready").await, 503);
+        database.up();
+        assert_eq!(ask("/health/ready").await, 200);
+        lifecycle.drain();
+        assert_eq!((ask("/health/ready").await, ask("/health/live").await), (503, 200));
+        assert_eq!((ask("/metrics").await, ask("/").await), (200, 404));
+    }
+}

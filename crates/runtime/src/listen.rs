@@ -81,3 +81,18 @@ pub enum ListenError {
         source: std::io::Error,
     },
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_have_two_forms() {
+        for text in ["127.0.0.1:14000", "[::1]:80", "inherited:0", "inherited:12"] {
+            assert_eq!(text.parse::<Listen>().unwrap().to_string(), text);
+        }
+        for bad in ["", "14000", "localhost:14000", "inherited:", "inherited:-1", "127.0.0.1"] {
+            assert!(bad.parse::<Listen>().is_err(), "{bad}");
+        }
+    }
+}

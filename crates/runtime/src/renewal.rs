@@ -9,13 +9,23 @@ use crate::{exit::Causes, exit::Failure, lifecycle::Lifecycle, readiness::Depend
 impl Lifecycle {
     /// Keeps a node's certificate young, through any signer; and watches its files.
     pub fn renew_credentials(&self, credentials: &Arc<NodeCredentials>, signer: Channel) {
+        self.renew_credentials_every(credentials, signer, LOOK_EVERY);
+    }
+
+    /// As [`renew_credentials`](Self::renew_credentials), with another pause between two looks at the clock.
+    pub fn renew_credentials_every(
+        &self,
+        credentials: &Arc<NodeCredentials>,
+        signer: Channel,
+        look_every: Duration,
+    ) {
         self.watch_credentials(credentials);
         let keeper = Keeper {
             credentials: Arc::clone(credentials),
             signer,
             lifecycle: self.clone(),
             notice: self.readiness().notice("node certificate"),
-            look_every: LOOK_EVERY,
+            look_every,
         };
         self.spawn("node certificate renewal", async move {
             keeper.run().await;

@@ -73,3 +73,22 @@ impl Sockets {
 
 // Bursts of connections wait here while handshakes are made.
 const BACKLOG: u32 = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_inherited_socket_is_taken_once() {
+        let listener = net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let sockets = Sockets { inherited: Arc::new(Mutex::new(vec![Inherited::Here(listener)])) };
+        let taken = sockets.listen(&Listen::Inherited(0)).await.unwrap();
+        assert_eq!(taken.local_addr().unwrap(), address);
+        let twice = sockets.listen(&Listen::Inherited(0)).await;
+        assert!(matches!(twice, Err(ListenError::Absent { index: 0 })));
+        assert!(matches!(sockets.listen(&Listen::Inherited(1)).await, Err(ListenError::Absent { index: 1 })));
+        let occupied = sockets.listen(&Listen::Address(address)).await;
+        assert!(matches!(occupied, Err(ListenError::Bind { .. })));
+    }
+}

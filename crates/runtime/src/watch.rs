@@ -91,3 +91,37 @@ fn seen(path: &Path) -> Option<Seen> {
     let metadata = fs::metadata(path).ok()?;
     Some(Seen { modified: metadata.modified().ok(), size: metadata.len(), inode: metadata.ino() })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn a_replaced_file_calls_back_once_and_a_hangup_always() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("certificate");
+        fs::write(&path, "one").unwrap();
+        let (watches, calls) = (Watches::default(), Arc::new(AtomicUsize::new(0)));
+        let count = Arc::clone(&calls);
+        let callback = move || {
+            count.fetch_add(1, Ordering::SeqCst);
+            Err(Failure::usage("a refusal does not stop the watch"))
+        };
+        watches.add("x".to_owned(), vec![path.clone()], Arc::new(callback));
+        watches.poll();
+        assert_eq!(calls.load(Ordering::SeqCst), 0);
+        // Same size, and the same second on many file systems: the inode tells.
+        crate::files::write_atomically(&path, b"two", 0o600).unwrap();
+        watches.poll();
+        watches.poll();
+        assert_eq!(calls.load(Ordering::SeqCst), 1);
+        fs::remove_file(&path).unwrap();
+        watches.poll();
+        assert_eq!(calls.load(Ordering::SeqCst), 2);
+        watches.all();
+        watches.poll();
+        assert_eq!(calls.load(Ordering::SeqCst), 3);
+    }
+}
