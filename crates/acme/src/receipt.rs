@@ -45,12 +45,9 @@ impl Perspective {
 impl std::str::FromStr for Perspective {
     type Err = BadPerspective;
     fn from_str(text: &str) -> Result<Self, BadPerspective> {
-        let letters =
-            text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b));
-        if (1..=63).contains(&text.len()) && letters {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(BadPerspective)
+        match pki::NodeIdentity::new("validator", text) {
+            Ok(_) => Ok(Self(text.to_owned())),
+            Err(_) => Err(BadPerspective),
         }
     }
 }
