@@ -31,7 +31,8 @@ struct Obituary {
 impl Supervisor {
     /// Runs until the token is not needed any more.
     pub(crate) async fn run(mut self) {
-        let mut failures = 0_u32;
+        // Lives in a row that were short; and of these, at the end, those that never were ready and said no word.
+        let (mut failures, mut silent) = (0_u32, 0_u32);
         let mut life = 0;
         while !self.shared.stop.is_cancelled() {
             life += 1;
@@ -42,6 +43,7 @@ impl Supervisor {
             if obituary.was_ready && obituary.lived >= SETTLED {
                 failures = 0;
             }
+            silent = if obituary.was_ready { 0 } else { silent.saturating_add(1) };
             let delay = self.delay(failures);
             failures = failures.saturating_add(1);
             tracing::error!(
@@ -52,7 +54,7 @@ impl Supervisor {
                 next_in_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
                 "worker ended"
             );
-            if obituary.confessed || (!obituary.was_ready && failures >= SILENT_FAILURES) {
+            if obituary.confessed || silent >= SILENT_FAILURES || delay > PATIENCE {
                 self.shared.is_down(obituary.fault);
             } else {
                 self.shared.state.send_if_modified(|state| {
@@ -174,6 +176,9 @@ const SETTLED: Duration = Duration::from_secs(10);
 const SILENT_FAILURES: u32 = 5;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
+
+/// Jobs wait for the next worker if it comes so soon.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// After its socket has ended, a worker has this long to go by itself.
 const LAST_BREATH: Duration = Duration::from_millis(200);
