@@ -94,6 +94,12 @@ impl AuditChain {
         Self { incarnation: incarnation.id, sequence: 0, hash: sha256(canonical.as_bytes()) }
     }
 
+    /// The chain of an incarnation that has reported something already, from its head.
+    #[must_use]
+    pub const fn resume(head: &AuditHead) -> Self {
+        Self { incarnation: head.incarnation.id, sequence: head.sequence, hash: head.hash }
+    }
+
     /// The place of `event` after everything so far.
     pub fn append(&mut self, event: AuditEvent) -> AuditRecord {
         self.sequence += 1;

@@ -3,7 +3,7 @@
 //! One row a certificate, written before a key touches its bytes and completed afterwards. The
 //! certificate itself is not stored again: it is `pki::assemble(tbs, algorithm, signature)`.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use pki::{Serial, Timestamp};
 
@@ -170,15 +170,15 @@ pub enum LimitScope {
 /// What became of an intent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IntentOutcome {
-    /// It is durable: its bytes may be signed.
+    /// It is durable: its bytes may be signed. Also when this very intent was committed before by
+    /// this incarnation, its answer lost, and nobody else has touched it since.
     Committed,
-    /// The order has an entry of this kind already: answer with that. It is this very intent when
-    /// an earlier answer was lost.
+    /// The order has an entry of this kind already: answer with that.
     OrderTaken(Box<JournalEntry>),
     /// The newOrder JWS has an entry of this kind already, of another order.
     NewOrderTaken(Box<JournalEntry>),
-    /// Another certificate has the serial: make another.
-    SerialTaken,
+    /// The serial has an entry already that does not belong to this order: make another serial.
+    SerialTaken(Box<JournalEntry>),
     /// A cited row changed or vanished, by its place in the list: decide anew.
     AuthorityChanged(usize),
     /// An authorization was deactivated, by its place in the list.
@@ -276,6 +276,18 @@ pub enum CertificateFilter {
     Domain(String),
 }
 
+/// A name as backends index it: a domain's labels reversed (`org.example.www`), so that what is at
+/// or under a domain is `name = d OR name > d || '.' AND name < d || '/'`. Addresses stay as they are.
+#[must_use]
+pub fn indexed_name(name: &str) -> String {
+    if name.parse::<IpAddr>().is_ok() {
+        return name.to_owned();
+    }
+    let mut labels: Vec<&str> = name.split('.').collect();
+    labels.reverse();
+    labels.join(".")
+}
+
 /// From `from` on, before `before`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimeRange {
@@ -285,7 +297,9 @@ pub struct TimeRange {
     pub before: Timestamp,
 }
 
-/// A page of certificates, oldest first. The filter is answered from an index; the rest narrows it.
+/// A page of certificates, in an order that is the same from page to page. The filter is answered
+/// from an index; the rest narrows it. With [`CertificateFilter::Domain`] a certificate that has
+/// several names there may come again on a later page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateQuery {
     /// Which.

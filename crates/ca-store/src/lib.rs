@@ -47,7 +47,7 @@ pub use error::StoreError;
 pub use journal::{
     AbandonOutcome, Abandonment, CertificateFilter, CertificateQuery, Citation, CitedTable, Evidence,
     IntentOutcome, JournalEntry, JournalKey, JournalKind, JournalRow, Lease, Limit, LimitScope, NewIntent,
-    RecordOutcome, SignedRow, TimeRange,
+    RecordOutcome, SignedRow, TimeRange, indexed_name,
 };
 pub use node::{BlockedKeyRow, JoinTokenRow, NodeRow, NodeState};
 pub use page::{Cursor, Page, Paged};

@@ -111,7 +111,7 @@ pub trait CaStore: Send + Sync + 'static {
     /// What the entries of a serial rest on.
     async fn evidence(&self, serial: &pki::Serial) -> Result<Option<Evidence>, StoreError>;
 
-    /// Certificates, oldest first.
+    /// Certificates.
     async fn certificates(&self, query: &CertificateQuery) -> Result<Paged<JournalEntry>, StoreError>;
 
     // Revocation

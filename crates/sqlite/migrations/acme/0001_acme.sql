@@ -1,0 +1,56 @@
+-- The fronts' database. Rows and their meaning: crate `acme-store`. Nothing in it is believed by a
+-- signer. Times are seconds since the epoch, leases milliseconds of this database's clock.
+
+CREATE TABLE orders (
+    row            INTEGER PRIMARY KEY,
+    id             TEXT    NOT NULL UNIQUE,
+    directory      TEXT    NOT NULL,
+    account        TEXT    NOT NULL,
+    status         TEXT    NOT NULL,
+    authorizations TEXT    NOT NULL,
+    state          TEXT    NOT NULL,
+    created_at     INTEGER NOT NULL,
+    expires_at     INTEGER NOT NULL,
+    lease_until_ms INTEGER,
+    version        INTEGER NOT NULL
+) STRICT;
+
+-- The orders list of an account, and how many it has under way.
+CREATE INDEX orders_of_account ON orders (account, status);
+
+-- Retention: dead orders are found without reading living ones.
+CREATE INDEX orders_by_expiry ON orders (expires_at);
+
+-- Orders under way, for the sweeper: as many entries as there are finalize requests being answered.
+CREATE INDEX orders_processing ON orders (lease_until_ms) WHERE lease_until_ms IS NOT NULL;
+
+CREATE TABLE authorizations (
+    id         TEXT    NOT NULL UNIQUE,
+    directory  TEXT    NOT NULL,
+    account    TEXT    NOT NULL,
+    identifier TEXT    NOT NULL,
+    wildcard   INTEGER NOT NULL,
+    status     TEXT    NOT NULL,
+    state      TEXT    NOT NULL,
+    created_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    version    INTEGER NOT NULL
+) STRICT;
+
+-- Reuse, and how many an account has under way.
+CREATE INDEX authorizations_open ON authorizations (account, status, identifier, wildcard)
+    WHERE status IN ('pending', 'valid');
+
+-- Retention.
+CREATE INDEX authorizations_by_expiry ON authorizations (expires_at);
+
+CREATE TABLE counters (
+    key        TEXT    NOT NULL,
+    start_at   INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    count      INTEGER NOT NULL,
+    PRIMARY KEY (key, start_at)
+) STRICT, WITHOUT ROWID;
+
+-- Retention.
+CREATE INDEX counters_by_expiry ON counters (expires_at);

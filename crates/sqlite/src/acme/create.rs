@@ -1,0 +1,129 @@
+//! New orders and authorizations: all of a batch in one go.
+
+use std::collections::HashSet;
+
+use acme_store::{AuthorizationRow, CreateOutcome, NewOrder};
+use sqlx::SqliteConnection;
+
+use super::order;
+use crate::{
+    failure::Failure,
+    rows::{Rows, list},
+    stored::{number, seconds},
+    writer::{Change, Job},
+};
+
+type Creations = Job<Vec<NewOrder>, Vec<CreateOutcome>>;
+
+/// Keeps the orders of all jobs.
+pub(super) async fn create(
+    connection: &mut SqliteConnection,
+    jobs: &mut [&mut Creations],
+) -> Result<(), Failure> {
+    if jobs.is_empty() {
+        return Ok(());
+    }
+    let mut created = insert(connection, jobs).await?;
+    for job in jobs {
+        let mut outcomes = Vec::with_capacity(job.input.len());
+        for new in &job.input {
+            // Taken out, so that the second of two in a batch finds the first.
+            outcomes.push(if created.remove(&new.order.id) {
+                CreateOutcome::Created
+            } else {
+                let there = order::by_id(connection, &new.order.id).await?;
+                CreateOutcome::Exists(Box::new(there.ok_or(order::ORDERS.corrupt("id"))?))
+            });
+        }
+        job.outcome = Some(outcomes);
+    }
+    Ok(())
+}
+
+/// The authorizations of an order that is there already are there too, and stay as they are.
+async fn insert(
+    connection: &mut SqliteConnection,
+    jobs: &[&mut Creations],
+) -> Result<HashSet<String>, Failure> {
+    let (mut orders, mut authorizations) = (Rows::new(), Rows::new());
+    for new in jobs.iter().flat_map(|job| &job.input) {
+        let order = &new.order;
+        orders
+            .row()
+            .text(order.id.as_str())
+            .text(order.directory.as_str())
+            .text(order.account.as_str())
+            .text(order.status.as_str())
+            .text(list(&order.authorizations).as_str())
+            .octets(order.state.as_bytes())
+            .number(seconds(order.created_at))
+            .number(seconds(order.expires_at))
+            .number(number(order.version));
+        add(&mut authorizations, &new.authorizations);
+    }
+    let ((orders, states), (authorizations, more)) = (orders.finish(), authorizations.finish());
+    let created = sqlx::query!(
+        "INSERT OR IGNORE INTO authorizations (
+            id, directory, account, identifier, wildcard, status, state, created_at, expires_at, version)
+         SELECT r.value ->> 0, r.value ->> 1, r.value ->> 2, r.value ->> 3, r.value ->> 4, r.value ->> 5,
+                CAST(substr(?, r.value ->> 6, r.value ->> 7) AS TEXT), r.value ->> 8, r.value ->> 9,
+                r.value ->> 10
+         FROM json_each(?) AS r;
+         INSERT OR IGNORE INTO orders (
+            id, directory, account, status, authorizations, state, created_at, expires_at, version)
+         SELECT r.value ->> 0, r.value ->> 1, r.value ->> 2, r.value ->> 3, r.value ->> 4,
+                CAST(substr(?, r.value ->> 5, r.value ->> 6) AS TEXT), r.value ->> 7, r.value ->> 8,
+                r.value ->> 9
+         FROM json_each(?) AS r
+         RETURNING id",
+        more.as_slice(),
+        authorizations,
+        states.as_slice(),
+        orders
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(created.into_iter().map(|row| row.id).collect())
+}
+
+fn add(rows: &mut Rows, authorizations: &[AuthorizationRow]) {
+    for authorization in authorizations {
+        rows.row()
+            .text(authorization.id.as_str())
+            .text(authorization.directory.as_str())
+            .text(authorization.account.as_str())
+            .text(authorization.identifier.value.as_str())
+            .number(i64::from(authorization.identifier.wildcard))
+            .text(authorization.status.as_str())
+            .octets(authorization.state.as_bytes())
+            .number(seconds(authorization.created_at))
+            .number(seconds(authorization.expires_at))
+            .number(number(authorization.version));
+    }
+}
+
+/// [`create_authorizations`](acme_store::AcmeStore::create_authorizations).
+pub(super) struct CreateAuthorizations(pub(super) Vec<AuthorizationRow>);
+
+impl Change<()> for CreateAuthorizations {
+    type Outcome = ();
+
+    async fn apply(&self, connection: &mut SqliteConnection, (): &mut ()) -> Result<(), Failure> {
+        let mut rows = Rows::new();
+        add(&mut rows, &self.0);
+        let (json, states) = rows.finish();
+        sqlx::query!(
+            "INSERT OR IGNORE INTO authorizations (
+                id, directory, account, identifier, wildcard, status, state, created_at, expires_at, version)
+             SELECT r.value ->> 0, r.value ->> 1, r.value ->> 2, r.value ->> 3, r.value ->> 4, r.value ->> 5,
+                    CAST(substr(?, r.value ->> 6, r.value ->> 7) AS TEXT), r.value ->> 8, r.value ->> 9,
+                    r.value ->> 10
+             FROM json_each(?) AS r",
+            states.as_slice(),
+            json
+        )
+        .execute(connection)
+        .await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,291 @@
+//! CRLs: their numbers, entries, journal and publication (DESIGN §2.5, §6).
+
+use ca_store::{
+    BeginCrl, CrlDraft, CrlEntries, CrlEntry, CrlJournal, CrlKey, CrlRow, CrlShard, CrlShardRow, PublishCrl,
+    PublishOutcome,
+};
+use pki::Reason;
+use sqlx::SqliteConnection;
+
+use super::Context;
+use crate::{
+    failure::{Cause, Failure},
+    stored::{Table, number, seconds},
+    writer::Change,
+};
+
+const SHARDS: Table = Table("crl_shards");
+const CRLS: Table = Table("crls");
+const REVOCATIONS: Table = Table("revocations");
+
+/// A CRL as it is stored.
+struct Stored {
+    issuer: String,
+    shard: i64,
+    number: i64,
+    revision: i64,
+    base: Option<i64>,
+    base_revision: Option<i64>,
+    this_update: i64,
+    next_update: i64,
+    expired_before: i64,
+    entries: i64,
+    tbs_sha256: Vec<u8>,
+    signature: Option<Vec<u8>>,
+}
+
+impl Stored {
+    fn row(self) -> Result<CrlRow, Failure> {
+        let optional =
+            |column, value: Option<i64>| value.map(|value| CRLS.unsigned(column, value)).transpose();
+        Ok(CrlRow {
+            key: CrlKey {
+                shard: CrlShard { issuer: self.issuer, shard: CRLS.small("shard", self.shard)? },
+                number: CRLS.unsigned("number", self.number)?,
+            },
+            revision: CRLS.unsigned("revision", self.revision)?,
+            base: optional("base", self.base)?,
+            base_revision: optional("base_revision", self.base_revision)?,
+            this_update: CRLS.time("this_update", self.this_update)?,
+            next_update: CRLS.time("next_update", self.next_update)?,
+            expired_before: CRLS.time("expired_before", self.expired_before)?,
+            entries: CRLS.unsigned("entries", self.entries)?,
+            tbs_sha256: CRLS.digest("tbs_sha256", self.tbs_sha256)?,
+            signature: self.signature,
+        })
+    }
+}
+
+async fn crl(
+    connection: &mut SqliteConnection,
+    shard: &CrlShard,
+    number: i64,
+) -> Result<Option<CrlRow>, Failure> {
+    let stored = sqlx::query_as!(
+        Stored,
+        "SELECT issuer, shard, number, revision, base, base_revision, this_update, next_update, expired_before,
+                entries, tbs_sha256, signature
+         FROM crls WHERE issuer = ? AND shard = ? AND number = ?",
+        shard.issuer,
+        shard.shard,
+        number
+    )
+    .fetch_optional(connection)
+    .await?;
+    stored.map(Stored::row).transpose()
+}
+
+async fn published(
+    connection: &mut SqliteConnection,
+    shard: &CrlShard,
+    number: Option<i64>,
+) -> Result<Option<CrlRow>, Failure> {
+    match number {
+        Some(number) => crl(connection, shard, number).await,
+        None => Ok(None),
+    }
+}
+
+/// [`crl_shards`](ca_store::CaStore::crl_shards); the connection is in a transaction.
+pub(super) async fn shards(
+    connection: &mut SqliteConnection,
+    issuer: Option<&str>,
+) -> Result<Vec<CrlShardRow>, Failure> {
+    let rows = sqlx::query!(
+        "SELECT issuer, shard, revision, number, published, published_delta FROM crl_shards
+         WHERE ?1 IS NULL OR issuer = ?1 ORDER BY issuer, shard",
+        issuer
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let mut shards = Vec::with_capacity(rows.len());
+    for row in rows {
+        let shard = CrlShard { issuer: row.issuer, shard: SHARDS.small("shard", row.shard)? };
+        shards.push(CrlShardRow {
+            revision: SHARDS.unsigned("revision", row.revision)?,
+            number: SHARDS.unsigned("number", row.number)?,
+            published: published(connection, &shard, row.published).await?,
+            published_delta: published(connection, &shard, row.published_delta).await?,
+            shard,
+        });
+    }
+    Ok(shards)
+}
+
+impl Change<Context> for BeginCrl {
+    type Outcome = CrlDraft;
+
+    async fn apply(&self, connection: &mut SqliteConnection, _: &mut Context) -> Result<CrlDraft, Failure> {
+        let row = sqlx::query!(
+            "INSERT INTO crl_shards (issuer, shard, revision, number) VALUES (?, ?, 0, 1)
+             ON CONFLICT (issuer, shard) DO UPDATE SET number = number + 1
+             RETURNING revision, number, published, published_delta",
+            self.shard.issuer,
+            self.shard.shard
+        )
+        .fetch_one(&mut *connection)
+        .await?;
+        Ok(CrlDraft {
+            shard: self.shard.clone(),
+            number: SHARDS.unsigned("number", row.number)?,
+            revision: SHARDS.unsigned("revision", row.revision)?,
+            published: published(connection, &self.shard, row.published).await?,
+            published_delta: published(connection, &self.shard, row.published_delta).await?,
+        })
+    }
+}
+
+/// [`crl_entries`](ca_store::CaStore::crl_entries). The rows of a chunk come as one text: a row of
+/// sqlx costs several times what its contents do, and a CRL may have a million.
+pub(super) async fn entries(
+    connection: &mut SqliteConnection,
+    wanted: &CrlEntries,
+) -> Result<Vec<CrlEntry>, Failure> {
+    let after = wanted.after.as_ref().map_or(&[] as &[u8], |serial| serial.as_bytes());
+    let text = sqlx::query_scalar!(
+        r#"SELECT group_concat(hex(serial) || ' ' || revoked_at || ' ' || reason) AS "text: String"
+           FROM (SELECT serial, revoked_at,
+                        CASE WHEN upgrade_revision <= ?1 THEN ?2 ELSE reason END AS reason
+                 FROM revocations
+                 WHERE issuer = ?3 AND shard = ?4 AND serial > ?5 AND revision <= ?1 AND not_after >= ?6
+                   AND (revision > ?7 OR upgrade_revision > ?7 AND upgrade_revision <= ?1)
+                 ORDER BY serial LIMIT ?8)"#,
+        number(wanted.revision),
+        i64::from(Reason::KeyCompromise.code()),
+        wanted.shard.issuer,
+        wanted.shard.shard,
+        after,
+        seconds(wanted.expired_before),
+        number(wanted.after_revision),
+        wanted.limit
+    )
+    .fetch_one(connection)
+    .await?;
+    text.as_deref().unwrap_or_default().split(',').filter(|entry| !entry.is_empty()).map(parse).collect()
+}
+
+fn parse(text: &str) -> Result<CrlEntry, Failure> {
+    let mut parts = text.split(' ');
+    let serial = parts.next().and_then(octets).ok_or(REVOCATIONS.corrupt("serial"))?;
+    let mut next =
+        |column| parts.next().and_then(|part| part.parse::<i64>().ok()).ok_or(REVOCATIONS.corrupt(column));
+    let (revoked_at, reason) = (next("revoked_at")?, next("reason")?);
+    Ok(CrlEntry {
+        serial: REVOCATIONS.serial("serial", &serial)?,
+        revoked_at: REVOCATIONS.time("revoked_at", revoked_at)?,
+        reason: REVOCATIONS.reason("reason", reason)?,
+    })
+}
+
+/// Octets from hexadecimal digits.
+fn octets(hex: &str) -> Option<Vec<u8>> {
+    let digit = |character: u8| char::from(character).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    hex.as_bytes()
+        .chunks(2)
+        .map(|pair| match pair {
+            [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
+            _ => None,
+        })
+        .collect()
+}
+
+impl Change<Context> for CrlJournal {
+    type Outcome = ();
+
+    async fn apply(&self, connection: &mut SqliteConnection, context: &mut Context) -> Result<(), Failure> {
+        let row = &self.row;
+        let there = crl(connection, &row.key.shard, number(row.key.number)).await?;
+        if let Some(there) = there {
+            // Repeated, perhaps after it was signed.
+            return if (CrlRow { signature: None, ..there }) == (CrlRow { signature: None, ..row.clone() }) {
+                Ok(())
+            } else {
+                Err(Failure::Refused(Cause::new(NumberTaken(row.key.number))))
+            };
+        }
+        sqlx::query!(
+            "INSERT INTO crls (
+                issuer, shard, number, revision, base, base_revision, this_update, next_update, expired_before,
+                entries, tbs_sha256)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            row.key.shard.issuer,
+            row.key.shard.shard,
+            number(row.key.number),
+            number(row.revision),
+            row.base.map(number),
+            row.base_revision.map(number),
+            seconds(row.this_update),
+            seconds(row.next_update),
+            seconds(row.expired_before),
+            number(row.entries),
+            row.tbs_sha256.as_slice()
+        )
+        .execute(connection)
+        .await?;
+        context.audit.extend_from_slice(&self.audit);
+        Ok(())
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("another CRL was journaled with number {0}")]
+struct NumberTaken(u64);
+
+impl Change<Context> for PublishCrl {
+    type Outcome = PublishOutcome;
+
+    async fn apply(
+        &self,
+        connection: &mut SqliteConnection,
+        context: &mut Context,
+    ) -> Result<PublishOutcome, Failure> {
+        let shard = &self.key.shard;
+        let new = number(self.key.number);
+        let Some(row) = crl(connection, shard, new).await? else { return Ok(PublishOutcome::Unknown) };
+        let is_delta = row.base.is_some();
+        let standing = sqlx::query!(
+            "SELECT published, published_delta FROM crl_shards WHERE issuer = ? AND shard = ?",
+            shard.issuer,
+            shard.shard
+        )
+        .fetch_optional(&mut *connection)
+        .await?;
+        let Some(standing) = standing else { return Ok(PublishOutcome::Unknown) };
+        let current = if is_delta { standing.published_delta } else { standing.published };
+        if let Some(current) = published(connection, shard, current).await?
+            && !rises(&current, &row)
+        {
+            return Ok(PublishOutcome::Superseded(Box::new(current)));
+        }
+        let signature = self.signature.as_slice();
+        sqlx::query!(
+            "UPDATE crls SET signature = ? WHERE issuer = ? AND shard = ? AND number = ?",
+            signature,
+            shard.issuer,
+            shard.shard,
+            new
+        )
+        .execute(&mut *connection)
+        .await?;
+        sqlx::query!(
+            "UPDATE crl_shards SET published = CASE WHEN ?1 THEN published ELSE ?2 END,
+                    published_delta = CASE WHEN ?1 THEN ?2 ELSE published_delta END
+             WHERE issuer = ?3 AND shard = ?4",
+            is_delta,
+            new,
+            shard.issuer,
+            shard.shard
+        )
+        .execute(connection)
+        .await?;
+        context.audit.extend_from_slice(&self.audit);
+        Ok(PublishOutcome::Published)
+    }
+}
+
+/// Number and `thisUpdate` rise, the revision does not fall.
+fn rises(current: &CrlRow, new: &CrlRow) -> bool {
+    new.key.number > current.key.number
+        && new.this_update > current.this_update
+        && new.revision >= current.revision
+}
