@@ -15,6 +15,7 @@ use crate::events::Change;
 use crate::refusal::{Failure, Outcome, Reason, Refusal};
 use crate::request::ClientRequest;
 
+mod binding;
 mod key;
 mod register;
 mod update;

@@ -9,11 +9,13 @@ use std::sync::Arc;
 use acme::jws::Verified;
 use acme::order::Finalize;
 use acme::resource::Resource;
-use acme::{AccountId, AuthorizationId, OrderId};
+use acme::{AccountId, OrderId};
 use bytes::Bytes;
 use ca_store::Citation;
-use pki::{Name, Period, Timestamp};
+use pki::{Name, NameSet, Period, Timestamp};
 use serde_json::{Value, json};
+
+pub use rpc::Evidence as NameEvidence;
 
 use crate::account::Account;
 use crate::ca::Ca;
@@ -36,19 +38,6 @@ pub struct IssueOrder {
     pub finalize_jws: Bytes,
     /// For each name, why the account may have it.
     pub authorizations: Vec<NameEvidence>,
-}
-
-/// Why an account may have a name, as a front tells it.
-#[derive(Debug, Clone)]
-pub struct NameEvidence {
-    /// The name.
-    pub name: Name,
-    /// An authorization that a signer made for it.
-    pub authorization: AuthorizationId,
-    /// Digest of the request for which it was made.
-    pub created_by: [u8; 32],
-    /// Compact JWSs, dissent included; empty for a name that is granted.
-    pub receipts: Vec<String>,
 }
 
 /// Both JWSs, read and located, their signatures not yet verified.
@@ -128,7 +117,15 @@ impl Ca {
         let csr = Finalize::from_verified(&finalize)
             .map_err(|error| Refusal::from(error).directory(request.finalize.directory().name().as_str()))?
             .csr;
-        let evidence = self.check_evidence(request, &account, registrant.as_ref(), &terms, now)?;
+        let claim = Claim {
+            request: &request.finalize,
+            account: &account,
+            registrant: registrant.as_ref(),
+            names: &terms.names,
+            own: Some(request.new_order.jws().digest()),
+            now,
+        };
+        let evidence = self.check_evidence(&claim, &request.source.authorizations)?;
         let mut cites = vec![account.citation()];
         cites.extend(registrant.as_ref().map(|registrant| registrant.citation().clone()));
         cites.extend(terms.permits.iter().cloned());
@@ -163,26 +160,42 @@ impl Ca {
         Ok(minted)
     }
 
+    /// Whether an account holds all these names: by a grant, or by receipts that are no older than an order, or a
+    /// validation that may be reused, gets in the directory (RFC 8555 §7.6: revocation by another account).
+    ///
+    /// # Errors
+    /// A refusal when it does not.
+    pub async fn check_names_held(
+        &self,
+        request: &ClientRequest,
+        account: &Account,
+        names: &NameSet,
+        authorizations: &[NameEvidence],
+    ) -> Outcome<()> {
+        let now = self.now()?;
+        let registrant = self.registrant(request, account, now).await?;
+        let claim = Claim { request, account, registrant: registrant.as_ref(), names, own: None, now };
+        self.check_evidence(&claim, authorizations)?;
+        Ok(())
+    }
+
     fn check_evidence(
         &self,
-        request: &Finalization,
-        account: &Account,
-        registrant: Option<&Registrant>,
-        terms: &Terms,
-        now: Timestamp,
+        claim: &Claim<'_>,
+        authorizations: &[NameEvidence],
     ) -> Result<CheckedEvidence, Refusal> {
-        let by_name = evidence_by_name(request, terms)?;
+        let by_name = claim.by_name(authorizations)?;
         let nodes = self.membership.nodes();
-        let witnesses = Witnesses { request, account, nodes: &nodes, now, skew: self.clock.skew() };
+        let witnesses = Witnesses { claim, nodes: &nodes, skew: self.clock.skew() };
         let mut checked = CheckedEvidence::default();
-        for name in &terms.names {
+        for name in claim.names {
             let evidence = by_name.get(name).copied();
             let minted = match evidence {
-                Some(evidence) => Some(self.check_authorization_id(request, evidence)?),
+                Some(evidence) => Some(self.check_authorization_id(claim, evidence)?),
                 None => None,
             };
             checked.authorizations.extend(evidence.map(|evidence| evidence.authorization.to_string()));
-            if let Some((grant, citation)) = registrant.and_then(|registrant| registrant.grant(name)) {
+            if let Some((grant, citation)) = claim.registrant.and_then(|registrant| registrant.grant(name)) {
                 checked.record.push(json!({ "name": name, "grant": grant }));
                 if !checked.grants.contains(citation) {
                     checked.grants.push(citation.clone());
@@ -191,7 +204,7 @@ impl Ca {
             }
             let Some((evidence, minted)) = evidence.zip(minted) else {
                 let detail = format!("there is no authorization for {name}");
-                return Err(request.finalize.refuse(Reason::EvidenceMissing, detail));
+                return Err(claim.request.refuse(Reason::EvidenceMissing, detail));
             };
             let tally = witnesses.count(evidence, minted)?;
             checked.quorum.insert(name.to_string(), tally.to_string());
@@ -203,18 +216,46 @@ impl Ca {
     /// The authorization's id was made by a signer for this account, name and request. Says when.
     fn check_authorization_id(
         &self,
-        request: &Finalization,
+        claim: &Claim<'_>,
         evidence: &NameEvidence,
     ) -> Result<Timestamp, Refusal> {
-        let directory = request.finalize.directory().name();
+        let directory = claim.request.directory().name();
         let NameEvidence { name, authorization, created_by, .. } = evidence;
         self.secrets
             .ids
-            .verify_authorization(authorization, directory, &request.account, name, created_by)
+            .verify_authorization(authorization, directory, &claim.account.id, name, created_by)
             .map_err(|error| {
                 let detail = format!("the authorization id for {name}: {error}");
-                request.finalize.refuse(Reason::AuthorizationForged, detail)
+                claim.request.refuse(Reason::AuthorizationForged, detail)
             })
+    }
+}
+
+/// That an account may have names.
+struct Claim<'a> {
+    request: &'a ClientRequest,
+    account: &'a Account,
+    registrant: Option<&'a Registrant>,
+    names: &'a NameSet,
+    /// The newOrder whose authorizations are the order's own; those of other requests are reused.
+    own: Option<[u8; 32]>,
+    now: Timestamp,
+}
+
+impl Claim<'_> {
+    /// One entry for a name, and only for names that are claimed.
+    fn by_name<'e>(
+        &self,
+        authorizations: &'e [NameEvidence],
+    ) -> Result<BTreeMap<&'e Name, &'e NameEvidence>, Refusal> {
+        let mut by_name = BTreeMap::new();
+        for evidence in authorizations {
+            if !self.names.contains(&evidence.name) || by_name.insert(&evidence.name, evidence).is_some() {
+                let detail = format!("the authorization for {} does not belong to the order", evidence.name);
+                return Err(self.request.refuse(Reason::EvidenceMissing, detail));
+            }
+        }
+        Ok(by_name)
     }
 }
 
@@ -244,19 +285,4 @@ fn verify_at<'a>(
         }
     }
     outcome
-}
-
-/// One entry for a name, and only for names of the order.
-fn evidence_by_name<'a>(
-    request: &'a Finalization,
-    terms: &Terms,
-) -> Result<BTreeMap<&'a Name, &'a NameEvidence>, Refusal> {
-    let mut by_name = BTreeMap::new();
-    for evidence in &request.source.authorizations {
-        if !terms.names.contains(&evidence.name) || by_name.insert(&evidence.name, evidence).is_some() {
-            let detail = format!("the authorization for {} does not belong to the order", evidence.name);
-            return Err(request.finalize.refuse(Reason::EvidenceMissing, detail));
-        }
-    }
-    Ok(by_name)
 }

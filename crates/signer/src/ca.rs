@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ca_store::{CaStore, Info, StoreError};
 use pki::Timestamp;
+use rpc::Revocations;
 
 use crate::account::Accounts;
 use crate::audit::Refusals;
@@ -59,6 +60,7 @@ pub struct Ca {
     pub(crate) journal: Journal,
     pub(crate) accounts: Accounts,
     pub(crate) membership: Membership,
+    pub(crate) revocations: Revocations,
     pub(crate) events: ChangeEvents,
     pub(crate) refusals: Refusals,
     pub(crate) in_flight: InFlight,
@@ -96,6 +98,7 @@ impl Ca {
             accounts: Accounts::new(&limits),
             in_flight: InFlight::new(limits.issuances_in_flight),
             membership: Membership::default(),
+            revocations: Revocations::new(),
             events: ChangeEvents::default(),
             refusals: Refusals::default(),
             server_quota: ServerQuota::default(),
@@ -149,7 +152,13 @@ impl Ca {
         Ok(self.clock.now()?)
     }
 
-    /// Reads the nodes again and reports rows that were tampered with.
+    /// The nodes that are none any more; the mTLS port closes their connections.
+    #[must_use]
+    pub const fn revocations(&self) -> &Revocations {
+        &self.revocations
+    }
+
+    /// Reads the nodes again, throws the revoked ones out, and reports rows that were tampered with.
     ///
     /// # Errors
     /// By the store.
@@ -157,6 +166,7 @@ impl Ca {
         for error in self.membership.reload(&*self.store, &self.secrets.rows).await? {
             self.alarm(&Failure::Tampered(error));
         }
+        self.revocations.replace(self.membership.nodes().revoked());
         Ok(())
     }
 

@@ -14,6 +14,7 @@ use crate::journal::{IssuerObject, Journaled, NodeRequest};
 
 mod tokens;
 
+pub use hsm::WorkerCommand;
 pub use tokens::{KeyPlace, KeySource, Tokens};
 
 /// Why a door did not sign.

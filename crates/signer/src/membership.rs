@@ -9,7 +9,7 @@ use std::sync::Arc;
 use acme::receipt::{Perspective, ReceiptVerifier};
 use arc_swap::ArcSwap;
 use ca_store::{CaStore, MacError, NodeRow, NodeState, RowMacKeys, StoreError};
-use rpc::Role;
+use rpc::{Revoked, Role};
 
 /// The snapshot, replaced as a whole.
 #[derive(Debug, Default)]
@@ -72,6 +72,14 @@ impl Nodes {
     #[must_use]
     pub fn node(&self, role: Role, name: &str) -> Option<&NodeRow> {
         self.rows.get(&(role.as_str().to_owned(), name.to_owned()))
+    }
+
+    /// What the mTLS port refuses.
+    pub fn revoked(&self) -> impl Iterator<Item = Revoked> {
+        self.rows
+            .values()
+            .filter(|row| row.state == NodeState::Revoked)
+            .filter_map(|row| Some(Revoked::Node(row.role.parse().ok()?, row.name.parse().ok()?)))
     }
 
     /// All nodes, revoked ones included.

@@ -35,7 +35,8 @@ pub struct Policy {
     /// ACME directories.
     #[serde(default)]
     pub directory: Vec<DirectoryPolicy>,
-    /// Where fronts get their own HTTPS certificates; absent: they bring files.
+    /// Where fronts get their own HTTPS certificates. Absent: from the one profile of kind `internal` and the one pool, if
+    /// there is exactly one of each; else fronts bring files.
     #[serde(default)]
     pub server_certificates: Option<ServerCertificatePolicy>,
 }
@@ -353,6 +354,24 @@ impl Policy {
             }
         }
         self.server_certificates.iter().try_for_each(|servers| servers.validate(&profiles, &pools, internal))
+    }
+}
+
+impl Policy {
+    /// Where fronts get their own certificates: as declared, or the only possible answer.
+    #[must_use]
+    pub fn server_certificates(&self) -> Option<ServerCertificatePolicy> {
+        if self.server_certificates.is_some() {
+            return self.server_certificates.clone();
+        }
+        let mut profiles = self.profile.iter().filter(|profile| profile.kind() == ProfileKind::Internal);
+        let pools: BTreeSet<&String> = self.issuer.iter().map(|issuer| &issuer.pool).collect();
+        match (profiles.next(), profiles.next(), pools.first(), pools.len()) {
+            (Some(profile), None, Some(pool), 1) => {
+                Some(ServerCertificatePolicy { profile: profile.name().to_owned(), pool: (*pool).clone() })
+            }
+            _ => None,
+        }
     }
 }
 

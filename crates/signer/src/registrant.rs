@@ -14,7 +14,7 @@ use crate::request::ClientRequest;
 
 /// A registration whose rows are good and count now, each with its citation.
 #[derive(Debug)]
-pub struct Registrant {
+pub(crate) struct Registrant {
     registration: (RegistrationRow, Citation),
     permits: Vec<(PermitRow, Citation)>,
     grants: Vec<(GrantRow, Citation)>,
@@ -23,7 +23,7 @@ pub struct Registrant {
 impl Registrant {
     /// The row that everything which is decided from this must cite.
     #[must_use]
-    pub const fn citation(&self) -> &Citation {
+    pub(crate) const fn citation(&self) -> &Citation {
         &self.registration.1
     }
 
@@ -31,7 +31,7 @@ impl Registrant {
     ///
     /// # Errors
     /// When no permit covers it.
-    pub fn permit(&self, name: &Name) -> Result<Option<&Citation>, NotPermitted> {
+    pub(crate) fn permit(&self, name: &Name) -> Result<Option<&Citation>, NotPermitted> {
         if self.permits.is_empty() {
             return Ok(None);
         }
@@ -41,7 +41,7 @@ impl Registrant {
 
     /// The grant that replaces the challenge for the name.
     #[must_use]
-    pub fn grant(&self, name: &Name) -> Option<(&str, &Citation)> {
+    pub(crate) fn grant(&self, name: &Name) -> Option<(&str, &Citation)> {
         let covers = |(row, _): &&(GrantRow, Citation)| covers(row.scope, &row.name, name);
         self.grants.iter().find(covers).map(|(row, citation)| (row.id.as_str(), citation))
     }
@@ -50,7 +50,7 @@ impl Registrant {
 /// No permit covers the name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the registration may not ask for this name")]
-pub struct NotPermitted;
+pub(crate) struct NotPermitted;
 
 /// Whether a permit or grant for `pattern` is about `name`. A pattern that cannot be read covers nothing.
 #[must_use]

@@ -185,7 +185,7 @@ impl Registry {
         let directories: BTreeMap<_, _> = directories.collect();
         let bases: BTreeSet<&BaseUrl> =
             policy.directory.iter().flat_map(|directory| &directory.base_urls).collect();
-        let servers = policy.server_certificates.as_ref().and_then(|servers| {
+        let servers = policy.server_certificates().and_then(|servers| {
             let profile = profiles.get(servers.profile.as_str())?.clone();
             Some(ServerCertificates { profile, pool: pool(&servers.pool) })
         });

@@ -7,17 +7,14 @@ use std::time::Duration;
 use acme::receipt::{self, Outcome as Observation, Perspective, Receipt};
 use pki::{Period, Timestamp};
 
-use super::{Finalization, NameEvidence};
-use crate::account::Account;
+use super::{Claim, NameEvidence};
 use crate::membership::Nodes;
 use crate::refusal::{Reason, Refusal};
 
-/// Who is asked, about what, and when.
+/// Who is asked, and about what.
 pub(super) struct Witnesses<'a> {
-    pub(super) request: &'a Finalization,
-    pub(super) account: &'a Account,
+    pub(super) claim: &'a Claim<'a>,
     pub(super) nodes: &'a Nodes,
-    pub(super) now: Timestamp,
     pub(super) skew: Duration,
 }
 
@@ -43,7 +40,7 @@ impl Witnesses<'_> {
     /// Counts the quorum for one name. Receipts that do not count are as if they were not there; the first reason why
     /// one did not is the refusal's if there is no quorum without it.
     pub(super) fn count(&self, evidence: &NameEvidence, minted: Timestamp) -> Result<Tally, Refusal> {
-        let directory = self.request.finalize.directory();
+        let directory = self.claim.request.directory();
         let quorum = &directory.policy.quorum;
         let mut first_fault = None;
         // Results of different tries are never added up (BR §3.2.2.9).
@@ -101,15 +98,15 @@ impl Witnesses<'_> {
 
     /// Every field of a receipt that says what it is about.
     fn check_subject(&self, receipt: &Receipt, evidence: &NameEvidence) -> Result<(), Refusal> {
-        let directory = self.request.finalize.directory();
+        let directory = self.claim.request.directory();
         let method_counts =
             directory.policy.methods.contains(&receipt.method) && receipt.method.fits(&receipt.name);
-        let key_counts = self.account.had_key(&receipt.thumbprint, receipt.finished, self.skew);
+        let key_counts = self.claim.account.had_key(&receipt.thumbprint, receipt.finished, self.skew);
         let other = if receipt.authorization != evidence.authorization {
             "authorization"
         } else if receipt.directory != *directory.name() {
             "directory"
-        } else if receipt.account != self.account.id {
+        } else if receipt.account != self.claim.account.id {
             "account"
         } else if receipt.name != evidence.name {
             "name"
@@ -136,9 +133,12 @@ impl Witnesses<'_> {
         evidence: &NameEvidence,
         minted: Timestamp,
     ) -> Result<(), Refusal> {
-        let policy = &self.request.finalize.directory().policy;
-        let own = evidence.created_by == self.request.new_order.jws().digest();
-        let oldest = if own { policy.order_lifetime } else { policy.validation_reuse };
+        let policy = &self.claim.request.directory().policy;
+        let oldest = match self.claim.own {
+            Some(own) if evidence.created_by == own => policy.order_lifetime,
+            Some(_) => policy.validation_reuse,
+            None => policy.order_lifetime.max(policy.validation_reuse),
+        };
         let skew = Period::from_seconds(self.skew.as_secs());
         let stale = |detail| {
             Err(self.refuse(Reason::ReceiptStale, format!("a receipt for {} is {detail}", evidence.name)))
@@ -146,10 +146,10 @@ impl Witnesses<'_> {
         if receipt.started.plus(skew) < minted {
             return stale("older than its authorization");
         }
-        if receipt.finished > self.now.plus(skew) {
+        if receipt.finished > self.claim.now.plus(skew) {
             return stale("from the future");
         }
-        if self.now.since(receipt.finished) > oldest {
+        if self.claim.now.since(receipt.finished) > oldest {
             return stale("too old");
         }
         Ok(())
@@ -164,7 +164,7 @@ impl Witnesses<'_> {
             );
         }
         let lifetime = CAA_LIFETIME.max(Period::from_seconds(u64::from(caa.ttl_seconds)));
-        if self.now.since(caa.checked) > lifetime {
+        if self.claim.now.since(caa.checked) > lifetime {
             let detail = format!("CAA was asked too long ago for {}", receipt.name);
             return Err(self.refuse(Reason::Caa, detail));
         }
@@ -172,7 +172,7 @@ impl Witnesses<'_> {
     }
 
     fn refuse(&self, reason: Reason, detail: impl Into<String>) -> Refusal {
-        self.request.finalize.refuse(reason, detail)
+        self.claim.request.refuse(reason, detail)
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use hsm::{Health, KeyRef, Origin, Signing, Token, WorkerCommand};
+use hsm::{Health, KeyHealth, KeyRef, Origin, Signing, Token, TokenState, WorkerCommand};
 
 use super::DoorPlan;
 use crate::config::TokenSection;
@@ -44,6 +44,25 @@ impl Tokens {
     /// Each token's name, label and health.
     pub fn health(&self) -> impl Iterator<Item = (&str, Health)> {
         self.0.iter().map(|(name, token)| (name.as_str(), token.health()))
+    }
+
+    /// The tokens' names.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
+    /// What keeps a token from signing with every key that was asked of it; `None` when nothing does.
+    #[must_use]
+    pub fn trouble(&self, name: &str) -> Option<String> {
+        let health = self.0.get(name)?.health();
+        match &health.state {
+            TokenState::Ready(_) => health.keys.iter().find_map(|(id, key)| match key {
+                KeyHealth::Refused(fault) => Some(format!("key {}: {fault}", hex::encode(id))),
+                KeyHealth::Unknown | KeyHealth::Ready(_) => None,
+            }),
+            TokenState::Starting => Some("starting".to_owned()),
+            TokenState::Down(fault) => Some(fault.to_string()),
+        }
     }
 
     /// Tries tokens that are down again, now.

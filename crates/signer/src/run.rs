@@ -1,0 +1,294 @@
+//! The role: start, serve, drain.
+//!
+//! Start order: configuration and policy, tokens (which may be away), database and clock, ports, background tasks. What
+//! cannot be reloaded says so: the policy and the tier secret need a restart; the node's certificate does not.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ca_store::{CaStore, Incarnation, StoreError};
+use rpc::proto::signer::v1::authority_server::AuthorityServer;
+use rpc::{AccessTable, NodeCredentials, Role};
+use runtime::{ExitCode, Lifecycle};
+use tonic::service::Routes;
+
+use crate::ca::{Ca, Parts, StartError};
+use crate::clock::{self, SigningClock};
+use crate::config::Config;
+use crate::doors::{DoorError, Doors, Tokens, WorkerCommand};
+use crate::node_ca::NodeCa;
+use crate::random::{Randomness, RandomnessError, SystemRandomness};
+use crate::registry::{Registry, RegistryError};
+use crate::secrets::{Secrets, SecretsError};
+use crate::service::AuthorityService;
+use crate::takeover;
+
+/// Why the signer does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The policy, or a file that it names.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The tier secret.
+    #[error(transparent)]
+    Secrets(#[from] SecretsError),
+    /// A key that is not there, or not the certificate's.
+    #[error(transparent)]
+    Door(#[from] DoorError),
+    /// This node's certificate.
+    #[error(transparent)]
+    Credentials(#[from] rpc::CredentialsError),
+    /// The node's certificate is another role's.
+    #[error("the node's certificate is for role {0}, not for a signer")]
+    Role(Role),
+    /// The state folder.
+    #[error("the state folder {} cannot be made", path.display())]
+    State {
+        /// Which.
+        path: std::path::PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Database, clock or registry.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A port.
+    #[error(transparent)]
+    Listen(#[from] runtime::ListenError),
+    /// A port that failed while it was served.
+    #[error(transparent)]
+    Serve(#[from] rpc::ServeError),
+    /// Chance.
+    #[error(transparent)]
+    Randomness(#[from] RandomnessError),
+}
+
+impl RunError {
+    /// How the process ends: whether starting it again can help.
+    #[must_use]
+    pub const fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Registry(_) | Self::Secrets(_) | Self::Role(_) => ExitCode::Usage,
+            Self::Door(_)
+            | Self::Store(StoreError::InUse { .. } | StoreError::Schema(_) | StoreError::NotDurable { .. })
+            | Self::Start(StartError::Synchronize(_)) => ExitCode::Refused,
+            Self::Credentials(_)
+            | Self::State { .. }
+            | Self::Start(_)
+            | Self::Store(_)
+            | Self::Listen(_)
+            | Self::Serve(_)
+            | Self::Randomness(_) => ExitCode::Failure,
+        }
+    }
+
+    /// For a program's `main`.
+    #[must_use]
+    pub fn into_failure(self) -> runtime::Failure {
+        runtime::Failure::new(self.exit_code(), self)
+    }
+}
+
+/// Who opens the database: this node, in this life of the process.
+///
+/// # Errors
+/// When the node's certificate cannot be read, or is another role's.
+pub fn incarnation(config: &Config) -> Result<Incarnation, RunError> {
+    let credentials = load_credentials(config)?;
+    let random: &dyn Randomness = &SystemRandomness::new();
+    Ok(Incarnation { id: random.bytes()?, node: credentials.identity().name.as_str().to_owned() })
+}
+
+/// Runs the signer until the lifecycle drains. The store was opened by the program, with [`incarnation`]; `worker` is the
+/// program that becomes a token's worker.
+///
+/// # Errors
+/// When it cannot start, or a port fails.
+pub async fn run(
+    config: Config,
+    lifecycle: Lifecycle,
+    store: Arc<dyn CaStore>,
+    worker: WorkerCommand,
+) -> Result<(), RunError> {
+    let credentials = load_credentials(&config)?;
+    make_state_folder(&config.state)?;
+    let secrets = Secrets::load(&config.tier_secret)?;
+    let token_names: BTreeSet<&str> = config.token.iter().map(|token| token.name.as_str()).collect();
+    let registry = Registry::load(&config.policy, &token_names)?;
+    let node_ca = config.node_ca.as_ref().map(NodeCa::load).transpose()?;
+    let tokens = Tokens::start(&config.token, &config.state, &worker);
+    let outcome =
+        match serve(&config, &lifecycle, &store, &credentials, secrets, registry, node_ca, &tokens).await {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                lifecycle.drain();
+                Err(error)
+            }
+        };
+    tokens.shutdown().await;
+    store.close().await;
+    outcome
+}
+
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the parts of `run`, which owns what must be shut down after it"
+)]
+async fn serve(
+    config: &Config,
+    lifecycle: &Lifecycle,
+    store: &Arc<dyn CaStore>,
+    credentials: &Arc<NodeCredentials>,
+    secrets: Secrets,
+    registry: Registry,
+    node_ca: Option<NodeCa>,
+    tokens: &Tokens,
+) -> Result<(), RunError> {
+    let node_plan = node_ca.as_ref().map(NodeCa::door_plan);
+    let doors = Doors::open(tokens, registry.door_plans(), node_plan, config.limits.signature())?;
+    let ca = Ca::start(Parts {
+        store: Arc::clone(store),
+        registry,
+        doors,
+        node_ca,
+        secrets,
+        clock: SigningClock::new(lifecycle.clock(), config.limits.clock_skew()),
+        random: Arc::new(SystemRandomness::new()),
+        limits: config.limits.clone(),
+        node: credentials.identity().name.as_str().to_owned(),
+    })
+    .await?;
+    lifecycle.watch_credentials(credentials);
+    let probed = tokens.clone();
+    lifecycle.on_reload("tokens", move || {
+        probed.probe();
+        Ok::<_, RunError>(())
+    });
+    start_tasks(&ca, lifecycle, tokens);
+
+    let listener = lifecycle.listen(&config.listen).await?;
+    let authority = AuthorityService::new(Arc::clone(&ca), lifecycle.drain_token());
+    let routes = Routes::new(AuthorityServer::new(authority).max_decoding_message_size(REQUEST_BYTES));
+    let limits = rpc::Limits { request_bytes: REQUEST_BYTES, ..rpc::Limits::default() };
+    let access = AccessTable::signer();
+    tracing::info!(listen = %config.listen, "signer.serving");
+    let served = rpc::serve(
+        listener,
+        Arc::clone(credentials),
+        routes,
+        access,
+        ca.revocations().clone(),
+        limits,
+        lifecycle.draining(),
+    )
+    .await;
+    // Whatever was begun is brought to its end: its client may have gone, its intent is journaled.
+    ca.in_flight.drained().await;
+    if let Err(error) = ca.refusals.flush(&**store).await {
+        tracing::warn!(%error, "refusals.lost");
+    }
+    Ok(served?)
+}
+
+/// A finalization of a hundred names with the receipts of many perspectives.
+const REQUEST_BYTES: usize = 4 << 20;
+
+fn load_credentials(config: &Config) -> Result<Arc<NodeCredentials>, RunError> {
+    let credentials = config.node.load()?;
+    match credentials.identity().role {
+        Role::Signer => Ok(credentials),
+        other => Err(RunError::Role(other)),
+    }
+}
+
+fn make_state_folder(path: &Path) -> Result<(), RunError> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|source| RunError::State { path: path.to_owned(), source })
+}
+
+/// What goes on beside the requests. Each ends when the signer drains.
+fn start_tasks(ca: &Arc<Ca>, lifecycle: &Lifecycle, tokens: &Tokens) {
+    let database = lifecycle.readiness().dependency("database");
+    let time = lifecycle.readiness().dependency("clock");
+    every(ca, lifecycle, "clock", clock::CHECK_INTERVAL, move |ca| {
+        let (database, time) = (database.clone(), time.clone());
+        async move {
+            match ca.clock.check(&*ca.store).await {
+                Ok(()) => database.up(),
+                Err(error) => database.down(error.to_string()),
+            }
+            match ca.clock.now() {
+                Ok(_) => time.up(),
+                Err(error) => time.down(error.to_string()),
+            }
+        }
+    });
+    every(ca, lifecycle, "leases", ca.journal.lease() / 3, |ca| async move {
+        let serials = ca.in_flight.serials();
+        if !serials.is_empty()
+            && let Err(error) = ca.journal.extend(&serials).await
+        {
+            tracing::warn!(%error, "leases.not_extended");
+        }
+    });
+    every(ca, lifecycle, "takeover", takeover::INTERVAL, |ca| async move {
+        if let Err(error) = ca.take_over().await {
+            tracing::warn!(%error, "takeover.failed");
+        }
+    });
+    every(ca, lifecycle, "refusals", Duration::from_secs(10), |ca| async move {
+        if let Err(error) = ca.refusals.flush(&*ca.store).await {
+            tracing::warn!(%error, "refusals.not_written");
+        }
+    });
+    every(ca, lifecycle, "nodes", Duration::from_secs(5), |ca| async move {
+        if let Err(error) = ca.reload_nodes().await {
+            tracing::warn!(%error, "nodes.not_read");
+        }
+    });
+    watch_tokens(ca, lifecycle, tokens);
+}
+
+fn watch_tokens(ca: &Arc<Ca>, lifecycle: &Lifecycle, tokens: &Tokens) {
+    let dependencies: Vec<_> = tokens
+        .names()
+        .map(|name| (name.to_owned(), lifecycle.readiness().dependency(format!("token {name}"))))
+        .collect();
+    let tokens = tokens.clone();
+    every(ca, lifecycle, "tokens", Duration::from_secs(1), move |_| {
+        for (name, dependency) in &dependencies {
+            match tokens.trouble(name) {
+                None => dependency.up(),
+                Some(trouble) => dependency.down(trouble),
+            }
+        }
+        std::future::ready(())
+    });
+}
+
+/// Does something at once and then every so often, until the signer drains.
+fn every<F, Fut>(ca: &Arc<Ca>, lifecycle: &Lifecycle, name: &'static str, interval: Duration, work: F)
+where
+    F: Fn(Arc<Ca>) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = ()> + Send,
+{
+    let ca = Arc::clone(ca);
+    let draining = lifecycle.drain_token();
+    lifecycle.spawn(name, async move {
+        let mut ticks = tokio::time::interval(interval);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        while draining.run_until_cancelled(ticks.tick()).await.is_some() {
+            work(Arc::clone(&ca)).await;
+        }
+        Ok::<(), RunError>(())
+    });
+}

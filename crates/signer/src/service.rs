@@ -1,0 +1,328 @@
+//! What fronts ask (`chancery.signer.v1.Authority`): messages in, messages out, and the one place where failures become
+//! gRPC statuses.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use acme::account::Status as AccountStatus;
+use futures::{Stream, StreamExt, stream};
+use rpc::PeerIdentity;
+use rpc::proto::signer::v1 as wire;
+use rpc::proto::signer::v1::authority_server::Authority;
+use tokio::sync::broadcast::error::RecvError;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+
+use crate::account::Account;
+use crate::authority::{IssueOrder, NameEvidence};
+use crate::ca::Ca;
+use crate::doors::DoorError;
+use crate::events::Change;
+use crate::issue::Issuance;
+use crate::refusal::{Failure, Outcome, Reason, Refusal};
+use crate::registry::Directory;
+
+/// The service. Who may call it is the access table's business.
+#[derive(Debug, Clone)]
+pub struct AuthorityService {
+    ca: Arc<Ca>,
+    draining: CancellationToken,
+}
+
+/// When a front asks again for a certificate that is being made.
+const PROCESSING_RETRY: Duration = Duration::from_secs(1);
+/// When it asks again after a failure that will pass.
+const TRANSIENT_RETRY: Duration = Duration::from_secs(2);
+
+impl AuthorityService {
+    /// The service of this CA; `draining` ends its streams.
+    #[must_use]
+    pub const fn new(ca: Arc<Ca>, draining: CancellationToken) -> Self {
+        Self { ca, draining }
+    }
+
+    fn reply<T, M>(&self, outcome: Outcome<T>, message: impl FnOnce(T) -> M) -> Result<Response<M>, Status> {
+        match self.ca.observe(outcome) {
+            Ok(value) => Ok(Response::new(message(value))),
+            Err(failure) => Err(status_of(&failure)),
+        }
+    }
+
+    fn account(&self, account: &Account) -> wire::Account {
+        let status = match account.row.status {
+            ca_store::AccountStatus::Valid => AccountStatus::Valid,
+            ca_store::AccountStatus::Deactivated => AccountStatus::Deactivated,
+            ca_store::AccountStatus::Revoked => AccountStatus::Revoked,
+        };
+        wire::Account {
+            id: account.row.id.clone(),
+            directory: account.row.directory.clone(),
+            status: status.as_str().to_owned(),
+            contacts: account.row.contacts.clone(),
+            terms_of_service_agreed: account.row.terms_agreed_at.is_some(),
+            jwk: account.key().to_json(),
+            external_account_binding: self.ca.binding_of(account).unwrap_or_default(),
+            version: account.row.version,
+        }
+    }
+
+    async fn look_up(&self, request: wire::LookUpAccountRequest) -> Outcome<Option<Arc<Account>>> {
+        use wire::look_up_account_request::Selector;
+        let Ok(directory) = request.directory.parse() else { return Ok(None) };
+        let account = match request.selector {
+            Some(Selector::AccountId(id)) => match id.parse() {
+                Ok(id) => self.ca.account(&id).await?,
+                Err(_) => None,
+            },
+            Some(Selector::KeyThumbprint(thumbprint)) => match thumbprint.parse() {
+                // A former key leads nowhere: it is nobody's.
+                Ok(thumbprint) => (self.ca.account_by_key(&directory, &thumbprint).await?)
+                    .filter(|account| account.key().thumbprint() == thumbprint),
+                Err(_) => None,
+            },
+            None => None,
+        };
+        Ok(account.filter(|account| account.row.directory == directory.as_str()))
+    }
+}
+
+#[tonic::async_trait]
+impl Authority for AuthorityService {
+    async fn list_directories(
+        &self,
+        _: Request<wire::ListDirectoriesRequest>,
+    ) -> Result<Response<wire::ListDirectoriesResponse>, Status> {
+        let directories =
+            self.ca.registry.directories().map(|directory| directory_message(directory)).collect();
+        Ok(Response::new(wire::ListDirectoriesResponse { directories }))
+    }
+
+    #[tracing::instrument(name = "rpc.authorize_order", skip_all)]
+    async fn authorize_order(
+        &self,
+        request: Request<wire::AuthorizeOrderRequest>,
+    ) -> Result<Response<wire::AuthorizeOrderResponse>, Status> {
+        let outcome = self.ca.authorize_order(&request.get_ref().new_order_jws).await;
+        self.reply(outcome, |order| wire::AuthorizeOrderResponse {
+            order_id: order.id.to_string(),
+            account_id: order.account.to_string(),
+            directory: order.directory.to_string(),
+            profile: order.profile,
+            expires: rpc::seconds(order.expires),
+            names: order.names.into_iter().map(authorized_name).collect(),
+        })
+    }
+
+    #[tracing::instrument(name = "rpc.register_account", skip_all)]
+    async fn register_account(
+        &self,
+        request: Request<wire::RegisterAccountRequest>,
+    ) -> Result<Response<wire::RegisterAccountResponse>, Status> {
+        let outcome = self.ca.register_account(&request.get_ref().new_account_jws).await;
+        self.reply(outcome, |registered| wire::RegisterAccountResponse {
+            account: Some(self.account(&registered.account)),
+            created: registered.created,
+        })
+    }
+
+    #[tracing::instrument(name = "rpc.update_account", skip_all)]
+    async fn update_account(
+        &self,
+        request: Request<wire::UpdateAccountRequest>,
+    ) -> Result<Response<wire::UpdateAccountResponse>, Status> {
+        let outcome = self.ca.update_account(&request.get_ref().account_jws).await;
+        self.reply(outcome, |account| wire::UpdateAccountResponse { account: Some(self.account(&account)) })
+    }
+
+    #[tracing::instrument(name = "rpc.change_key", skip_all)]
+    async fn change_key(
+        &self,
+        request: Request<wire::ChangeKeyRequest>,
+    ) -> Result<Response<wire::ChangeKeyResponse>, Status> {
+        let outcome = self.ca.change_key(&request.get_ref().key_change_jws).await;
+        self.reply(outcome, |account| wire::ChangeKeyResponse { account: Some(self.account(&account)) })
+    }
+
+    #[tracing::instrument(name = "rpc.look_up_account", skip_all)]
+    async fn look_up_account(
+        &self,
+        request: Request<wire::LookUpAccountRequest>,
+    ) -> Result<Response<wire::LookUpAccountResponse>, Status> {
+        let outcome = self.look_up(request.into_inner()).await;
+        self.reply(outcome, |account| wire::LookUpAccountResponse {
+            account: account.map(|account| self.account(&account)),
+        })
+    }
+
+    type WatchAccountsStream = Pin<Box<dyn Stream<Item = Result<wire::AccountsChanged, Status>> + Send>>;
+
+    async fn watch_accounts(
+        &self,
+        _: Request<wire::WatchAccountsRequest>,
+    ) -> Result<Response<Self::WatchAccountsStream>, Status> {
+        // Subscribed before the first message goes out: from that on, the front may keep accounts.
+        let changes = self.ca.events.subscribe();
+        let opening = stream::once(async { Ok(wire::AccountsChanged::default()) });
+        let changed = stream::unfold(changes, |mut changes| async move {
+            loop {
+                match changes.recv().await {
+                    Ok(Change::Account { id }) => {
+                        let message = wire::AccountsChanged { account_ids: vec![id.to_string()] };
+                        return Some((Ok(message), changes));
+                    }
+                    Ok(_) => {}
+                    // The front missed something: it starts over, and forgets what it kept.
+                    Err(RecvError::Lagged(_) | RecvError::Closed) => return None,
+                }
+            }
+        });
+        let end = self.draining.clone().cancelled_owned();
+        Ok(Response::new(Box::pin(opening.chain(changed).take_until(end))))
+    }
+
+    #[tracing::instrument(name = "rpc.issue", skip_all)]
+    async fn issue(
+        &self,
+        request: Request<wire::IssueRequest>,
+    ) -> Result<Response<wire::IssueResponse>, Status> {
+        let request = request.into_inner();
+        let outcome = match evidence(request.authorizations) {
+            Ok(authorizations) => {
+                let order = IssueOrder {
+                    new_order_jws: request.new_order_jws,
+                    finalize_jws: request.finalize_jws,
+                    authorizations,
+                };
+                self.ca.issue(order).await
+            }
+            Err(refusal) => Err(refusal.into()),
+        };
+        self.reply(outcome, |issuance| wire::IssueResponse { outcome: Some(issue_outcome(issuance)) })
+    }
+
+    #[tracing::instrument(name = "rpc.download_certificate", skip_all)]
+    async fn download_certificate(
+        &self,
+        request: Request<wire::DownloadCertificateRequest>,
+    ) -> Result<Response<wire::DownloadCertificateResponse>, Status> {
+        let request = request.into_inner();
+        let unknown = || Refusal::new(Reason::CertificateUnknown, "there is no such certificate").status(404);
+        let outcome = match (request.directory.parse(), pki::Serial::from_hex(&request.serial)) {
+            (Ok(directory), Ok(serial)) => self.ca.download(&directory, serial).await,
+            _ => Err(unknown().into()),
+        };
+        self.reply(outcome, |download| wire::DownloadCertificateResponse {
+            account_id: download.account,
+            chain: download.chain.into_iter().map(Into::into).collect(),
+        })
+    }
+
+    #[tracing::instrument(name = "rpc.revoke", skip_all)]
+    async fn revoke(
+        &self,
+        request: Request<wire::RevokeRequest>,
+    ) -> Result<Response<wire::RevokeResponse>, Status> {
+        let request = request.into_inner();
+        let outcome = match evidence(request.authorizations) {
+            Ok(authorizations) => self.ca.revoke(&request.revocation_jws, authorizations).await,
+            Err(refusal) => Err(refusal.into()),
+        };
+        self.reply(outcome, |()| wire::RevokeResponse {})
+    }
+
+    #[tracing::instrument(name = "rpc.issue_server_certificate", skip_all)]
+    async fn issue_server_certificate(
+        &self,
+        request: Request<wire::IssueServerCertificateRequest>,
+    ) -> Result<Response<wire::IssueServerCertificateResponse>, Status> {
+        let node = PeerIdentity::of(&request)?.name.as_str().to_owned();
+        let outcome = self.ca.issue_server_certificate(&node, &request.get_ref().csr).await;
+        self.reply(outcome, |chain| wire::IssueServerCertificateResponse {
+            chain: chain.into_iter().map(Into::into).collect(),
+        })
+    }
+}
+
+/// A failure on the wire: refusals with their problem, the rest by class and without a secret.
+#[must_use]
+pub(crate) fn status_of(failure: &Failure) -> Status {
+    match failure {
+        Failure::Refused(refusal) => rpc::Refusal {
+            problem: refusal.problem.clone(),
+            account_id: refusal.account.clone(),
+            retry_after: refusal.retry_after,
+        }
+        .into_status(),
+        Failure::Busy { retry_after } => {
+            rpc::busy("the signer has as much in flight as it takes", *retry_after)
+        }
+        Failure::Door(DoorError::Hsm(error)) if error.retry_after().is_some() => rpc::busy(
+            "the token has as many jobs as it takes",
+            error.retry_after().unwrap_or(TRANSIENT_RETRY),
+        ),
+        other if other.class() == pki::ErrorClass::Transient => {
+            rpc::unavailable(&other.to_string(), TRANSIENT_RETRY)
+        }
+        other => rpc::failure(other.class(), other.to_string()),
+    }
+}
+
+fn evidence(authorizations: Vec<wire::AuthorizationEvidence>) -> Result<Vec<NameEvidence>, Refusal> {
+    authorizations
+        .into_iter()
+        .map(NameEvidence::try_from)
+        .collect::<Result<_, _>>()
+        .map_err(|error| Refusal::new(Reason::EvidenceMissing, error.to_string()))
+}
+
+fn issue_outcome(issuance: Issuance) -> wire::issue_response::Outcome {
+    use wire::issue_response::Outcome;
+    match issuance {
+        Issuance::Issued(issued) => Outcome::Certificate(wire::IssuedCertificate {
+            serial: issued.serial.to_string(),
+            certificate: issued.certificate.into(),
+        }),
+        Issuance::Processing => {
+            let milliseconds = u32::try_from(PROCESSING_RETRY.as_millis()).unwrap_or(u32::MAX);
+            Outcome::Processing(wire::Processing { retry_after_milliseconds: milliseconds })
+        }
+    }
+}
+
+fn authorized_name(name: crate::order::AuthorizedName) -> wire::AuthorizedName {
+    use wire::authorized_name::Authority;
+    wire::AuthorizedName {
+        identifier: Some((&name.name).into()),
+        authorization_id: name.authorization.to_string(),
+        expires: rpc::seconds(name.expires),
+        authority: Some(match name.grant {
+            Some(grant) => Authority::GrantId(grant),
+            None => Authority::Challenge(true),
+        }),
+    }
+}
+
+fn directory_message(directory: &Directory) -> wire::Directory {
+    let policy = &directory.policy;
+    let profiles = directory.profiles().iter().map(|profile| {
+        let name = profile.name().to_owned();
+        let description = policy.profile_descriptions.get(&name).cloned().unwrap_or_else(|| name.clone());
+        wire::Profile { name, description }
+    });
+    let text = |url: &Option<url::Url>| url.as_ref().map(ToString::to_string).unwrap_or_default();
+    wire::Directory {
+        name: policy.name.to_string(),
+        base_urls: policy.base_urls.iter().map(ToString::to_string).collect(),
+        terms_of_service: text(&policy.terms_of_service),
+        website: text(&policy.website),
+        caa_identities: policy.caa_identities.iter().map(ToString::to_string).collect(),
+        external_account_required: policy.external_account_required,
+        profiles: profiles.collect(),
+        methods: policy.methods.iter().map(ToString::to_string).collect(),
+        maximum_names: policy.maximum_names,
+        order_lifetime_seconds: policy.order_lifetime.seconds(),
+        authorization_lifetime_seconds: policy.authorization_lifetime.seconds(),
+        validation_reuse_seconds: policy.validation_reuse.seconds(),
+    }
+}
