@@ -1,17 +1,16 @@
 //! http-01 against real sockets and a real resolver on loopback: what it accepts, follows, refuses and reports.
 
-#[path = "../../testkit/src/challenge.rs"]
-#[allow(dead_code, unreachable_pub)]
-mod challenge;
-#[path = "../../testkit/src/dns.rs"]
-#[allow(dead_code, unreachable_pub)]
-mod dns;
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "what a test's own world cannot make or find fails the test"
+)]
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use challenge::{ChallengeResponder, Reply, challenge_path};
-use dns::{AAAA, DnsServer, Mood};
+use testkit::challenge::{ChallengeResponder, Reply, challenge_path};
+use testkit::dns::{self, AAAA, DnsServer, Mood};
 use tokio::io::AsyncWriteExt;
 use url::Host;
 use validator::{
