@@ -212,13 +212,13 @@ impl Name {
         matches!(self, Self::Wildcard(_))
     }
 
-    /// Whether the address, or the name as an address written backwards, is one that the Internet
-    /// does not route to a single owner (BR §4.2.2, §7.1.2.7.12).
+    /// Whether the address is one that the Internet does not route to a single owner, or the name in
+    /// a zone where nobody can own one (BR §4.2.2, §7.1.2.7.12).
     #[must_use]
     pub fn is_reserved(&self) -> bool {
         match self {
             Self::Ip(address) => reserved::is_reserved(*address),
-            Self::Dns(name) | Self::Wildcard(name) => reserved::is_reverse_zone(name),
+            Self::Dns(name) | Self::Wildcard(name) => reserved::is_reserved_zone(name),
         }
     }
 }

@@ -55,8 +55,14 @@ pub(crate) fn is_reserved(address: IpAddr) -> bool {
     }
 }
 
-/// Names under `in-addr.arpa` and `ip6.arpa`, which name addresses (BR §4.2.2, since 2026-03-15).
-pub(crate) fn is_reverse_zone(name: &DnsName) -> bool {
+/// Zones that the public suffix list knows and nobody can register in: `in-addr.arpa` and `ip6.arpa`,
+/// which name addresses (BR §4.2.2, since 2026-03-15), `home.arpa` (RFC 8375), and `onion` (RFC 7686),
+/// whose names need validation methods of their own.
+pub(crate) fn is_reserved_zone(name: &DnsName) -> bool {
     let mut labels = name.labels().rev();
-    labels.next() == Some("arpa") && matches!(labels.next(), Some("in-addr" | "ip6"))
+    match labels.next() {
+        Some("arpa") => matches!(labels.next(), Some("in-addr" | "ip6" | "home")),
+        Some("onion") => true,
+        _ => false,
+    }
 }

@@ -75,18 +75,23 @@ const fn maximum_days(not_before: u64) -> u64 {
 }
 
 fn signature_algorithm(view: &View<'_>, context: &LintContext<'_>) -> Option<String> {
-    let (family, hash) = algorithm::signature(view.signature)?;
     let spki = context.issuer_certificate().map_or(view.spki, |issuer| issuer.public_key().spki_der());
-    let good = match family {
+    unlisted_signature(view.signature, spki)
+}
+
+/// Whether BR §7.1.3.2 lists this algorithm for this issuer's key; it ties the hash to the curve.
+pub(super) fn unlisted_signature(identifier: &[u8], issuer_spki: &[u8]) -> Option<String> {
+    let (family, hash) = algorithm::signature(identifier)?;
+    let listed = match family {
         Family::Rsa => true,
         Family::Ed25519 => false,
         Family::Ecdsa => {
-            let info = x509_cert::spki::SubjectPublicKeyInfoRef::try_from(spki).ok();
+            let info = x509_cert::spki::SubjectPublicKeyInfoRef::try_from(issuer_spki).ok();
             let curve = info.as_ref().and_then(algorithm::curve);
             curve.and_then(algorithm::hash_of_curve) == Some(hash)
         }
     };
-    (!good).then(|| "Ed25519, or a hash that does not belong to the curve".to_owned())
+    (!listed).then(|| "Ed25519, or a hash that does not belong to the curve".to_owned())
 }
 
 fn subject_key(view: &View<'_>, _: &LintContext<'_>) -> Option<String> {

@@ -18,6 +18,7 @@ use x509_cert::ext::{
 
 use super::{
     Finding, Severity,
+    cabf_br::unlisted_signature,
     rfc5280::{YEAR_2050, algorithm},
     view::Moment,
 };
@@ -98,6 +99,7 @@ const RULES: &[CrlRule] = &[
     must("rfc5280.crl_scope", "RFC 5280 §5.2.5", scope),
     must("rfc5280.crl_scope_is_the_certificates", "RFC 5280 §5.2.5, BR §7.2.2.1", scope_url),
     must("operator.crl_this_update", "policy: a CRL is of now", this_update),
+    public("cabf_br.crl_signature_algorithm", "BR §7.2, §7.1.3.2", public_signature_algorithm),
     public("cabf_br.crl_next_update", "BR §4.9.7, §7.2", next_update_limit),
     public("cabf_br.crl_scope", "BR §7.2.2.1", public_scope),
 ];
@@ -328,6 +330,10 @@ fn this_update(view: &CrlView<'_>, context: &CrlLintContext<'_>) -> Option<Strin
     let over = view.next_update.is_some_and(|next| next.seconds <= now);
     (view.this_update.seconds > now || over)
         .then(|| "thisUpdate is in the future, or nextUpdate past".to_owned())
+}
+
+fn public_signature_algorithm(view: &CrlView<'_>, context: &CrlLintContext<'_>) -> Option<String> {
+    unlisted_signature(view.signature, context.issuer.public_key().spki_der())
 }
 
 /// "at most ten days beyond thisUpdate" for subscribers' certificates, twelve months for CAs'.

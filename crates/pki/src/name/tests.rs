@@ -168,6 +168,8 @@ fn reserved_names() {
         "ip6.arpa",
         "*.ip6.arpa",
         "in-addr.arpa",
+        "router.home.arpa",
+        "a.onion",
     ] {
         assert!(name(text).is_reserved(), "{text}");
     }

@@ -82,7 +82,7 @@ fn policies(view: &View<'_>, context: &LintContext<'_>) -> Option<String> {
     let good = view.policies.as_ref().is_some_and(|policies| {
         let any = policies.0.iter().any(|policy| policy.policy_identifier == oid::ANY_POLICY);
         let qualified = policies.0.iter().any(|policy| policy.policy_qualifiers.is_some());
-        !policies.0.is_empty() && !(any && policies.0.len() > 1) && !qualified
+        !policies.0.is_empty() && (!any || policies.0.len() == 1) && !qualified
     });
     (is_intermediate(context) && !good)
         .then(|| "there are no policies, others beside anyPolicy, or qualifiers".to_owned())

@@ -16,7 +16,7 @@ pub(super) const RULES: &[Rule] = &[
     must("cabf_br.dns_name_a_label", "BR §7.1.2.7.12", a_label),
     must("cabf_br.dns_name_public", "BR §4.2.2, §7.1.2.7.12", public),
     must("cabf_br.dns_name_below_suffix", "BR §3.2.2.6", below_suffix),
-    must("cabf_br.dns_name_reverse_zone", "BR §4.2.2", reverse_zone),
+    must("cabf_br.dns_name_reserved_zone", "BR §4.2.2, appendix B, RFC 8375", reserved_zone),
     must("cabf_br.ip_address_reserved", "BR §4.2.2, §7.1.2.7.12", reserved_address),
 ];
 
@@ -82,10 +82,11 @@ fn below_suffix(view: &View<'_>, context: &LintContext<'_>) -> Option<String> {
     bad.map(|name| format!("{name:?} is itself a public suffix, or the base of a wildcard is"))
 }
 
-fn reverse_zone(view: &View<'_>, context: &LintContext<'_>) -> Option<String> {
-    let zones = [".in-addr.arpa", ".ip6.arpa"];
+/// Reverse zones; `home.arpa`, which every home has; `onion`, which needs other validation methods.
+fn reserved_zone(view: &View<'_>, context: &LintContext<'_>) -> Option<String> {
+    let zones = [".in-addr.arpa", ".ip6.arpa", ".home.arpa", ".onion"];
     let bad = bases(view, context).find(|name| zones.iter().any(|zone| format!(".{name}").ends_with(zone)));
-    bad.map(|name| format!("{name:?} is in a reverse zone"))
+    bad.map(|name| format!("{name:?} is in a reserved zone"))
 }
 
 fn reserved_address(view: &View<'_>, context: &LintContext<'_>) -> Option<String> {

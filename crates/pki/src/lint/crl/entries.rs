@@ -41,6 +41,11 @@ const RULES: &[EntryRule] = &[
     EntryRule { name: "cabf_br.crl_entry_reason", clause: "BR §7.2.2", public: true, find: public_reason },
 ];
 
+#[cfg(test)]
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    RULES.iter().map(|rule| rule.name)
+}
+
 pub(super) fn check(view: &CrlView<'_>, context: &CrlLintContext<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let Ok(mut reader) = SliceReader::new(view.entries.unwrap_or_default()) else {

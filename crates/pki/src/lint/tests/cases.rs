@@ -281,8 +281,9 @@ pub(super) const CASES: &[(&str, Base, Break)] = &[
     ("cabf_br.dns_name_below_suffix", Public, |d, _, _| d.names(&[(2, b"*.co.uk")])),
     ("cabf_br.dns_name_below_suffix", Public, |d, _, _| d.names(&[(2, b"com")])),
     ("cabf_br.dns_name_below_suffix", Public, |d, _, _| d.names(&[(2, b"*.github.io")])),
-    ("cabf_br.dns_name_reverse_zone", Public, |d, _, _| d.names(&[(2, b"4.3.2.1.in-addr.arpa")])),
-    ("cabf_br.dns_name_reverse_zone", Public, |d, _, _| d.names(&[(2, b"*.8.b.d.0.1.0.0.2.ip6.arpa")])),
+    ("cabf_br.dns_name_reserved_zone", Public, |d, _, _| d.names(&[(2, b"4.3.2.1.in-addr.arpa")])),
+    ("cabf_br.dns_name_reserved_zone", Public, |d, _, _| d.names(&[(2, b"*.8.b.d.0.1.0.0.2.ip6.arpa")])),
+    ("cabf_br.dns_name_reserved_zone", Public, |d, _, _| d.names(&[(2, b"abcdefghij.onion")])),
     ("cabf_br.ip_address_reserved", Public, |d, _, _| d.names(&[(7, &[10, 0, 0, 1])])),
     ("cabf_br.ip_address_reserved", Public, |d, _, _| d.names(&[(7, &[0; 16])])),
     // Baseline Requirements, CAs
