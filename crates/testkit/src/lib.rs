@@ -4,6 +4,8 @@ pub mod challenge;
 mod clock;
 pub mod dns;
 pub mod nodes;
+pub mod signing;
+pub mod store;
 pub mod token;
 
 pub use clock::TestClock;

@@ -1,0 +1,219 @@
+//! The signers' database around a real one, with faults and with hands that change what it answers: a crash at every
+//! call, and a database administrator who wants more than is his.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use ca_store::{
+    AbandonOutcome, Abandonment, AccountFilter, AccountRecord, AccountRow, AccountSelector, AccountUpdate,
+    AuditEvent, AuditHead, AuditRecord, Authority, AuthorityChanges, AuthoritySelector, BeginCrl,
+    BlockedKeyRow, CaStore, CertificateQuery, Clock, CrlDraft, CrlEntries, CrlEntry, CrlJournal, CrlShardRow,
+    Epoch, Evidence, Info, IntentOutcome, JoinTokenRow, JournalEntry, JournalKey, LeaseOutcome, NewAccount,
+    NewIntent, NewRevocation, NodeRow, Page, Paged, PublishCrl, PublishOutcome, PutOutcome, RecordOutcome,
+    RefusalCount, RegisterOutcome, RegistrationRow, Registry, RevokeOutcome, Sealed, SignedRow, StoreError,
+    UpdateOutcome,
+};
+use parking_lot::Mutex;
+use pki::{Serial, Timestamp};
+use runtime::Clock as _;
+
+use crate::TestClock;
+
+/// How a call fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreFault {
+    /// Nothing was written.
+    Failed,
+    /// It was done, and the answer was lost.
+    FailedButPersisted,
+}
+
+/// A database that fails when a test says so.
+#[derive(Clone)]
+pub struct FaultyStore {
+    inner: Arc<dyn CaStore>,
+    state: Arc<State>,
+}
+
+#[derive(Default)]
+struct State {
+    faults: Mutex<VecDeque<(&'static str, StoreFault)>>,
+    calls: Mutex<Vec<&'static str>>,
+    clock: Mutex<Option<TestClock>>,
+    hands: Mutex<Hands>,
+}
+
+/// What changes answers before the signer sees them.
+#[derive(Default)]
+struct Hands {
+    journal: Hand<Vec<JournalEntry>>,
+    account: Hand<Option<AccountRecord>>,
+    authority: Hand<Option<Authority>>,
+    nodes: Hand<Vec<Sealed<NodeRow>>>,
+    registry: Hand<Registry>,
+}
+
+type Hand<T> = Option<Arc<dyn Fn(T) -> T + Send + Sync>>;
+
+impl FaultyStore {
+    /// Around a real database.
+    #[must_use]
+    pub fn new(inner: Arc<dyn CaStore>) -> Self {
+        Self { inner, state: Arc::default() }
+    }
+
+    /// Lets the next call of a method fail; several are used up in order.
+    pub fn fail_next(&self, method: &'static str, fault: StoreFault) {
+        self.state.faults.lock().push_back((method, fault));
+    }
+
+    /// The methods that were called, in order.
+    #[must_use]
+    pub fn calls(&self) -> Vec<&'static str> {
+        self.state.calls.lock().clone()
+    }
+
+    /// Lets the database's clock show a test's time.
+    pub fn follow(&self, clock: &TestClock) {
+        *self.state.clock.lock() = Some(clock.clone());
+    }
+
+    /// Changes what `journal` and `claim_orphans` answer.
+    pub fn alter_journal(
+        &self,
+        hand: impl Fn(Vec<JournalEntry>) -> Vec<JournalEntry> + Send + Sync + 'static,
+    ) {
+        self.state.hands.lock().journal = Some(Arc::new(hand));
+    }
+
+    /// Changes what `account` answers.
+    pub fn alter_account(
+        &self,
+        hand: impl Fn(Option<AccountRecord>) -> Option<AccountRecord> + Send + Sync + 'static,
+    ) {
+        self.state.hands.lock().account = Some(Arc::new(hand));
+    }
+
+    /// Changes what `authority` answers.
+    pub fn alter_authority(
+        &self,
+        hand: impl Fn(Option<Authority>) -> Option<Authority> + Send + Sync + 'static,
+    ) {
+        self.state.hands.lock().authority = Some(Arc::new(hand));
+    }
+
+    /// Changes what `nodes` answers.
+    pub fn alter_nodes(
+        &self,
+        hand: impl Fn(Vec<Sealed<NodeRow>>) -> Vec<Sealed<NodeRow>> + Send + Sync + 'static,
+    ) {
+        self.state.hands.lock().nodes = Some(Arc::new(hand));
+    }
+
+    /// Changes what `registry` answers.
+    pub fn alter_registry(&self, hand: impl Fn(Registry) -> Registry + Send + Sync + 'static) {
+        self.state.hands.lock().registry = Some(Arc::new(hand));
+    }
+
+    /// Takes all hands off.
+    pub fn leave_alone(&self) {
+        *self.state.hands.lock() = Hands::default();
+    }
+
+    fn fault(&self, method: &'static str) -> Option<StoreFault> {
+        self.state.calls.lock().push(method);
+        let mut faults = self.state.faults.lock();
+        let place = faults.iter().position(|(of, _)| *of == method)?;
+        faults.remove(place).map(|(_, fault)| fault)
+    }
+
+    fn dated(&self, clock: Clock) -> Clock {
+        match &*self.state.clock.lock() {
+            None => clock,
+            Some(test) => {
+                let milliseconds = test.now().unix_timestamp_nanos() / 1_000_000;
+                Clock { database_ms: i64::try_from(milliseconds).unwrap_or(i64::MAX), ..clock }
+            }
+        }
+    }
+}
+
+/// A change of an answer's row that a database administrator can make: the MAC stays what it was.
+#[must_use]
+pub fn forged<T: Clone>(sealed: &Sealed<T>, change: impl FnOnce(&mut T)) -> Sealed<T> {
+    let mut row = sealed.unverified().clone();
+    change(&mut row);
+    Sealed::from_stored(row, sealed.mac().clone())
+}
+
+fn lost() -> Box<dyn std::error::Error + Send + Sync> {
+    "a fault of the test".into()
+}
+
+/// Every method of the trait but `close`: fails on request, else passes on; some answers go through a hand.
+macro_rules! passed_on {
+    ($(fn $name:ident($($argument:ident: $type:ty),*) -> $answer:ty $(, by $hand:ident)? $(, dated $dated:ident)?;)*) => {
+        #[async_trait]
+        impl CaStore for FaultyStore {
+            $(async fn $name(&self, $($argument: $type),*) -> Result<$answer, StoreError> {
+                let fault = self.fault(stringify!($name));
+                if fault == Some(StoreFault::Failed) {
+                    return Err(StoreError::Unavailable(lost()));
+                }
+                let answer = self.inner.$name($($argument),*).await?;
+                if fault == Some(StoreFault::FailedButPersisted) {
+                    return Err(StoreError::OutcomeUnknown(lost()));
+                }
+                $(let hand = self.state.hands.lock().$hand.clone();
+                let answer = match hand {
+                    Some(hand) => hand(answer),
+                    None => answer,
+                };)?
+                $(let answer = self.$dated(answer);)?
+                Ok(answer)
+            })*
+
+            async fn close(&self) {
+                self.inner.close().await;
+            }
+        }
+    };
+}
+
+passed_on! {
+    fn info() -> Info;
+    fn advance_clock(now: Timestamp) -> Clock, dated dated;
+    fn begin_epoch(random: [u8; 16], audit: Vec<AuditEvent>) -> Epoch;
+    fn claim_lease(name: &str, ttl: Duration) -> LeaseOutcome;
+    fn registry() -> Registry, by registry;
+    fn put_authority(changes: AuthorityChanges) -> PutOutcome;
+    fn authority(selector: &AuthoritySelector) -> Option<Authority>, by authority;
+    fn registrations(directory: Option<&str>, page: &Page) -> Paged<Sealed<RegistrationRow>>;
+    fn nodes() -> Vec<Sealed<NodeRow>>, by nodes;
+    fn join_token(digest: &ca_store::Digest) -> Option<Sealed<JoinTokenRow>>;
+    fn blocked_keys(keys: &[ca_store::Digest]) -> Vec<BlockedKeyRow>;
+    fn register_account(account: NewAccount) -> RegisterOutcome;
+    fn account(selector: &AccountSelector) -> Option<AccountRecord>, by account;
+    fn accounts(filter: &AccountFilter, page: &Page) -> Paged<Sealed<AccountRow>>;
+    fn update_account(update: AccountUpdate) -> UpdateOutcome;
+    fn commit_intents(intents: Vec<NewIntent>) -> Vec<IntentOutcome>;
+    fn record_certificates(rows: Vec<SignedRow>) -> Vec<RecordOutcome>;
+    fn abandon(rows: Vec<Abandonment>) -> Vec<AbandonOutcome>;
+    fn claim_orphans(lease: Duration, limit: u32) -> Vec<JournalEntry>, by journal;
+    fn extend_leases(serials: &[Serial], lease: Duration) -> u64;
+    fn journal(key: &JournalKey) -> Vec<JournalEntry>, by journal;
+    fn evidence(serial: &Serial) -> Option<Evidence>;
+    fn certificates(query: &CertificateQuery) -> Paged<JournalEntry>;
+    fn revoke(revocations: Vec<NewRevocation>) -> Vec<RevokeOutcome>;
+    fn crl_shards(issuer: Option<&str>) -> Vec<CrlShardRow>;
+    fn begin_crl(begin: BeginCrl) -> CrlDraft;
+    fn crl_entries(entries: &CrlEntries) -> Vec<CrlEntry>;
+    fn journal_crl(crl: CrlJournal) -> ();
+    fn publish_crl(publish: PublishCrl) -> PublishOutcome;
+    fn append_audit(events: Vec<AuditEvent>, refusals: Vec<RefusalCount>) -> ();
+    fn audit(incarnation: u64, after: u64, limit: u32) -> Vec<AuditRecord>;
+    fn audit_heads() -> Vec<AuditHead>;
+    fn refusals(since: Timestamp) -> Vec<RefusalCount>;
+}
