@@ -209,3 +209,58 @@ impl AsyncWrite for Impatient {
         self.judge(progress, context)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const BODY: usize = 64 << 20;
+
+    /// A connection whose answer is too large for the kernel's buffers, and how it ends.
+    async fn large() -> (TcpStream, tokio::task::JoinHandle<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (server, _) = listener.accept().await.unwrap();
+        let router = Router::new().fallback(|| async { Body::from(vec![b'x'; BODY]) });
+        let limits = LimitsSection { stall_seconds: std::num::NonZeroU32::MIN, ..LimitsSection::default() };
+        let ended = tokio::spawn(connection(server, router, limits, CancellationToken::new()));
+        client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+        (client, ended)
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_reads_nothing_is_left() {
+        let (_client, ended) = large().await;
+        timeout(Duration::from_secs(20), ended).await.expect("the connection is held for ever").unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_slow_reader_gets_everything() {
+        let (mut client, ended) = large().await;
+        let mut total = 0;
+        let mut piece = vec![0; 4 << 20];
+        // Longer than the patience with one who reads nothing.
+        loop {
+            sleep(Duration::from_millis(100)).await;
+            match client.read(&mut piece).await.unwrap() {
+                0 => break,
+                read => total += read,
+            }
+        }
+        assert!(total > BODY, "{total}");
+        ended.await.unwrap();
+    }
+
+    #[test]
+    fn an_ipv6_peer_is_its_network() {
+        let ip = |text: &str| network(text.parse().unwrap());
+        assert_eq!(ip("2001:db8:1:2:3:4:5:6"), ip("2001:db8:1:2::1"));
+        assert_ne!(ip("2001:db8:1:2::1"), ip("2001:db8:1:3::1"));
+        assert_eq!(ip("::ffff:192.0.2.1"), ip("192.0.2.1"));
+        assert_ne!(ip("192.0.2.1"), ip("192.0.2.2"));
+    }
+}

@@ -122,4 +122,4 @@ fn watch_resolver(resolver: Resolver, lifecycle: &Lifecycle) {
     });
 }
 
-const LOOK_EVERY: Duration = Duration::from_secs(10);
+const LOOK_EVERY: Duration = Duration::from_secs(5);
