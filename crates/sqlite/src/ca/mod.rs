@@ -89,7 +89,9 @@ pub(crate) async fn migrate(
     connection: &mut SqliteConnection,
 ) -> Result<(), Failure> {
     let known = migrations.iter().map(|migration| migration.version).max().unwrap_or(0);
-    migrations.set_ignore_missing(true).run(&mut *connection).await.map_err(Failure::of_migration)?;
+    // Not `run`: its future is not `Send` for all lifetimes, so that no program could spawn what opens a database.
+    let migrations = migrations.set_ignore_missing(true);
+    migrations.run_direct(None, &mut *connection, false).await.map_err(Failure::of_migration)?;
     let applied: i64 = sqlx::query_scalar("SELECT coalesce(max(version), 0) FROM _sqlx_migrations")
         .fetch_one(&mut *connection)
         .await?;
