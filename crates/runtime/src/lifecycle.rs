@@ -70,7 +70,7 @@ impl Lifecycle {
     /// # Errors
     /// As [`Sockets::listen`].
     pub async fn listen(&self, listen: &Listen) -> Result<TcpListener, ListenError> {
-        self.inner.sockets.listen(listen).await
+        self.inner.sockets.listen(listen)
     }
 
     /// Completes when the process is to end: take no new work, finish what is under way, end endless streams.

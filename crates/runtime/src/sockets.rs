@@ -2,10 +2,8 @@
 
 use std::{net, sync::Arc};
 
-use tokio::{
-    net::{TcpListener, TcpSocket},
-    sync::Mutex,
-};
+use parking_lot::Mutex;
+use tokio::net::{TcpListener, TcpSocket};
 
 use crate::listen::{Listen, ListenError};
 
@@ -41,7 +39,7 @@ impl Sockets {
     ///
     /// # Errors
     /// When the address cannot be bound, or the inherited socket is absent, taken already or no TCP listener.
-    pub async fn listen(&self, listen: &Listen) -> Result<TcpListener, ListenError> {
+    pub fn listen(&self, listen: &Listen) -> Result<TcpListener, ListenError> {
         match listen {
             Listen::Address(address) => {
                 let bind = || {
@@ -52,12 +50,12 @@ impl Sockets {
                 };
                 bind().map_err(|source| ListenError::Bind { address: *address, source })
             }
-            Listen::Inherited(index) => self.take(*index).await,
+            Listen::Inherited(index) => self.take(*index),
         }
     }
 
-    async fn take(&self, index: usize) -> Result<TcpListener, ListenError> {
-        let mut inherited = self.inherited.lock().await;
+    fn take(&self, index: usize) -> Result<TcpListener, ListenError> {
+        let mut inherited = self.inherited.lock();
         let slot = inherited.get_mut(index).ok_or(ListenError::Absent { index })?;
         let unfit = |source| ListenError::Inherited { index, source };
         match std::mem::replace(slot, Inherited::Taken) {
@@ -83,12 +81,12 @@ mod tests {
         let listener = net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let sockets = Sockets { inherited: Arc::new(Mutex::new(vec![Inherited::Here(listener)])) };
-        let taken = sockets.listen(&Listen::Inherited(0)).await.unwrap();
+        let taken = sockets.listen(&Listen::Inherited(0)).unwrap();
         assert_eq!(taken.local_addr().unwrap(), address);
-        let twice = sockets.listen(&Listen::Inherited(0)).await;
+        let twice = sockets.listen(&Listen::Inherited(0));
         assert!(matches!(twice, Err(ListenError::Absent { index: 0 })));
-        assert!(matches!(sockets.listen(&Listen::Inherited(1)).await, Err(ListenError::Absent { index: 1 })));
-        let occupied = sockets.listen(&Listen::Address(address)).await;
+        assert!(matches!(sockets.listen(&Listen::Inherited(1)), Err(ListenError::Absent { index: 1 })));
+        let occupied = sockets.listen(&Listen::Address(address));
         assert!(matches!(occupied, Err(ListenError::Bind { .. })));
     }
 }
