@@ -308,6 +308,13 @@ mod tests {
         assert!(error.starts_with("not valid JSON: invalid type: string at line 1 column"), "{error}");
         let missing = from_slice::<Flag>(b"{}").unwrap_err().to_string();
         assert!(missing.contains("missing field `on`"), "{missing}");
+        #[derive(Debug, Deserialize)]
+        enum One {
+            Known,
+        }
+        let variant = format!(r#"{{"{}":1}}"#, "v".repeat(10_000));
+        assert!(from_slice::<One>(variant.as_bytes()).unwrap_err().to_string().len() < 200);
+        assert!(matches!(serde_json::from_str("\"Known\""), Ok(One::Known)));
         let long = format!(r#"{{"{0}":1,"{0}":2}}"#, "k".repeat(10_000));
         assert!(fault(long.as_bytes()).to_string().len() < 200);
     }

@@ -200,6 +200,23 @@ fn an_account_is_its_directory_and_first_key() {
 }
 
 #[test]
+fn the_mac_says_where_each_field_ends() {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, &[1; 32]);
+    let tag = |clear: &[u8], fields: &[&[u8]]| authenticate(&key, clear, fields).as_ref().to_vec();
+    let tags = [
+        tag(b"a", &[b"bc", b"d"]),
+        tag(b"a", &[b"b", b"cd"]),
+        tag(b"ab", &[b"c", b"d"]),
+        tag(b"a", &[b"bcd"]),
+        tag(b"a", &[b"bcd", b""]),
+        tag(b"abcd", &[]),
+    ];
+    assert_eq!(tags.iter().collect::<std::collections::HashSet<_>>().len(), tags.len());
+    let hash = |fields: &[&[u8]]| labelled_hash("label", fields);
+    assert_ne!(hash(&[b"ab", b"c"]), hash(&[b"a", b"bc"]));
+}
+
+#[test]
 fn a_token_is_long_and_of_one_authorization() {
     let w = World::new();
     let (a, b) = (token(&w.authorization("example.org")), token(&w.authorization("*.example.org")));

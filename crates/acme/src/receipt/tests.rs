@@ -136,6 +136,8 @@ fn the_payload_is_exactly_a_receipt() {
         String::new(),
         "{}".into(),
         format!("[{good}]"),
+        as_array(&good),
+        good.replacen(r#"{"permitted""#, r#"{"permitted":false,"permitted""#, 1),
         good.replacen('{', r#"{"extra":1,"#, 1),
         good.replacen('{', r#"{"attempt":2,"#, 1),
         good.replacen('{', r#"{"\u0061ttempt":2,"#, 1),
@@ -152,6 +154,20 @@ fn the_payload_is_exactly_a_receipt() {
         let refused = verifier(&key).verify(&forge(&key, HEADER, &payload));
         assert_eq!(refused, Err(ReceiptError::Payload), "{payload}");
     }
+}
+
+/// The values without their names, in their order: serde's derive would take them.
+fn as_array(json: &str) -> String {
+    let receipt: Receipt = serde_json::from_str(json).unwrap();
+    let Receipt { authorization, directory, account, thumbprint, name, method, token, attempt, .. } =
+        &receipt;
+    let first = (authorization, directory, account, thumbprint, name, method, token, attempt);
+    let Receipt { perspective, addresses, caa, started, finished, outcome, .. } = &receipt;
+    let second = (perspective, addresses, caa, started, finished, outcome);
+    let [first, second] = [serde_json::to_string(&first).unwrap(), serde_json::to_string(&second).unwrap()];
+    let array = format!("{},{}", first.trim_end_matches(']'), second.trim_start_matches('['));
+    assert!(serde_json::from_str::<Receipt>(&array).is_ok(), "{array}");
+    array
 }
 
 #[test]
