@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::process::THIS_PROGRAM;
+
 /// One token and how its worker is run.
 ///
 /// Whoever may write here chooses the code that the worker loads (`module`) and the file that holds the PIN: treat it
@@ -131,6 +133,11 @@ impl WorkerCommand {
     /// A program that is a worker by itself, such as this crate's `hsm-worker`.
     pub fn new(program: impl AsRef<Path>) -> WorkerCommand {
         WorkerCommand { program: program.as_ref().to_path_buf(), args: Vec::new() }
+    }
+
+    /// The program that runs now, with the arguments that lead to the worker's entry.
+    pub fn this_program<A: Into<OsString>>(args: impl IntoIterator<Item = A>) -> WorkerCommand {
+        WorkerCommand::with_args(THIS_PROGRAM, args)
     }
 
     /// A program with a subcommand for the worker.

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,7 @@ use crate::error::HsmError;
 use crate::fault::{Fault, RvClass};
 use crate::frame::{Configure, Event, Malformed, NewKey, Report, Request, Splitter, TokenKey};
 use crate::key::{KeyHealth, KeyQuery};
+use crate::process::absolute;
 use crate::queue::{Made, Waiting};
 use crate::token::{Shared, TokenInfo, TokenState};
 
@@ -157,7 +159,7 @@ impl<'a> Link<'a> {
 
     fn configure(&self) -> Configure {
         let config = &self.shared.config;
-        let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
+        let text = |path: &Path| absolute(path).to_string_lossy().into_owned();
         let cores = std::thread::available_parallelism()
             .map_or(1, |cores| u16::try_from(cores.get()).unwrap_or(u16::MAX));
         Configure {
@@ -389,16 +391,16 @@ impl<'a> Link<'a> {
             return;
         }
         self.asked = Instant::now();
-        // A key that was missing may have been made or restored since.
-        let refused: Vec<u32> = self
+        // A key that was missing may have been made or restored since, and a call that failed may succeed.
+        let missing: Vec<u32> = self
             .shared
             .keys
             .read()
             .iter()
-            .filter(|key| matches!(&*key.health.borrow(), KeyHealth::Refused(_)))
+            .filter(|key| !matches!(&*key.health.borrow(), KeyHealth::Ready(_)))
             .map(|key| key.index)
             .collect();
-        for index in refused {
+        for index in missing {
             self.declare(index);
         }
     }

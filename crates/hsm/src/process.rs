@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsRawFd as _, RawFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::OnceLock;
 use std::sync::mpsc;
@@ -48,7 +49,12 @@ impl Launcher for Executor {
 
 impl Executor {
     fn prepare(&self, socket: RawFd) -> Command {
-        let mut command = Command::new(&self.command.program);
+        let mut command = Command::new(absolute(&self.command.program));
+        if self.command.program.as_os_str() == THIS_PROGRAM
+            && let Some(name) = std::env::current_exe().ok().as_deref().and_then(Path::file_name)
+        {
+            command.arg0(name);
+        }
         command
             .args(&self.command.args)
             .arg("--fd")
@@ -72,6 +78,15 @@ impl Executor {
         command
     }
 }
+
+/// The worker's working folder is `/`, so paths must not depend on ours. Bare names are left to the search of the loader.
+pub(crate) fn absolute(path: &Path) -> PathBuf {
+    let is_bare = path.components().count() == 1;
+    if is_bare { path.to_owned() } else { std::path::absolute(path).unwrap_or_else(|_| path.to_owned()) }
+}
+
+/// The program that runs now, also after its file was replaced by a new version: both ends of a socket must agree.
+pub(crate) const THIS_PROGRAM: &str = "/proc/self/exe";
 
 /// Lets the child keep `socket` and no other descriptor beyond the standard three.
 #[expect(unsafe_code, reason = "only pre_exec can decide what a child inherits")]

@@ -85,7 +85,8 @@ impl Supervisor {
         let end = link.run(&mut self.controls).await;
         let was_ready = link.was_ready();
         if end == End::Unwanted {
-            link.dismiss().await;
+            // A worker that is stopped does not listen to that either.
+            let _ = tokio::time::timeout(DISMISSAL, link.dismiss()).await;
             drop(socket);
             bury(child, DISMISSAL).await;
             return None;

@@ -209,6 +209,7 @@ impl Handle {
     }
 
     /// Signs and verifies. A wrong signature is counted, its session replaced, and the job done once more.
+    #[tracing::instrument(name = "hsm.sign", level = "debug", skip_all, fields(token = self.label(), lane = lane.as_str()))]
     pub(crate) async fn sign(
         &self,
         entry: &KeyEntry,
@@ -375,6 +376,11 @@ impl Shared {
         let Some(key) = self.keys.read().get(index as usize).cloned() else { return };
         let health = match outcome {
             Ok(attributes) => KeyHealth::Ready(attributes),
+            // Nothing about the key: it will be asked for again, and each signature finds out for itself.
+            Err(fault @ Fault::Call { .. }) => {
+                tracing::warn!(target: "hsm", token = self.label(), %fault, "cannot look for the key");
+                return;
+            }
             Err(fault) => KeyHealth::Refused(fault),
         };
         let changed = key.health.send_if_modified(|known| {

@@ -1,5 +1,13 @@
 //! A refused PIN is tried once, by nobody again, until it is another one.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests fail so"
+)]
+
 mod support;
 
 use std::fs;

@@ -1,5 +1,13 @@
 //! Workers that die, hang, or outlive their supervisor; tokens that come and go.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests fail so"
+)]
+
 mod support;
 
 use std::fs;

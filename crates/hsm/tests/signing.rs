@@ -1,5 +1,13 @@
 //! Keys and signatures in a real SoftHSM token.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests fail so"
+)]
+
 mod support;
 
 use std::time::{Duration, Instant};

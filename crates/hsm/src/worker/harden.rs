@@ -9,9 +9,10 @@ use std::time::Duration;
 #[expect(unsafe_code, reason = "prctl and setrlimit have no safe form in the standard library")]
 pub(super) fn harden() -> io::Result<()> {
     let no_core = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: system calls on integers and one struct that outlives its call.
+    // SAFETY: system calls on integers, a literal with its NUL, and a struct that outlives its call.
     let results = unsafe {
         [
+            libc::prctl(libc::PR_SET_NAME, c"hsm-worker".as_ptr(), 0, 0, 0),
             libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0),
             libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0),
             libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0),

@@ -27,7 +27,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::fault::Fault;
-use crate::frame::{Report, Request, Splitter};
+use crate::frame::{Malformed, Report, Request, Splitter};
 use jobs::{Jobs, SignJob};
 use outbox::Outbox;
 use session::Backend;
@@ -154,7 +154,7 @@ struct Requests {
     socket: UnixStream,
     splitter: Splitter,
     buffer: Vec<u8>,
-    next: Option<Request>,
+    next: Option<Result<Request, Malformed>>,
 }
 
 impl Requests {
@@ -165,7 +165,7 @@ impl Requests {
     /// The next request; `None` when the supervisor is gone or speaks another version.
     fn next(&mut self) -> Option<Request> {
         if let Some(request) = self.next.take() {
-            return Some(request);
+            return request.ok();
         }
         loop {
             if let Some(frame) = self.splitter.next().ok()? {
@@ -186,7 +186,7 @@ impl Requests {
         if self.next.is_none()
             && let Ok(Some(frame)) = self.splitter.next()
         {
-            self.next = Request::decode(frame).ok();
+            self.next = Some(Request::decode(frame));
         }
         self.next.is_some()
     }

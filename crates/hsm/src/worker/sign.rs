@@ -52,6 +52,10 @@ impl Signer {
         if self.jobs.must_recycle(self.number) {
             self.session = None;
         }
+        if job.mechanism != Mechanism::EcdsaP256 {
+            // What is held back would wait for more than microseconds.
+            self.outbox.flush();
+        }
         match self.sign(job) {
             Ok(signature) => {
                 let took = began.elapsed();
