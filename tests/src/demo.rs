@@ -84,7 +84,9 @@ impl Demo {
                 Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => {
                     panic!("the demo ended: {:?}\n{}", child.wait(), said.join("\n"))
                 }
-                Err(_) => assert!(started.elapsed() < PATIENCE, "no demo after {PATIENCE:?}:\n{}", said.join("\n")),
+                Err(_) => {
+                    assert!(started.elapsed() < PATIENCE, "no demo after {PATIENCE:?}:\n{}", said.join("\n"))
+                }
             }
         }
         let facts = std::fs::read(state.join("demo.json")).expect("demo.json");
@@ -200,7 +202,10 @@ impl Demo {
     #[must_use]
     pub fn logs(&self) -> String {
         let Ok(folder) = std::fs::read_dir(self.state().join("log")) else { return String::new() };
-        folder.flatten().map(|file| format!("--- {}\n{}", file.path().display(), tail(&file.path()))).collect()
+        folder
+            .flatten()
+            .map(|file| format!("--- {}\n{}", file.path().display(), tail(&file.path())))
+            .collect()
     }
 }
 

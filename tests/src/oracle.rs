@@ -69,8 +69,9 @@ pub fn pkilint(tool: &str, arguments: &[&str], files: &[&Path], accepted: &[&str
     command.arg("lint").args(arguments).args(["--severity", "ERROR", "--format", "JSON"]).args(files);
     let output = crate::program::run(&mut command);
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let report: serde_json::Value = serde_json::from_str(&said)
-        .unwrap_or_else(|error| panic!("{tool}: {error}\n{said}\n{}", String::from_utf8_lossy(&output.stderr)));
+    let report: serde_json::Value = serde_json::from_str(&said).unwrap_or_else(|error| {
+        panic!("{tool}: {error}\n{said}\n{}", String::from_utf8_lossy(&output.stderr))
+    });
     let mut codes = Vec::new();
     collect_codes(&report, &mut codes);
     codes.retain(|code| !accepted.contains(&code.as_str()));

@@ -2,10 +2,10 @@
 
 use std::process::Command;
 
+use e2e::Demo;
 use e2e::client;
 use e2e::oracle;
 use e2e::program::succeed;
-use e2e::Demo;
 
 #[test]
 fn certbot_gets_renews_and_revokes_a_certificate() {
@@ -83,7 +83,8 @@ fn operators_see_and_revoke_what_clients_got() {
     let chain = client::certbot(&demo, &folder, &["operator.demo.test"]);
     let serial = serial_of(&oracle::first_of(&chain, &folder));
 
-    let listed = succeed(demo.operator().args(["certificate", "list", "--name", "operator.demo.test", "--json"]));
+    let listed =
+        succeed(demo.operator().args(["certificate", "list", "--name", "operator.demo.test", "--json"]));
     let listed: serde_json::Value = serde_json::from_slice(&listed.stdout).unwrap();
     assert_eq!(listed["items"].as_array().unwrap().len(), 1, "{listed}");
     assert_eq!(listed["items"][0]["serial"], serial.to_string());
@@ -93,7 +94,8 @@ fn operators_see_and_revoke_what_clients_got() {
 }
 
 fn serial_of(certificate: &std::path::Path) -> pki::Serial {
-    let said = succeed(Command::new("openssl").args(["x509", "-noout", "-serial", "-in"]).arg(certificate)).stdout;
+    let said =
+        succeed(Command::new("openssl").args(["x509", "-noout", "-serial", "-in"]).arg(certificate)).stdout;
     let said = String::from_utf8(said).unwrap().trim().to_lowercase();
     pki::Serial::from_hex(said.strip_prefix("serial=").unwrap()).unwrap()
 }

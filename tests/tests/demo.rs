@@ -11,7 +11,14 @@ fn the_demo_shows_two_certificates_and_leaves_nothing_behind() {
     command.args(["demo", "--http-01-port", &free_port().to_string()]).env("TMPDIR", temporary.path());
     let output = succeed(&mut command);
     let said = String::from_utf8(output.stdout).unwrap();
-    for expected in ["certbot gets a certificate", "lego gets one", "OK, OK", "hsm-worker", "chancery signer", "DNS:www.demo.test"] {
+    for expected in [
+        "certbot gets a certificate",
+        "lego gets one",
+        "OK, OK",
+        "hsm-worker",
+        "chancery signer",
+        "DNS:www.demo.test",
+    ] {
         assert!(said.contains(expected), "the demo does not say {expected:?}:\n{said}");
     }
     let left: Vec<_> = std::fs::read_dir(temporary.path()).unwrap().collect();

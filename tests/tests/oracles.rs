@@ -44,7 +44,12 @@ fn a_ceremony_under_the_baseline_requirements_is_accepted() {
     }
     for name in ["tls-ecdsa", "tls-rsa"] {
         let intermediate = ca.join(format!("{name}.pem"));
-        oracle::pkilint("lint_pkix_signer_signee_cert_chain", &[], &[&ca.join("root.pem"), &intermediate], &[]);
+        oracle::pkilint(
+            "lint_pkix_signer_signee_cert_chain",
+            &[],
+            &[&ca.join("root.pem"), &intermediate],
+            &[],
+        );
         let der = std::fs::read(ca.join(format!("{name}-0.crl"))).unwrap();
         let crl = oracle::crl_to_pem(&der, folder.path(), name);
         oracle::pkilint("lint_crl", &["-t", "CRL", "-p", "BR"], &[&crl], &[]);
@@ -60,7 +65,8 @@ fn a_ceremony_run_twice_changes_nothing() {
     let token = testkit::token::TestToken::create("ceremony");
     let folder = tempfile::tempdir().unwrap();
     let file = ceremony(&token, folder.path());
-    let run = || succeed(Command::new(ours("chancery")).args(["ceremony", "run", "--json"]).arg(&file)).stdout;
+    let run =
+        || succeed(Command::new(ours("chancery")).args(["ceremony", "run", "--json"]).arg(&file)).stdout;
     let first: serde_json::Value = serde_json::from_slice(&run()).unwrap();
     assert_eq!(first["kept"], 0);
     let before = contents(&folder.path().join("ca"));

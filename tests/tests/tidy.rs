@@ -120,7 +120,8 @@ fn no_file_grows_past_its_limit() {
     let mut faults = Vec::new();
     for file in tracked(&[".rs"]) {
         let text = std::fs::read_to_string(root().join(&file)).unwrap();
-        let code = text.lines().position(|line| line.trim() == "#[cfg(test)]").unwrap_or(text.lines().count());
+        let code =
+            text.lines().position(|line| line.trim() == "#[cfg(test)]").unwrap_or(text.lines().count());
         if code > 800 && !file.contains("/tests/") {
             faults.push(format!("{file}: {code} lines without tests"));
         }
@@ -165,7 +166,8 @@ fn documents_name_only_what_exists() {
 
 #[test]
 fn protos_are_the_only_place_for_rpc_definitions() {
-    let strays: Vec<_> = tracked(&[".proto"]).into_iter().filter(|f| !f.starts_with("proto/chancery/")).collect();
+    let strays: Vec<_> =
+        tracked(&[".proto"]).into_iter().filter(|f| !f.starts_with("proto/chancery/")).collect();
     assert!(strays.is_empty(), "{strays:?}");
 }
 

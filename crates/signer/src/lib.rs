@@ -12,20 +12,26 @@
 //! [`order`], then the rest.
 
 pub mod account;
+mod admin;
 pub mod audit;
 pub mod authority;
 mod ca;
 mod clock;
 pub mod config;
+pub mod crl;
 pub mod doors;
 pub mod download;
 mod events;
 pub mod issue;
 pub mod journal;
 mod membership;
+mod membership_service;
+pub mod node;
 mod node_ca;
+pub mod operator;
 pub mod order;
 pub mod policy;
+pub mod publication;
 mod random;
 mod refusal;
 mod registrant;
@@ -38,11 +44,13 @@ mod server_certificate;
 mod service;
 mod takeover;
 
+pub use admin::AdminService;
 pub use ca::{Ca, Parts, StartError};
 pub use clock::{ClockError, SigningClock};
 pub use config::Config;
 pub use events::{Change, ChangeEvents};
 pub use membership::{Membership, Nodes};
+pub use membership_service::{EnrollmentService, MembershipService};
 pub use node_ca::NodeCa;
 pub use random::{Randomness, RandomnessError, SystemRandomness};
 pub use refusal::{Failure, Outcome, Reason, Refusal};

@@ -96,6 +96,8 @@ pub struct IssuerPolicy {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RootPolicy {
+    /// Its name, unique among roots and issuers; its certificate is published as `issuer/{name}.cer`.
+    pub name: String,
     /// PEM file.
     pub certificate: FilePath,
     /// DER or PEM file.

@@ -274,6 +274,14 @@ pub enum Failure {
         /// What is wrong.
         detail: String,
     },
+    /// A file of the state folder cannot be written or read.
+    #[error("{path}: {detail}")]
+    Spool {
+        /// Which.
+        path: String,
+        /// Why.
+        detail: String,
+    },
     /// Concurrent changes won every time.
     #[error("concurrent changes won every time")]
     Contended,
@@ -309,6 +317,7 @@ impl Failure {
             | Self::NoIssuer { .. }
             | Self::Busy { .. }
             | Self::Stopping
+            | Self::Spool { .. }
             | Self::Contended => ErrorClass::Transient,
             Self::Tampered(_) | Self::Unreadable { .. } | Self::Unmakeable { .. } => ErrorClass::Fatal,
         }

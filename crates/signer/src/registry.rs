@@ -75,6 +75,8 @@ pub struct IssuerEntry {
 /// A root for relying parties.
 #[derive(Debug)]
 pub struct Root {
+    /// Its name.
+    pub name: String,
     /// Its certificate.
     pub certificate: Certificate,
     /// Its CRL, DER, from its ceremony.
@@ -306,7 +308,41 @@ impl IssuerPool {
     }
 }
 
+impl Root {
+    /// The path under which status nodes serve its certificate.
+    #[must_use]
+    pub fn certificate_path(&self) -> String {
+        certificate_path(&self.name)
+    }
+
+    /// The path under which status nodes serve its CRL, as [`pki::crl_url`] writes it into certificates.
+    #[must_use]
+    pub fn crl_path(&self) -> String {
+        crl_path(self.certificate.key_id().unwrap_or_default(), 0)
+    }
+}
+
+fn certificate_path(name: &str) -> String {
+    format!("issuer/{name}.cer")
+}
+
+fn crl_path(key_id: &[u8], shard: u32) -> String {
+    pki::crl_url("crl", key_id, shard)
+}
+
 impl IssuerEntry {
+    /// The path under which status nodes serve its certificate.
+    #[must_use]
+    pub fn certificate_path(&self) -> String {
+        certificate_path(&self.id)
+    }
+
+    /// The path under which status nodes serve the CRL of a shard.
+    #[must_use]
+    pub fn crl_path(&self, shard: u32) -> String {
+        crl_path(self.issuer.key_id(), shard)
+    }
+
     fn load(declared: &IssuerPolicy, tokens: &BTreeSet<&str>) -> Result<Self, RegistryError> {
         if !tokens.contains(declared.token.as_str()) {
             return Err(RegistryError::Token {
@@ -381,7 +417,7 @@ fn load_root(declared: &RootPolicy) -> Result<Root, RegistryError> {
         let own = Crl::from_der(&der).is_ok_and(|crl| crl.verify_signed_by(certificate.public_key()).is_ok());
         if own { Ok(der) } else { Err(RegistryError::RootCrl { path: path.to_path_buf() }) }
     });
-    Ok(Root { crl: crl.transpose()?, certificate })
+    Ok(Root { name: declared.name.clone(), crl: crl.transpose()?, certificate })
 }
 
 fn load_chain(path: &FilePath) -> Result<Vec<Certificate>, RegistryError> {

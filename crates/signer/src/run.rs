@@ -10,16 +10,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ca_store::{CaStore, Incarnation, StoreError};
+use rpc::proto::admin::v1::admin_server::AdminServer;
 use rpc::proto::signer::v1::authority_server::AuthorityServer;
+use rpc::proto::signer::v1::enrollment_server::EnrollmentServer;
+use rpc::proto::signer::v1::membership_server::MembershipServer;
+use rpc::proto::status::v1::publication_server::PublicationServer;
 use rpc::{AccessTable, NodeCredentials, Role};
 use runtime::{ExitCode, Lifecycle};
 use tonic::service::Routes;
 
+use crate::admin::AdminService;
 use crate::ca::{Ca, Parts, StartError};
 use crate::clock::{self, SigningClock};
 use crate::config::Config;
+use crate::crl::CrlMaker;
 use crate::doors::{DoorError, Doors, Tokens, WorkerCommand};
+use crate::membership_service::{EnrollmentService, MembershipService};
 use crate::node_ca::NodeCa;
+use crate::publication::{Objects, PublicationService};
 use crate::random::{Randomness, RandomnessError, SystemRandomness};
 use crate::registry::{Registry, RegistryError};
 use crate::secrets::{Secrets, SecretsError};
@@ -174,7 +182,27 @@ async fn serve(
 
     let listener = lifecycle.listen(&config.listen).await?;
     let authority = AuthorityService::new(Arc::clone(&ca), lifecycle.drain_token());
-    let routes = Routes::new(AuthorityServer::new(authority).max_decoding_message_size(REQUEST_BYTES));
+    let objects = Objects::of(&ca.registry);
+    let spool = config.state.join("crl");
+    let crls = CrlMaker::new(Arc::clone(&ca), objects.clone(), spool.clone())
+        .map_err(|source| RunError::State { path: spool, source })?;
+    lifecycle.spawn("crl", crls.keep_current(lifecycle.drain_token()));
+    let routes = Routes::new(AuthorityServer::new(authority).max_decoding_message_size(REQUEST_BYTES))
+        .add_service(MembershipServer::new(MembershipService::new(Arc::clone(&ca))))
+        .add_service(PublicationServer::new(PublicationService::new(objects, lifecycle.drain_token())))
+        .add_service(AdminServer::new(AdminService::new(Arc::clone(&ca), Some(tokens.clone()))));
+    if let Some(listen) = &config.enrollment_listen {
+        let listener = lifecycle.listen(listen).await?;
+        let enrollment = EnrollmentServer::new(EnrollmentService::new(Arc::clone(&ca)));
+        let served = rpc::serve_anonymous(
+            listener,
+            Arc::clone(credentials),
+            Routes::new(enrollment),
+            rpc::Limits::strangers(),
+            lifecycle.draining(),
+        );
+        lifecycle.spawn("enrollment", served);
+    }
     let limits = rpc::Limits { request_bytes: REQUEST_BYTES, ..rpc::Limits::default() };
     let access = AccessTable::signer();
     tracing::info!(listen = %config.listen, "signer.serving");

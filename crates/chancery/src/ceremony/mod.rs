@@ -1,0 +1,48 @@
+//! `chancery ceremony`: keys and certificates of a CA come into being, from a reviewed file, with a transcript.
+
+mod keys;
+mod objects;
+mod plan;
+mod run;
+mod transcript;
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+
+pub(crate) use run::run;
+
+/// What can be done with a ceremony file.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CeremonyCommand {
+    /// Make the keys and certificates that FILE names, and write a transcript.
+    ///
+    /// Keys are generated inside the tokens, not extractable, and their attributes are read back. To-be-signed bytes stand in
+    /// the transcript before a key touches them. Running it again changes nothing; after a crash it goes on where it stopped.
+    /// The root's token is not needed again once its certificates and CRL are made.
+    Run {
+        /// The ceremony file (TOML, `version = 1`).
+        file: PathBuf,
+        /// Answer with one JSON object, for machines.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// `chancery ceremony run`: runs it and says what it did.
+///
+/// # Errors
+///
+/// As [`run`].
+pub(crate) async fn command(file: PathBuf, json: bool) -> anyhow::Result<()> {
+    let worker = hsm::WorkerCommand::with_args(std::env::current_exe()?, [crate::WORKER]);
+    let outcome = run(&file, worker, &runtime::SystemClock).await?;
+    let files: Vec<_> = outcome.files.iter().map(|file| file.display().to_string()).collect();
+    if json {
+        println!("{}", serde_json::json!({ "signed": outcome.signed, "kept": outcome.kept, "files": files }));
+    } else {
+        println!("{} objects signed, {} were there already.", outcome.signed, outcome.kept);
+        files.iter().for_each(|file| println!("  {file}"));
+    }
+    Ok(())
+}

@@ -1,0 +1,85 @@
+//! `chancery demo`: the whole CA on one host, every role a process of its own, on SoftHSM and SQLite.
+
+mod clients;
+mod dns;
+mod fetch;
+mod layout;
+mod report;
+mod show;
+mod stack;
+mod supervisor;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+use stack::Stack;
+
+/// What `chancery demo` can be told.
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Keep running in the foreground until Ctrl-C, for your own clients; without it, two clients get a certificate each and
+    /// everything is removed again.
+    #[arg(long)]
+    serve: bool,
+    /// Address of the ACME service; port 0 takes a free one (with --state the one of the last start).
+    #[arg(long, value_name = "ADDRESS", default_value_t = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0))]
+    listen: SocketAddr,
+    /// The DNS server that the validator asks. Default: a name server of the demo's own, which says 127.0.0.1 to every name.
+    #[arg(long, value_name = "ADDRESS")]
+    resolver: Option<SocketAddr>,
+    /// The port at which the validator looks for http-01 answers.
+    #[arg(long, value_name = "PORT", default_value_t = 5002)]
+    http_01_port: u16,
+    /// The port at which the validator looks for tls-alpn-01 answers. That method is not offered yet: the option is accepted so
+    /// that scripts need not change when it is.
+    #[arg(long, value_name = "PORT", default_value_t = 5001)]
+    tls_alpn_01_port: u16,
+    /// Keep keys, databases and logs in this folder, and go on with those that are there. Default: a temporary folder.
+    #[arg(long, value_name = "FOLDER")]
+    state: Option<PathBuf>,
+}
+
+/// Runs the demo.
+///
+/// # Errors
+///
+/// When something is not installed, a role does not come up, or a client does not get its certificate.
+pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<()> {
+    let (temporary, folder) = match &args.state {
+        Some(folder) => (None, folder.clone()),
+        None => {
+            let made =
+                tempfile::Builder::new().prefix("chancery-demo-").tempdir().context("no temporary folder")?;
+            let folder = made.path().to_path_buf();
+            (Some(made), folder)
+        }
+    };
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let stopped = async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    };
+    tokio::pin!(stopped);
+    let steps = show::Steps::new();
+    // A stack that is dropped half-way takes its processes along.
+    let stack = tokio::select! {
+        started = Stack::start(&args, &folder, &steps) => started?,
+        () = &mut stopped => anyhow::bail!("interrupted"),
+    };
+    let outcome = tokio::select! {
+        outcome = report::run(&args, &stack, &steps) => outcome,
+        () = &mut stopped => Ok(()),
+    };
+    stack.stop().await;
+    if let Some(temporary) = temporary {
+        temporary.close().context("cannot remove the temporary folder")?;
+    }
+    outcome
+}

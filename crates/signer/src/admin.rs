@@ -1,0 +1,388 @@
+//! The admin service (`proto/chancery/admin/v1`): operators' requests, as gRPC. What they do is in [`crate::operator`],
+//! [`crate::node`] and [`crate::revoke`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ca_store::{
+    CertificateFilter, CertificateQuery, GrantRow, JournalEntry, JournalKind, NameScope, NodeRow, NodeState,
+    State,
+};
+use pki::{Reason as RevocationReason, Serial};
+use rpc::proto::admin::v1 as proto;
+use rpc::proto::admin::v1::admin_server::Admin;
+use rpc::{PeerIdentity, Role, seconds};
+use tonic::{Request, Response, Status};
+
+use crate::ca::Ca;
+use crate::doors::Tokens;
+use crate::node::{JOIN_LIFETIME, NodeSettings};
+use crate::operator::{EAB_LIFETIME, RegistrationSettings, page};
+use crate::refusal::{Outcome, Reason, Refusal};
+use crate::service::status_of;
+
+/// The service.
+#[derive(Debug, Clone)]
+pub struct AdminService {
+    ca: Arc<Ca>,
+    tokens: Option<Tokens>,
+}
+
+impl AdminService {
+    /// The admin service of this CA; `tokens` for the overview.
+    #[must_use]
+    pub const fn new(ca: Arc<Ca>, tokens: Option<Tokens>) -> Self {
+        Self { ca, tokens }
+    }
+
+    /// The answer of an operator's request, refusals counted like all others.
+    fn answer<T>(&self, outcome: Outcome<T>) -> Result<Response<T>, Status> {
+        self.ca.observe(outcome).map(Response::new).map_err(|failure| status_of(&failure))
+    }
+}
+
+#[tonic::async_trait]
+impl Admin for AdminService {
+    async fn overview(
+        &self,
+        _: Request<proto::OverviewRequest>,
+    ) -> Result<Response<proto::OverviewResponse>, Status> {
+        let ca = &self.ca;
+        let issuers = ca.registry.issuers().map(|entry| proto::IssuerState {
+            id: entry.id.clone(),
+            subject: entry.issuer.certificate().subject_text(),
+            pool: entry.pool.clone(),
+            not_after: seconds(entry.issuer.certificate().not_after()),
+            healthy: ca
+                .doors
+                .issuer(&entry.id)
+                .is_ok_and(|door| matches!(door.health(), hsm::KeyHealth::Ready(_))),
+            shards: entry.shards,
+        });
+        let names: Vec<&str> = self.tokens.iter().flat_map(Tokens::names).collect();
+        let tokens = names.into_iter().map(|name| {
+            let trouble = self.tokens.as_ref().and_then(|tokens| tokens.trouble(name));
+            proto::TokenState {
+                name: name.to_owned(),
+                healthy: trouble.is_none(),
+                detail: trouble.unwrap_or_default(),
+            }
+        });
+        let mut epoch = format!("{}-", ca.info.epoch.number);
+        epoch.push_str(&hex::encode(ca.info.epoch.random));
+        Ok(Response::new(proto::OverviewResponse {
+            signer: ca.node.clone(),
+            directories: ca.registry.directories().map(|directory| directory.name().to_string()).collect(),
+            issuers: issuers.collect(),
+            tokens: tokens.collect(),
+            epoch,
+        }))
+    }
+
+    async fn create_registration(
+        &self,
+        request: Request<proto::CreateRegistrationRequest>,
+    ) -> Result<Response<proto::Registration>, Status> {
+        let operator = operator(&request)?;
+        let request = request.into_inner();
+        let made = self.ca.create_registration(&operator, &request.directory, &request.name).await;
+        self.answer(made.map(registration))
+    }
+
+    async fn list_registrations(
+        &self,
+        request: Request<proto::ListRegistrationsRequest>,
+    ) -> Result<Response<proto::ListRegistrationsResponse>, Status> {
+        let request = request.into_inner();
+        let directory = Some(request.directory.as_str()).filter(|name| !name.is_empty());
+        let rows = self.ca.list_registrations(directory, page(request.page_token, request.page_size)).await;
+        self.answer(rows.map(|rows| proto::ListRegistrationsResponse {
+            registrations: rows.items.into_iter().map(registration).collect(),
+            next_page_token: rows.next.map(|cursor| cursor.0).unwrap_or_default(),
+        }))
+    }
+
+    async fn add_grant(
+        &self,
+        request: Request<proto::AddGrantRequest>,
+    ) -> Result<Response<proto::Grant>, Status> {
+        let operator = operator(&request)?;
+        let request = request.into_inner();
+        let made = match scope(request.kind()) {
+            Ok(scope) => self.ca.add_grant(&operator, &request.registration_id, scope, &request.value).await,
+            Err(refusal) => Err(refusal.into()),
+        };
+        self.answer(made.map(grant))
+    }
+
+    async fn remove_grant(
+        &self,
+        request: Request<proto::RemoveGrantRequest>,
+    ) -> Result<Response<proto::Grant>, Status> {
+        let operator = operator(&request)?;
+        let gone = self.ca.remove_grant(&operator, &request.into_inner().grant_id).await;
+        self.answer(gone.map(grant))
+    }
+
+    async fn list_grants(
+        &self,
+        request: Request<proto::ListGrantsRequest>,
+    ) -> Result<Response<proto::ListGrantsResponse>, Status> {
+        let rows = self.ca.list_grants(&request.into_inner().registration_id).await;
+        self.answer(
+            rows.map(|rows| proto::ListGrantsResponse { grants: rows.into_iter().map(grant).collect() }),
+        )
+    }
+
+    async fn add_permit(
+        &self,
+        request: Request<proto::AddPermitRequest>,
+    ) -> Result<Response<proto::Permit>, Status> {
+        let operator = operator(&request)?;
+        let request = request.into_inner();
+        let made = match scope(request.kind()) {
+            Ok(scope) => self.ca.add_permit(&operator, &request.registration_id, scope, &request.value).await,
+            Err(refusal) => Err(refusal.into()),
+        };
+        self.answer(made.map(|row| proto::Permit {
+            id: row.id,
+            registration_id: row.registration,
+            kind: kind(row.scope).into(),
+            value: row.name,
+        }))
+    }
+
+    async fn create_eab_key(
+        &self,
+        request: Request<proto::CreateEabKeyRequest>,
+    ) -> Result<Response<proto::CreateEabKeyResponse>, Status> {
+        let operator = operator(&request)?;
+        let request = request.into_inner();
+        let lifetime = or_default(request.lifetime_seconds, EAB_LIFETIME);
+        let uses = request.uses.max(1);
+        let made = self.ca.create_eab_key(&operator, &request.registration_id, uses, lifetime).await;
+        self.answer(made.map(|key| proto::CreateEabKeyResponse {
+            kid: key.row.kid,
+            hmac_key: URL_SAFE_NO_PAD.encode(*key.secret),
+            expires_at: key.row.expires_at.map_or(0, seconds),
+        }))
+    }
+
+    async fn revoke_eab_key(
+        &self,
+        request: Request<proto::RevokeEabKeyRequest>,
+    ) -> Result<Response<proto::RevokeEabKeyResponse>, Status> {
+        let operator = operator(&request)?;
+        let done = self.ca.revoke_eab_key(&operator, &request.into_inner().kid).await;
+        self.answer(done.map(|()| proto::RevokeEabKeyResponse {}))
+    }
+
+    async fn create_join_token(
+        &self,
+        request: Request<proto::CreateJoinTokenRequest>,
+    ) -> Result<Response<proto::CreateJoinTokenResponse>, Status> {
+        let operator = operator(&request)?;
+        let request = request.into_inner();
+        let lifetime = or_default(request.lifetime_seconds, JOIN_LIFETIME);
+        let made = match role(&request.role) {
+            Ok(role) => {
+                self.ca
+                    .create_join_token(&operator, role, &request.name, request.server_names, lifetime)
+                    .await
+            }
+            Err(refusal) => Err(refusal.into()),
+        };
+        self.answer(made.map(|(token, expires_at)| proto::CreateJoinTokenResponse {
+            token: token.to_string(),
+            expires_at: seconds(expires_at),
+        }))
+    }
+
+    async fn list_nodes(
+        &self,
+        _: Request<proto::ListNodesRequest>,
+    ) -> Result<Response<proto::ListNodesResponse>, Status> {
+        let nodes = self.ca.membership.nodes();
+        Ok(Response::new(proto::ListNodesResponse { nodes: nodes.iter().map(node).collect() }))
+    }
+
+    async fn revoke_node(
+        &self,
+        request: Request<proto::RevokeNodeRequest>,
+    ) -> Result<Response<proto::Node>, Status> {
+        let operator = operator(&request)?;
+        let request = request.into_inner();
+        let revoked = match role(&request.role) {
+            Ok(role) => self.ca.revoke_node(&operator, role, &request.name).await,
+            Err(refusal) => Err(refusal.into()),
+        };
+        self.answer(revoked.map(|row| node(&row)))
+    }
+
+    async fn list_certificates(
+        &self,
+        request: Request<proto::ListCertificatesRequest>,
+    ) -> Result<Response<proto::ListCertificatesResponse>, Status> {
+        let listed = self.list(request.into_inner()).await;
+        self.answer(listed)
+    }
+
+    async fn revoke_certificate(
+        &self,
+        request: Request<proto::RevokeCertificateRequest>,
+    ) -> Result<Response<proto::RevokeCertificateResponse>, Status> {
+        let operator = operator(&request)?;
+        let revoked = self.revoke(&operator, &request.into_inner()).await;
+        self.answer(revoked)
+    }
+}
+
+impl AdminService {
+    async fn list(
+        &self,
+        request: proto::ListCertificatesRequest,
+    ) -> Outcome<proto::ListCertificatesResponse> {
+        let given = [&request.account_id, &request.name, &request.issuer_id];
+        if given.iter().filter(|text| !text.is_empty()).count() > 1 {
+            return Err(refused("give an account, a name or an issuer, not several of them").into());
+        }
+        let filter = match (request.account_id.as_str(), request.name.as_str(), request.issuer_id.as_str()) {
+            ("", "", "") => CertificateFilter::All,
+            (account, "", "") => CertificateFilter::Account(account.to_owned()),
+            ("", name, _) => CertificateFilter::Name(name.to_ascii_lowercase()),
+            (.., issuer) => CertificateFilter::Issuer(issuer.to_owned()),
+        };
+        let page = page(request.page_token, request.page_size);
+        let mut query = CertificateQuery::first(filter, page.limit);
+        query.page = page;
+        let found = self.ca.store.certificates(&query).await?;
+        let certificates: Outcome<Vec<_>> =
+            found.items.into_iter().filter(is_subscribers).map(|entry| self.state(entry)).collect();
+        Ok(proto::ListCertificatesResponse {
+            certificates: certificates?,
+            next_page_token: found.next.map(|cursor| cursor.0).unwrap_or_default(),
+        })
+    }
+
+    fn state(&self, entry: JournalEntry) -> Outcome<proto::CertificateState> {
+        let revoked = entry.revocation.is_some();
+        let row = self.ca.journal.open(entry)?;
+        let state = match (revoked, &row.signature, row.abandoned_at) {
+            (true, ..) => "revoked",
+            (_, Some(_), _) => "issued",
+            (_, None, Some(_)) => "abandoned",
+            (_, None, None) => "intent",
+        };
+        let names = pki::Tbs::from_der(&row.tbs)
+            .ok()
+            .and_then(|tbs| {
+                pki::Certificate::from_der(&pki::assemble(&tbs, row.signature.as_deref().unwrap_or(&[0])))
+                    .ok()
+            })
+            .and_then(|certificate| {
+                certificate.names().map(|names| names.iter().map(ToString::to_string).collect())
+            })
+            .unwrap_or_default();
+        Ok(proto::CertificateState {
+            serial: row.serial.to_string(),
+            issuer_id: row.issuer,
+            account_id: row.account.unwrap_or_default(),
+            names,
+            not_before: seconds(row.not_before),
+            not_after: seconds(row.not_after),
+            state: state.to_owned(),
+        })
+    }
+
+    async fn revoke(
+        &self,
+        operator: &str,
+        request: &proto::RevokeCertificateRequest,
+    ) -> Outcome<proto::RevokeCertificateResponse> {
+        let serial = Serial::from_hex(&request.serial).map_err(|error| refused(&error.to_string()))?;
+        let reason = RevocationReason::try_from(i64::from(request.reason))
+            .ok()
+            .ok_or_else(|| refused("this is no CRLReason (RFC 5280 §5.3.1)"))?;
+        let at = self.ca.revoke_by_operator(operator, serial, reason).await?;
+        Ok(proto::RevokeCertificateResponse { revoked_at: seconds(at) })
+    }
+}
+
+/// Nodes' certificates are listed with the nodes.
+fn is_subscribers(entry: &JournalEntry) -> bool {
+    entry.row.unverified().kind != JournalKind::Node
+}
+
+fn operator<T>(request: &Request<T>) -> Result<String, Status> {
+    Ok(PeerIdentity::of(request)?.name.as_str().to_owned())
+}
+
+fn refused(detail: &str) -> Refusal {
+    Refusal::new(Reason::OperatorRequest, detail)
+}
+
+fn role(text: &str) -> Result<Role, Refusal> {
+    text.parse().map_err(|_| refused("a role is front, validator, signer, status or operator"))
+}
+
+fn scope(kind: proto::GrantKind) -> Result<NameScope, Refusal> {
+    match kind {
+        proto::GrantKind::Exact => Ok(NameScope::Exact),
+        proto::GrantKind::Wildcard => Ok(NameScope::Wildcard),
+        proto::GrantKind::Subtree => Ok(NameScope::Subtree),
+        proto::GrantKind::IpRange => Ok(NameScope::IpRange),
+        proto::GrantKind::Unspecified => Err(refused("say which kind: exact, wildcard, subtree or ip-range")),
+    }
+}
+
+const fn kind(scope: NameScope) -> proto::GrantKind {
+    match scope {
+        NameScope::Exact => proto::GrantKind::Exact,
+        NameScope::Wildcard => proto::GrantKind::Wildcard,
+        NameScope::Subtree => proto::GrantKind::Subtree,
+        NameScope::IpRange => proto::GrantKind::IpRange,
+    }
+}
+
+fn or_default(seconds: u64, default: Duration) -> Duration {
+    if seconds == 0 { default } else { Duration::from_secs(seconds) }
+}
+
+fn registration(row: ca_store::RegistrationRow) -> proto::Registration {
+    proto::Registration {
+        created_by: RegistrationSettings::of(&row).created_by,
+        id: row.id,
+        directory: row.directory,
+        name: row.title,
+        state: row.state.as_str().to_owned(),
+        created_at: seconds(row.created_at),
+    }
+}
+
+fn grant(row: GrantRow) -> proto::Grant {
+    proto::Grant {
+        id: row.id,
+        registration_id: row.registration,
+        kind: kind(row.scope).into(),
+        value: row.name,
+        created_at: seconds(row.created_at),
+        in_force: row.state == State::Active,
+    }
+}
+
+fn node(row: &NodeRow) -> proto::Node {
+    let settings = NodeSettings::of(row);
+    proto::Node {
+        role: row.role.clone(),
+        name: row.name.clone(),
+        state: match row.state {
+            NodeState::Active => "active".to_owned(),
+            NodeState::Revoked => "revoked".to_owned(),
+        },
+        joined_at: seconds(row.created_at),
+        not_after: i64::try_from(settings.not_after).unwrap_or(i64::MAX),
+        server_names: row.server_names.clone(),
+    }
+}

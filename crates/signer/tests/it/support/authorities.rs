@@ -1,0 +1,62 @@
+//! Root, issuer and node CA of a test, from keys in memory.
+
+use std::path::Path;
+
+use pki::tbs::{self, IntermediateRequest, RootRequest};
+use pki::{
+    Certificate, DistinguishedName, Issuer, Period, Serial, SignatureAlgorithm, Tbs, Timestamp, Validity,
+};
+use testkit::signing::SoftKey;
+use time::OffsetDateTime;
+
+pub(crate) struct Authorities {
+    pub(crate) root: Certificate,
+    pub(crate) issuer: Certificate,
+    pub(crate) node_ca: Certificate,
+}
+
+impl Authorities {
+    /// Makes them and writes `root.pem` and `issuer.pem`.
+    pub(crate) fn make(folder: &Path, now: OffsetDateTime, issuer_key: &SoftKey, node_key: &SoftKey) -> Self {
+        let now = Timestamp::from_unix(now.unix_timestamp() as u64);
+        let validity = Validity {
+            not_before: now.minus(Period::from_days(1)),
+            not_after: now.plus(Period::from_days(3650)),
+        };
+        let root_key = SoftKey::generate();
+        let name = |common_name: &str| DistinguishedName::new(Some("XX"), Some("Test"), common_name).unwrap();
+        let own = |serial: u8, subject: &DistinguishedName, key: &SoftKey| {
+            let request = RootRequest {
+                serial: Serial::from_random([serial; 16]),
+                subject,
+                public_key: key.public(),
+                signature: SignatureAlgorithm::EcdsaSha256,
+                validity,
+            };
+            signed(&tbs::root(request).unwrap(), key)
+        };
+        let root = own(1, &name("Test Root"), &root_key);
+        let node_ca = own(2, &name("Test Nodes"), node_key);
+        let above = Issuer::new(root.clone(), SignatureAlgorithm::EcdsaSha256).unwrap();
+        let above = above.with_crl_url_base("http://status.test/crl").unwrap();
+        let subject = name("Test TLS 1");
+        let request = IntermediateRequest {
+            serial: Serial::from_random([3; 16]),
+            subject: &subject,
+            public_key: issuer_key.public(),
+            validity,
+            shard: 0,
+            path_length: Some(0),
+            extended_key_usages: &[],
+            policies: &[],
+        };
+        let issuer = signed(&tbs::intermediate(&above, request).unwrap(), &root_key);
+        std::fs::write(folder.join("root.pem"), root.pem()).unwrap();
+        std::fs::write(folder.join("issuer.pem"), issuer.pem()).unwrap();
+        Self { root, issuer, node_ca }
+    }
+}
+
+fn signed(tbs: &Tbs, key: &SoftKey) -> Certificate {
+    Certificate::from_der(&pki::assemble(tbs, &key.sign_message(tbs.as_bytes()))).unwrap()
+}
