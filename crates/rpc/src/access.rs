@@ -6,6 +6,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Instant,
 };
 
 use http::{Request, Response};
@@ -123,6 +124,10 @@ impl AccessTable {
     pub fn roles(&self, path: &str) -> &'static [Role] {
         self.rules.get(path).copied().unwrap_or_default()
     }
+
+    fn rule(&self, path: &str) -> Option<Rule> {
+        self.rules.get_key_value(path).map(|(method, roles)| Rule { method, roles })
+    }
 }
 
 /// Stands before every handler of a port.
@@ -153,28 +158,26 @@ impl Gate {
 }
 
 impl Policy {
-    fn decide(&self, path: &str, peer: Option<&PeerIdentity>) -> Result<(), Refused> {
-        match (&self.kind, peer) {
-            (PolicyKind::Anonymous, _) if ENROLLMENT.contains(&path) => Ok(()),
-            (PolicyKind::Anonymous, _) => Err(Refused::Unlisted),
-            (PolicyKind::Mutual { .. }, None) => Err(Refused::Nobody),
-            (PolicyKind::Mutual { table, revocations }, Some(peer)) => {
-                let roles = table.roles(path);
+    /// The method that may be called, or why it may not.
+    fn decide(&self, path: &str, peer: Option<&PeerIdentity>) -> Result<&'static str, Refused> {
+        match &self.kind {
+            PolicyKind::Anonymous => {
+                ENROLLMENT.iter().find(|method| **method == path).copied().ok_or(Refused::Unlisted)
+            }
+            PolicyKind::Mutual { table, revocations } => {
+                let peer = peer.ok_or(Refused::Nobody)?;
+                // The connection is being closed at this moment; what it still carries counts no more.
                 if revocations.contains(peer) {
-                    Err(Refused::Revoked)
-                } else if roles.is_empty() {
-                    Err(Refused::Unlisted)
-                } else if roles.contains(&peer.role) {
-                    Ok(())
-                } else {
-                    Err(Refused::Role)
+                    return Err(Refused::Revoked);
                 }
+                let rule = table.rule(path).ok_or(Refused::Unlisted)?;
+                if rule.roles.contains(&peer.role) { Ok(rule.method) } else { Err(Refused::Role) }
             }
         }
     }
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Refused {
     Nobody,
     Revoked,
@@ -235,16 +238,70 @@ where
         let peer = request.extensions().get::<Peer>().cloned();
         let identity = peer.as_ref().and_then(|peer| peer.identity.as_deref());
         let path = request.uri().path();
-        if let Err(refused) = self.policy.decide(path, identity) {
-            let name = identity.map(ToString::to_string).unwrap_or_default();
-            let address = peer.as_ref().map(|peer| peer.address.to_string()).unwrap_or_default();
-            warn!(peer = name, address, path, reason = refused.reason(), "rpc.refused");
-            metrics::counter!("chancery_rpc_refused_total", "reason" => refused.reason()).increment(1);
-            return Box::pin(std::future::ready(Ok(refused.status().into_http())));
-        }
-        let span = debug_span!("rpc.serve", path, peer = identity.map(tracing::field::display));
+        let method = match self.policy.decide(path, identity) {
+            Ok(method) => method,
+            Err(refused) => {
+                let name = identity.map(ToString::to_string).unwrap_or_default();
+                let address = peer.as_ref().map(|peer| peer.address.to_string()).unwrap_or_default();
+                warn!(peer = name, address, path, reason = refused.reason(), "rpc.refused");
+                metrics::counter!("chancery_rpc_refused_total", "reason" => refused.reason()).increment(1);
+                return Box::pin(std::future::ready(Ok(refused.status().into_http())));
+            }
+        };
+        let span = debug_span!("rpc.serve", method, peer = identity.map(tracing::field::display));
         let maximum = self.policy.maximum_request_bytes;
         let request = request.map(|body| limit::body(body, maximum));
-        Box::pin(self.inner.call(request).instrument(span))
+        let answer = self.inner.call(request).instrument(span);
+        let started = Instant::now();
+        Box::pin(async move {
+            let answer = answer.await;
+            metrics::histogram!("chancery_rpc_seconds", "method" => method)
+                .record(started.elapsed().as_secs_f64());
+            answer
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pki::{Serial, Timestamp};
+
+    use super::*;
+    use crate::revocation::Revoked;
+
+    fn peer(role: Role) -> PeerIdentity {
+        PeerIdentity {
+            role,
+            name: "a".parse().unwrap(),
+            serial: Serial::from_random([7; 16]),
+            not_before: Timestamp::from_unix(0),
+            not_after: Timestamp::MAX,
+        }
+    }
+
+    #[test]
+    fn every_request_is_judged_by_path_role_and_list() {
+        let revocations = Revocations::new();
+        let gate = Gate::mutual(AccessTable::signer(), revocations.clone(), 1);
+        let decide = |path: &str, peer: Option<&PeerIdentity>| gate.policy.decide(path, peer);
+        let (issue, front) = ("/chancery.signer.v1.Authority/Issue", peer(Role::Front));
+        assert_eq!(decide(issue, Some(&front)), Ok(issue));
+        assert_eq!(decide(issue, Some(&peer(Role::Status))), Err(Refused::Role));
+        assert_eq!(decide(issue, None), Err(Refused::Nobody));
+        for path in ["/chancery.signer.v1.Authority/issue", "/chancery.signer.v1.Authority/", "", "/"] {
+            assert_eq!(decide(path, Some(&front)), Err(Refused::Unlisted), "{path}");
+        }
+        // No mutual port enrols.
+        assert_eq!(decide(ENROLLMENT[0], Some(&front)), Err(Refused::Unlisted));
+        revocations.revoke(Revoked::Certificate(front.serial));
+        assert_eq!(decide(issue, Some(&front)), Err(Refused::Revoked));
+        revocations.replace([Revoked::Node(Role::Front, "b".parse().unwrap())]);
+        assert_eq!(decide(issue, Some(&front)), Ok(issue));
+        revocations.replace([Revoked::Node(Role::Front, "a".parse().unwrap())]);
+        assert_eq!(decide(issue, Some(&front)), Err(Refused::Revoked));
+
+        let anonymous = Gate::anonymous(1);
+        assert_eq!(anonymous.policy.decide(ENROLLMENT[0], None), Ok(ENROLLMENT[0]));
+        assert_eq!(anonymous.policy.decide(issue, Some(&front)), Err(Refused::Unlisted));
     }
 }

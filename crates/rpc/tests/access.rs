@@ -1,5 +1,13 @@
 //! Every RPC there is stands in a table, with exactly the roles that it is meant for.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test's own functions"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use prost::Message;

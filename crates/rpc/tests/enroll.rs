@@ -1,5 +1,13 @@
 //! Joining with a token, renewing with a certificate.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test's own functions"
+)]
+
 mod support;
 
 use std::{

@@ -1,5 +1,13 @@
 //! Who gets in, who does not, and who is thrown out.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test's own functions"
+)]
+
 mod support;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -21,7 +29,7 @@ use rustls::{
 };
 use support::{Port, client, redeem};
 use testkit::nodes::{NodeAuthority, Wish, node_name};
-use tokio::{io::AsyncReadExt, net::TcpStream};
+use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
 use tokio_rustls::TlsConnector;
 use tonic::{Code, service::Routes};
 
@@ -96,7 +104,7 @@ async fn the_handshake_refuses_what_is_no_node() {
     assert!(!knock(port.address, None).await, "no certificate");
     let stranger = NodeAuthority::new();
     assert!(!knock(port.address, Some(identity(&stranger, &Wish::of(Role::Front, "b")))).await, "another CA");
-    let changes: [(&str, &dyn Fn(&mut Wish)); 8] = [
+    let changes: [(&str, Change); 8] = [
         ("two URIs", &|wish| wish.uris.push("chancery://status/b".to_owned())),
         ("a second URI of another scheme", &|wish| wish.uris.push("https://b.example/".to_owned())),
         ("no URI", &|wish| wish.uris.clear()),
@@ -145,12 +153,15 @@ async fn a_revoked_node_loses_its_connection_and_its_way_back() {
 async fn an_idle_connection_of_a_revoked_node_is_closed() {
     let authority = NodeAuthority::new();
     let port = Port::front(authority.node(Role::Front, "a")).await;
-    let identity = identity(&authority, &Wish::of(Role::Front, "b"));
-    let mut stream = handshake(port.address, Some(identity)).await.unwrap();
+    let known = identity(&authority, &Wish::of(Role::Front, "b"));
+    let mut stream = handshake(port.address, Some(known)).await.unwrap();
     let mut buffer = [0; 4096];
     assert!(stream.read(&mut buffer).await.unwrap() > 0, "the server's settings");
     port.revocations.revoke(Revoked::Node(Role::Front, node_name("b")));
-    while stream.read(&mut buffer).await.is_ok_and(|size| size > 0) {}
+    let end = async { while stream.read(&mut buffer).await.is_ok_and(|size| size > 0) {} };
+    timeout(Duration::from_secs(20), end).await.expect("still open");
+    let again = identity(&authority, &Wish::of(Role::Front, "b"));
+    assert!(!knock(port.address, Some(again)).await, "the handshake looks at the list");
 }
 
 #[tokio::test]
@@ -212,7 +223,10 @@ async fn what_is_no_identity_is_not_loaded() {
     let half = authority.paths(Role::Front, "half");
     let usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     authority.write(&half, &Wish { usages, ..Wish::of(Role::Front, "half") });
-    assert!(matches!(NodeCredentials::load(half), Err(rpc::CredentialsError::Chain { .. })), "not for servers");
+    assert!(
+        matches!(NodeCredentials::load(half), Err(rpc::CredentialsError::Chain { .. })),
+        "not for servers"
+    );
     let mut foreign = authority.files(Role::Front, "b");
     foreign.authority = NodeAuthority::new().files(Role::Front, "x").authority;
     assert!(NodeCredentials::load(foreign).is_err(), "the file of a folder that is gone");
@@ -292,6 +306,7 @@ async fn a_call_ends_at_its_deadline_and_an_absent_role_is_transient() {
     assert_eq!(refused.code(), Code::Unavailable);
 }
 
+type Change = &'static dyn Fn(&mut Wish);
 type Identity = (CertificateDer<'static>, PrivateKeyDer<'static>);
 
 fn identity(authority: &NodeAuthority, wish: &Wish) -> Identity {

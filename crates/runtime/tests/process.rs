@@ -1,5 +1,13 @@
 //! A real process: signals, exit codes, what a person reads.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test's own functions"
+)]
+
 use std::{
     io::{BufRead, BufReader, Lines},
     path::PathBuf,

@@ -1,5 +1,13 @@
 //! A node's certificate renews itself, without a restart and before anybody misses it.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test's own functions"
+)]
+
 use std::{
     net::SocketAddr,
     sync::{

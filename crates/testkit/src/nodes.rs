@@ -1,6 +1,6 @@
 //! A node CA for tests: identities, good and bad, without a signer.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that has no identity cannot go on")]
+#![expect(clippy::unwrap_used, reason = "a test that has no identity cannot go on")]
 
 use std::{
     path::Path,
