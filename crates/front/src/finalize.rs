@@ -29,6 +29,8 @@ use crate::stored::{self, Versioned};
 /// For how long others keep off an order in `processing`. Short, because it is how long a dead front delays an order;
 /// longer than a task works on one.
 pub(crate) const LEASE: Duration = Duration::from_secs(15);
+/// How long an order rests that could not be issued.
+const REST: Duration = Duration::from_secs(1);
 /// The pause before the second try, doubled before each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 
@@ -46,7 +48,7 @@ pub(crate) async fn finalize(
     let task = front.tasks.spawn(drive(Arc::clone(front), job));
     let patience = Duration::from_millis(front.limits.finalize_wait_milliseconds);
     let order = match tokio::time::timeout(patience, task).await {
-        Ok(Ok(Outcome::Ended(order))) => order,
+        Ok(Ok(Outcome::Ended(order))) => *order,
         Ok(Ok(Outcome::Refused(refusal))) => return Err(refusal),
         Ok(Ok(Outcome::Undecided)) | Err(_) => processing,
         Ok(Err(error)) => {
@@ -139,7 +141,7 @@ pub(crate) fn evidence(authorization: acme::authorization::Authorization) -> Evi
 /// What became of an issuance.
 enum Outcome {
     /// The order as it is now.
-    Ended(Order),
+    Ended(Box<Order>),
     /// The client's fault; the order is `ready` again.
     Refused(Refusal),
     /// Somebody tries again after the lease.
@@ -156,14 +158,15 @@ async fn drive(front: Arc<Front>, job: Job) -> Outcome {
         match front.signer.issue(request.clone()).await {
             Ok(Issued::Certificate(serial)) => {
                 tracing::info!(order = %id, %serial, "issued");
-                metrics::counter!("acme_issuances_total", "outcome" => "issued").increment(1);
-                metrics::histogram!("acme_issuance_seconds").record(started.elapsed().as_secs_f64());
+                metrics::counter!("chancery_front_issuances_total", "outcome" => "issued").increment(1);
+                metrics::histogram!("chancery_front_issuance_seconds")
+                    .record(started.elapsed().as_secs_f64());
                 return conclude(&front, order, |processing| State::Valid(processing.issue(serial))).await;
             }
             Ok(Issued::Later(time)) => pause = time.max(FIRST_PAUSE),
             Err(SignerError::Refused(refused)) if refused.problem.status() < 500 => {
-                tracing::info!(order = %id, problem = %refused.problem, "issuance refused");
-                metrics::counter!("acme_issuances_total", "outcome" => "refused").increment(1);
+                tracing::info!(order = %id, problem = refused.problem.kind.name(), "issuance refused");
+                metrics::counter!("chancery_front_issuances_total", "outcome" => "refused").increment(1);
                 let problem = refused.problem.clone();
                 conclude(&front, order, |processing| State::Ready(processing.refuse(problem.clone()))).await;
                 return Outcome::Refused(Refusal::Signer(SignerError::Refused(refused)));
@@ -174,11 +177,25 @@ async fn drive(front: Arc<Front>, job: Job) -> Outcome {
             }
         }
         if started.elapsed() + pause + ISSUE_DEADLINE > LEASE || front.draining.is_cancelled() {
-            metrics::counter!("acme_issuances_total", "outcome" => "undecided").increment(1);
+            metrics::counter!("chancery_front_issuances_total", "outcome" => "undecided").increment(1);
+            give_back(&front, &order).await;
             return Outcome::Undecided;
         }
         tokio::time::sleep(pause).await;
         pause *= 2;
+    }
+}
+
+/// Nobody works on the order any longer: it need not wait for the end of its lease. Most often the signers are away, so
+/// it rests for a moment.
+async fn give_back(front: &Front, order: &Versioned<Order>) {
+    let unit = stored::order_change(order, Some(REST));
+    let saved = match unit {
+        Ok(change) => front.save(Unit { orders: vec![change], authorizations: Vec::new() }).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = saved {
+        tracing::debug!(%error, "a lease is left to run out");
     }
 }
 
@@ -191,14 +208,16 @@ async fn conclude(
 ) -> Outcome {
     for _ in 0..SAVE_TRIES {
         let Versioned { object: Order { facts, state }, version } = order;
-        let State::Processing(processing) = state else { return Outcome::Ended(Order { facts, state }) };
+        let State::Processing(processing) = state else {
+            return Outcome::Ended(Box::new(Order { facts, state }));
+        };
         let next = Versioned { object: Order { facts, state: step(processing) }, version };
         let saved = match stored::order_change(&next, None) {
             Ok(change) => front.save(Unit { orders: vec![change], authorizations: Vec::new() }).await,
             Err(error) => Err(error),
         };
         match saved {
-            Ok(true) => return Outcome::Ended(next.object),
+            Ok(true) => return Outcome::Ended(Box::new(next.object)),
             Ok(false) => {}
             Err(error) => {
                 tracing::warn!(order = %next.object.facts.id, %error, "a decision is not saved yet")

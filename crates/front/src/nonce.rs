@@ -56,7 +56,7 @@ impl Nonces {
                 }
             }
         };
-        metrics::counter!("acme_nonces_total", "outcome" => outcome).increment(1);
+        metrics::counter!("chancery_front_nonces_total", "outcome" => outcome).increment(1);
         outcome.starts_with("fresh")
     }
 

@@ -254,7 +254,8 @@ fn assemble(
         not_before: wanted.not_before,
         not_after: wanted.not_after,
         profile: authorized.profile,
-        replaces: wanted.replaces,
+        // Renewal information (RFC 9773) is not offered: without it `replaces` is a member that means nothing.
+        replaces: None,
         authorizations: ids,
         created: now,
         expires,

@@ -144,14 +144,26 @@ impl Refusal {
         }
     }
 
+    /// What is the client's fault is named by its kind alone: its words may have come from a payload.
     fn log(&self) {
         let source = std::error::Error::source(self).map(tracing::field::display);
         match self.class() {
-            ErrorClass::Client => tracing::debug!(error = %self, "refused"),
+            ErrorClass::Client => tracing::debug!(kind = self.label(), "refused"),
             ErrorClass::Conflict | ErrorClass::Transient => {
                 tracing::warn!(error = %self, source, "not served")
             }
             ErrorClass::Fatal => tracing::error!(error = %self, source, "cannot be served"),
+        }
+    }
+
+    fn label(&self) -> &'static str {
+        match self {
+            Self::Problem(problem) => problem.kind.name(),
+            Self::Jws(error) => error.error_type().name(),
+            Self::BadNonce => ErrorType::BadNonce.name(),
+            Self::TooMany { .. } => ErrorType::RateLimited.name(),
+            Self::Signer(SignerError::Refused(refused)) => refused.problem.kind.name(),
+            _ => ErrorType::Malformed.name(),
         }
     }
 }

@@ -44,8 +44,9 @@ async fn dispatch(State(front): State<Arc<Front>>, request: Request) -> Response
     let reply = span.in_scope(|| outcome.unwrap_or_else(Refusal::into_reply));
 
     let status = reply.status().as_str().to_owned();
-    metrics::counter!("acme_requests_total", "operation" => operation, "status" => status).increment(1);
-    metrics::histogram!("acme_request_seconds", "operation" => operation)
+    metrics::counter!("chancery_front_requests_total", "operation" => operation, "status" => status)
+        .increment(1);
+    metrics::histogram!("chancery_front_request_seconds", "operation" => operation)
         .record(started.elapsed().as_secs_f64());
     let index = match (index, &directory, &base) {
         (true, Some(directory), Some(base)) => Some(Resource::Directory.url(base, &directory.name)),

@@ -108,16 +108,16 @@ async fn converse(
     let stream = match tokio::time::timeout(bounds.handshake, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
-            metrics::counter!("acme_handshakes_failed_total").increment(1);
+            metrics::counter!("chancery_front_handshakes_failed_total").increment(1);
             tracing::debug!(%error, "TLS handshake failed");
             return;
         }
         Err(_) => {
-            metrics::counter!("acme_handshakes_failed_total").increment(1);
+            metrics::counter!("chancery_front_handshakes_failed_total").increment(1);
             return;
         }
     };
-    metrics::gauge!("acme_connections").increment(1);
+    metrics::gauge!("chancery_front_connections").increment(1);
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(RemoteAddress(remote));
         app.clone().oneshot(request.map(Body::new))
@@ -145,7 +145,7 @@ async fn converse(
             }
         }
     }
-    metrics::gauge!("acme_connections").decrement(1);
+    metrics::gauge!("chancery_front_connections").decrement(1);
 }
 
 fn http_builder(bounds: Bounds) -> auto::Builder<TokioExecutor> {

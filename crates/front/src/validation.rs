@@ -108,7 +108,7 @@ async fn run(front: &Arc<Front>, validation: Validation, first: u32) -> Result<(
         let target = Target { attempt, ..validation.target.clone() };
         let seen = look(front, &target).await;
         tracing::info!(authorization = %target.authorization, attempt, outcome = seen.label(), "validation");
-        metrics::counter!("acme_validations_total", "method" => target.method.name(), "outcome" => seen.label())
+        metrics::counter!("chancery_front_validations_total", "method" => target.method.name(), "outcome" => seen.label())
             .increment(1);
         let last = match &seen {
             Seen::Valid(_) => true,

@@ -1,0 +1,235 @@
+//! Section C: accounts (RFC 8555 §7.3).
+
+use std::sync::atomic::Ordering;
+
+use aws_lc_rs::hmac;
+use aws_lc_rs::rsa::KeySize;
+use serde_json::{Value, json};
+
+use crate::ca::{EAB_KEY, EAB_KID, TERMS};
+use crate::client::{Answer, Client, Key, encode, seal};
+use crate::stage::{Stage, pause};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c1_a_key_has_one_account() {
+    let stage = Stage::new().await;
+    let mut client = Client::new(&stage.wire, "open").await;
+    let answer = client.post(&client.url("newAccount"), &json!({"onlyReturnExisting": true})).await;
+    answer.problem(400, "accountDoesNotExist");
+    let asked = json!({"termsOfServiceAgreed": true, "contact": ["mailto:a@example.org"], "status": "revoked",
+        "orders": "https://elsewhere.test"});
+    let created = client.register(&asked).await.ok(201);
+    let object = created.json();
+    assert_eq!(object["status"], "valid");
+    assert_eq!(object["orders"], format!("{}/orders", created.location()));
+    assert_eq!(object["contact"], json!(["mailto:a@example.org"]));
+    client.kid = None;
+    let again = client.register(&json!({"contact": ["mailto:b@example.org"]})).await.ok(200);
+    assert_eq!(again.location(), created.location());
+    assert_eq!(again.json(), object);
+    client.kid = None;
+    client.register(&json!({"onlyReturnExisting": true})).await.ok(200);
+    let updated =
+        json!({"contact": ["mailto:c@example.org"], "orders": "x", "termsOfServiceAgreed": false, "y": 1});
+    let updated = client.post(&client.account(), &updated).await.ok(200).json();
+    assert_eq!(updated["contact"], json!(["mailto:c@example.org"]));
+    assert_eq!(updated["termsOfServiceAgreed"], true);
+    assert_eq!(client.post_as_get(&client.account()).await.ok(200).json(), updated);
+    let unchanged = client.post(&client.account(), &json!({"status": "valid"})).await.ok(200).json();
+    assert_eq!(unchanged, updated);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c2_terms_must_be_agreed_to() {
+    let stage = Stage::new().await;
+    let mut client = Client::new(&stage.wire, "open").await;
+    for payload in [json!({}), json!({"termsOfServiceAgreed": false})] {
+        let answer = client.register(&payload).await;
+        let problem = answer.problem(403, "userActionRequired");
+        assert_eq!(problem["instance"], TERMS);
+        assert_eq!(answer.links("terms-of-service"), [TERMS]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c3_contacts_are_judged() {
+    let stage = Stage::new().await;
+    let mut client = Client::new(&stage.wire, "open").await;
+    for (contact, kind) in [
+        ("tel:+123", "unsupportedContact"),
+        ("mailto:a@example.org?subject=x", "invalidContact"),
+        ("mailto:a@example.org,b@example.org", "invalidContact"),
+    ] {
+        let answer = client.register(&json!({"termsOfServiceAgreed": true, "contact": [contact]})).await;
+        answer.problem(400, kind);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c4_of_two_registrations_at_once_one_makes_the_account() {
+    let stage = Stage::new().await;
+    let client = Client::new(&stage.wire, "open").await;
+    let (url, payload) = (client.url("newAccount"), json!({"termsOfServiceAgreed": true}));
+    let (one, two) = tokio::join!(client.post(&url, &payload), client.post(&url, &payload));
+    let mut statuses = [one.status.as_u16(), two.status.as_u16()];
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 201]);
+    assert_eq!(one.location(), two.location());
+}
+
+/// An external account binding (RFC 8555 §7.3.4), as right as `change` leaves it.
+fn binding(client: &Client, change: impl FnOnce(&mut Value, &mut String)) -> Value {
+    let mut header = json!({"alg": "HS256", "kid": EAB_KID, "url": client.url("newAccount")});
+    let mut payload = client.key.jwk().to_string();
+    change(&mut header, &mut payload);
+    let (protected, payload) = (encode(header.to_string()), encode(payload));
+    let key = hmac::Key::new(hmac::HMAC_SHA256, &EAB_KEY);
+    let tag = hmac::sign(&key, format!("{protected}.{payload}").as_bytes());
+    json!({"protected": protected, "payload": payload, "signature": encode(tag)})
+}
+
+async fn bind(client: &mut Client, binding: Value) -> Answer {
+    client.register(&json!({"termsOfServiceAgreed": true, "externalAccountBinding": binding})).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c5_external_account_is_required_where_the_directory_says_so() {
+    let stage = Stage::new().await;
+    let mut client = Client::new(&stage.wire, "eab").await;
+    assert_eq!(client.directory["meta"]["externalAccountRequired"], true);
+    client.register(&json!({"termsOfServiceAgreed": true})).await.problem(403, "externalAccountRequired");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c6_external_account_binding_reaches_the_signer_as_it_is() {
+    let stage = Stage::new().await;
+    let mut client = Client::new(&stage.wire, "eab").await;
+    let wrong = [
+        binding(&client, |header, _| header["url"] = json!("https://acme.test/elsewhere")),
+        binding(&client, |header, _| header["nonce"] = json!("AAAA")),
+        binding(&client, |header, _| header["kid"] = json!("another")),
+        binding(&client, |_, payload| *payload = Key::es256().jwk().to_string()),
+    ];
+    for binding in wrong {
+        let answer = bind(&mut client, binding).await;
+        assert!(answer.status.is_client_error(), "{answer:?}");
+    }
+    let good = binding(&client, |_, _| {});
+    let answer = bind(&mut client, good.clone()).await.ok(201);
+    assert_eq!(answer.json()["externalAccountBinding"], good);
+    let kept = client.post_as_get(&client.account()).await.ok(200).json();
+    assert_eq!(kept["externalAccountBinding"], good);
+}
+
+/// The payload of keyChange: the inner JWS, as right as `change` leaves it.
+fn key_change(client: &Client, new: &Key, change: impl FnOnce(&mut Value, &mut Value)) -> String {
+    let mut header = json!({"alg": new.algorithm(), "jwk": new.jwk(), "url": client.url("keyChange")});
+    let mut payload = json!({"account": client.account(), "oldKey": client.key.jwk()});
+    change(&mut header, &mut payload);
+    seal(new, &header, &payload.to_string()).to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c7_key_change_counts_at_once_on_every_front() {
+    let (one, two) = Stage::pair().await;
+    while !one.ca.is_watched() {
+        pause().await;
+    }
+    let mut client = Client::registered(&one.wire, "open").await;
+    let order = client.order(&["kept.example.org"]).await.ok(201).location();
+    for new in [Key::rsa(KeySize::Rsa2048), Key::es384(), Key::ed25519(), Key::es256()] {
+        // Both fronts have the account in memory.
+        client.post_as_get(&client.account()).await.ok(200);
+        client.wire = two.wire.clone();
+        client.post_as_get(&client.account()).await.ok(200);
+        client.wire = one.wire.clone();
+        let url = client.url("keyChange");
+        let payload = key_change(&client, &new, |_, _| {});
+        client.post_text(&url, &payload).await.ok(200);
+        let old = std::mem::replace(&mut client.key, new);
+        // The old key: refused at once, here and there.
+        let header = json!({"alg": old.algorithm(), "kid": client.account(), "nonce": client.nonce().await,
+            "url": client.account()});
+        let body = seal(&old, &header, "").to_string();
+        for wire in [&one.wire, &two.wire] {
+            let answer = wire.post(&client.account(), crate::client::JOSE, body.clone()).await;
+            assert!(answer.status.is_client_error(), "{answer:?}");
+        }
+        client.wire = two.wire.clone();
+        client.post_as_get(&client.account()).await.ok(200);
+        client.wire = one.wire.clone();
+        // Orders stay as they are.
+        assert_eq!(client.post_as_get(&order).await.ok(200).json()["status"], "pending");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c8_key_change_is_refused_when_anything_is_wrong() {
+    let stage = Stage::new().await;
+    let client = Client::registered(&stage.wire, "open").await;
+    let other = Client::registered(&stage.wire, "open").await;
+    let (url, new) = (client.url("keyChange"), Key::es256());
+    let wrong = [
+        key_change(&client, &new, |header, _| header["url"] = json!("https://acme.test/elsewhere")),
+        key_change(&client, &new, |header, _| header["nonce"] = json!("AAAA")),
+        key_change(&client, &new, |header, _| header["jwk"] = Key::es256().jwk()),
+        key_change(&client, &new, |_, payload| payload["account"] = json!(other.account())),
+        key_change(&client, &new, |_, payload| payload["oldKey"] = new.jwk()),
+        "{}".to_owned(),
+    ];
+    for payload in wrong {
+        let answer = client.post_text(&url, &payload).await;
+        assert!(answer.status.is_client_error(), "{payload}: {answer:?}");
+        client.post_as_get(&client.account()).await.ok(200);
+    }
+    let payload = key_change(&client, &other.key, |_, _| {});
+    let answer = client.post_text(&url, &payload).await;
+    answer.problem(409, "malformed");
+    assert_eq!(answer.location(), other.account());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c9_a_deactivated_account_gets_401_for_everything() {
+    let stage = Stage::new().await;
+    let client = Client::registered(&stage.wire, "open").await;
+    let order = client.order(&["gone.example.org"]).await.ok(201).location();
+    let answer = client.post(&client.account(), &json!({"status": "deactivated"})).await.ok(200);
+    assert_eq!(answer.json()["status"], "deactivated");
+    for (url, payload) in [
+        (client.account(), ""),
+        (order, ""),
+        (client.url("newOrder"), r#"{"identifiers":[{"type":"dns","value":"a.example.org"}]}"#),
+        (client.url("keyChange"), "{}"),
+    ] {
+        client.post_text(&url, payload).await.problem(401, "unauthorized");
+    }
+    let mut client = client;
+    client.kid = None;
+    client.register(&json!({"termsOfServiceAgreed": true})).await.problem(401, "unauthorized");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn accounts_are_kept_in_memory_only_while_changes_are_heard_of() {
+    let stage = Stage::new().await;
+    let client = Client::registered(&stage.wire, "open").await;
+    while !stage.ca.is_watched() {
+        pause().await;
+    }
+    client.post_as_get(&client.account()).await.ok(200);
+    let before = stage.ca.look_ups.load(Ordering::SeqCst);
+    for _ in 0..3 {
+        client.post_as_get(&client.account()).await.ok(200);
+    }
+    let while_heard = stage.ca.look_ups.load(Ordering::SeqCst) - before;
+    assert!(while_heard <= 1, "{while_heard} look-ups");
+    stage.ca.break_streams();
+    // Until the front has noticed, and after: it asks for the account each time.
+    for _ in 0..100 {
+        let before = stage.ca.look_ups.load(Ordering::SeqCst);
+        client.post_as_get(&client.account()).await.ok(200);
+        if stage.ca.look_ups.load(Ordering::SeqCst) > before {
+            return;
+        }
+    }
+    panic!("still from memory, though nobody tells of changes");
+}

@@ -1,0 +1,387 @@
+//! A signer's double: keeps accounts and certificates in memory, and believes as little as the real one.
+//!
+//! It verifies what clients signed, and the validator's receipts, because a front that sent the wrong JWS or the wrong
+//! receipts would otherwise pass. What it does not have: an HSM, a journal, policies.
+
+mod service;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use acme::eab::Binding;
+use acme::id::IdKeys;
+use acme::jws::KeyReference;
+use acme::order::{Finalize, NewOrder};
+use acme::receipt::{Outcome, ReceiptVerifier};
+use acme::resource::{BaseUrl, Located, Resource};
+use acme::{AccountId, DirectoryName, ErrorType, Jwk, Jws, Problem, Thumbprint, TierSecret, TierSecrets};
+use parking_lot::Mutex;
+use pki::{Certificate, Csr, Name, Period, Timestamp};
+use rpc::proto::signer::v1 as wire;
+use rpc::{Account, AuthorizedName, Evidence};
+use runtime::Clock;
+use tokio::sync::{Notify, mpsc};
+use tonic::Status;
+
+use crate::pki_double::Authority as Issuer;
+
+pub(crate) const EAB_KID: &str = "test-kid";
+pub(crate) const EAB_KEY: [u8; 32] = [42; 32];
+pub(crate) const TERMS: &str = "https://ca.test/terms";
+
+/// How long orders and authorizations last.
+const LIFETIME: Period = Period::from_hours(24);
+
+/// The double.
+pub(crate) struct FakeCa {
+    bases: Vec<BaseUrl>,
+    issuer: Issuer,
+    node_issuer: Issuer,
+    ids: IdKeys,
+    receipts: ReceiptVerifier,
+    clock: Arc<dyn Clock>,
+    state: Mutex<State>,
+    failing: AtomicBool,
+    failing_issuances: AtomicU32,
+    order_gate: Mutex<Option<Gate>>,
+    issue_gate: Mutex<Option<Gate>>,
+    pub(crate) issue_calls: AtomicU32,
+    pub(crate) look_ups: AtomicU32,
+}
+
+#[derive(Default)]
+struct State {
+    accounts: HashMap<AccountId, Account>,
+    keys: HashMap<(DirectoryName, Thumbprint), AccountId>,
+    updates: HashSet<[u8; 32]>,
+    orders: HashMap<String, pki::Serial>,
+    certificates: HashMap<pki::Serial, Kept>,
+    watchers: Vec<mpsc::Sender<Result<wire::AccountsChanged, Status>>>,
+}
+
+struct Kept {
+    account: AccountId,
+    certificate: Certificate,
+    revoked: bool,
+}
+
+/// Holds calls up until the test lets them go.
+#[derive(Clone, Default)]
+pub(crate) struct Gate(Arc<(Notify, Notify)>);
+
+impl Gate {
+    /// Once a call waits.
+    pub(crate) async fn reached(&self) {
+        self.0.0.notified().await;
+    }
+
+    pub(crate) fn release(&self) {
+        self.0.1.notify_one();
+    }
+
+    pub(crate) async fn pass(&self) {
+        self.0.0.notify_one();
+        self.0.1.notified().await;
+    }
+}
+
+impl FakeCa {
+    pub(crate) fn new(
+        bases: Vec<BaseUrl>,
+        node_issuer: Issuer,
+        receipts: ReceiptVerifier,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let secrets = TierSecrets::new(vec![TierSecret::new(1, secret()).unwrap()]).unwrap();
+        Self {
+            bases,
+            issuer: Issuer::new("Test Issuer"),
+            node_issuer,
+            ids: IdKeys::new(&secrets),
+            receipts,
+            clock,
+            state: Mutex::default(),
+            failing: AtomicBool::new(false),
+            failing_issuances: AtomicU32::new(0),
+            order_gate: Mutex::default(),
+            issue_gate: Mutex::default(),
+            issue_calls: AtomicU32::new(0),
+            look_ups: AtomicU32::new(0),
+        }
+    }
+
+    pub(crate) fn fail_everything(&self, failing: bool) {
+        self.failing.store(failing, Ordering::SeqCst);
+    }
+
+    /// The next so many issuances fail as if the token were away.
+    pub(crate) fn fail_issuances(&self, count: u32) {
+        self.failing_issuances.store(count, Ordering::SeqCst);
+    }
+
+    /// Holds the next newOrder.
+    pub(crate) fn hold_orders(&self) -> Gate {
+        self.order_gate.lock().insert(Gate::default()).clone()
+    }
+
+    /// Holds the next issuance.
+    pub(crate) fn hold_issuances(&self) -> Gate {
+        self.issue_gate.lock().insert(Gate::default()).clone()
+    }
+
+    pub(crate) fn certificates(&self) -> usize {
+        self.state.lock().certificates.len()
+    }
+
+    /// The stream of account changes breaks.
+    pub(crate) fn break_streams(&self) {
+        self.state.lock().watchers.clear();
+    }
+
+    pub(crate) fn is_watched(&self) -> bool {
+        !self.state.lock().watchers.is_empty()
+    }
+
+    pub(crate) fn issuer_der(&self) -> Vec<u8> {
+        self.issuer.der().to_vec()
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now().into()
+    }
+
+    fn check(&self) -> Result<(), Status> {
+        if self.failing.load(Ordering::SeqCst) { Err(Status::unavailable("told to fail")) } else { Ok(()) }
+    }
+
+    fn locate(&self, url: &str) -> Result<Located, Status> {
+        Resource::parse(&self.bases, url).map_err(|_| malformed("url"))
+    }
+
+    /// The account whose current key made the JWS.
+    fn account_of(&self, jws: &Jws, directory: &DirectoryName) -> Result<Account, Status> {
+        let KeyReference::Kid(kid) = &jws.header().key else { return Err(malformed("kid")) };
+        let located = self.locate(kid)?;
+        let Resource::Account(id) = located.resource else { return Err(malformed("kid")) };
+        let account = self.state.lock().accounts.get(&id).cloned().ok_or_else(|| malformed("no account"))?;
+        if account.directory != *directory || account.status != acme::account::Status::Valid {
+            return Err(refuse(ErrorType::Unauthorized, "the account"));
+        }
+        Ok(account)
+    }
+
+    async fn tell(&self, id: AccountId) {
+        let watchers = self.state.lock().watchers.clone();
+        for watcher in watchers {
+            let _ = watcher.send(Ok(wire::AccountsChanged { account_ids: vec![id.to_string()] })).await;
+        }
+    }
+
+    fn describe(&self, name: &str) -> wire::Directory {
+        wire::Directory {
+            name: name.to_owned(),
+            base_urls: self.bases.iter().map(ToString::to_string).collect(),
+            terms_of_service: TERMS.to_owned(),
+            website: "https://ca.test".to_owned(),
+            caa_identities: vec!["ca.test".to_owned()],
+            external_account_required: name == "eab",
+            profiles: vec![wire::Profile { name: "tls".to_owned(), description: "90 days".to_owned() }],
+            methods: vec!["http-01".to_owned()],
+            maximum_names: 10,
+            order_lifetime_seconds: 86_400,
+            authorization_lifetime_seconds: 86_400,
+            validation_reuse_seconds: if name == "reuse" { 86_400 } else { 0 },
+        }
+    }
+
+    fn authorized_names(
+        &self,
+        account: &Account,
+        order: &NewOrder,
+        digest: &[u8; 32],
+        now: Timestamp,
+    ) -> Result<Vec<AuthorizedName>, Status> {
+        let refused = order.names.iter().filter(|name| below(name, "refused.test")).map(|name| {
+            let identifier = acme::identifier::Identifier::in_order(name);
+            acme::problem::Subproblem::new(ErrorType::RejectedIdentifier, "not here", identifier)
+        });
+        if let Some(problem) = Problem::from_subproblems(refused.collect()) {
+            return Err(rpc::refuse(problem));
+        }
+        let ends = now.plus(LIFETIME);
+        let names = order.names.iter().map(|name| AuthorizedName {
+            name: name.clone(),
+            authorization: self.ids.mint_authorization(
+                &account.directory,
+                &account.id,
+                name,
+                digest,
+                now,
+                random(),
+            ),
+            grant: below(name, "granted.test").then(|| "grant-1".to_owned()),
+            expires: ends,
+        });
+        Ok(names.collect())
+    }
+
+    /// Whether the evidence makes the account the holder of the name.
+    fn is_held(&self, account: &Account, name: &Name, evidence: &[Evidence], now: Timestamp) -> bool {
+        let Some(shown) = evidence.iter().find(|one| one.name == *name) else { return false };
+        let made = self.ids.verify_authorization(
+            &shown.authorization,
+            &account.directory,
+            &account.id,
+            name,
+            &shown.created_by,
+        );
+        if made.is_err() {
+            return false;
+        }
+        if below(name, "granted.test") {
+            return true;
+        }
+        shown.receipts.iter().any(|compact| {
+            self.receipts.verify(compact).is_ok_and(|receipt| {
+                receipt.authorization == shown.authorization
+                    && receipt.account == account.id
+                    && receipt.directory == account.directory
+                    && receipt.name == *name
+                    && receipt.outcome == Outcome::Valid
+                    && now.since(receipt.finished) <= Period::from_days(30)
+            })
+        })
+    }
+
+    fn issue_checked(&self, request: wire::IssueRequest) -> Result<wire::IssuedCertificate, Status> {
+        let (new_order, finalize) = (jws(&request.new_order_jws)?, jws(&request.finalize_jws)?);
+        let located = self.locate(&finalize.header().url)?;
+        let Resource::Finalize(order_id) = located.resource else { return Err(malformed("url")) };
+        let known = self.state.lock().orders.get(&order_id.to_string()).copied();
+        if let Some(serial) = known {
+            return Ok(self.issued(serial));
+        }
+        let account = self.account_of(&finalize, &located.directory)?;
+        self.ids
+            .verify_order(&order_id, &located.directory, &account.id, &new_order.digest())
+            .map_err(|_| refuse(ErrorType::Unauthorized, "the order's id"))?;
+        let verified = new_order.verify(&account.key).map_err(|_| malformed("newOrder"))?;
+        let wanted = NewOrder::from_verified(&verified, 100).map_err(|error| rpc::refuse(error.problem()))?;
+        let verified = finalize.verify(&account.key).map_err(|_| malformed("finalize"))?;
+        let csr = Finalize::from_verified(&verified).map_err(|error| rpc::refuse(error.problem()))?.csr;
+        let csr = Csr::from_der(&csr).map_err(|error| refuse(ErrorType::BadCsr, &error.to_string()))?;
+        if csr.names() != &wanted.names {
+            return Err(refuse(ErrorType::BadCsr, "the names of CSR and order differ"));
+        }
+        let evidence: Vec<Evidence> =
+            request.authorizations.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
+        let now = self.now();
+        if !wanted.names.iter().all(|name| self.is_held(&account, name, &evidence, now)) {
+            return Err(refuse(ErrorType::Unauthorized, "a name without authorization"));
+        }
+        let certificate = self.issuer.issue(csr.public_key(), &wanted.names);
+        let serial = certificate.serial();
+        let mut state = self.state.lock();
+        state.orders.insert(order_id.to_string(), serial);
+        state.certificates.insert(serial, Kept { account: account.id, certificate, revoked: false });
+        drop(state);
+        Ok(self.issued(serial))
+    }
+
+    fn issued(&self, serial: pki::Serial) -> wire::IssuedCertificate {
+        let state = self.state.lock();
+        let der = state.certificates[&serial].certificate.der().to_vec();
+        wire::IssuedCertificate { serial: serial.to_string(), certificate: der.into() }
+    }
+
+    fn new_account(&self, jws: &Jws) -> Result<(Account, bool), Status> {
+        let directory = self.locate(&jws.header().url)?.directory;
+        let verified = jws.verify_embedded().map_err(|error| rpc::refuse(error.problem()))?;
+        let key = verified.key().clone();
+        let wanted = acme::account::NewAccount::from_verified(&verified)
+            .map_err(|error| rpc::refuse(error.problem()))?;
+        let mut state = self.state.lock();
+        if let Some(id) = state.keys.get(&(directory.clone(), key.thumbprint())) {
+            let account = state.accounts[id].clone();
+            if account.status != acme::account::Status::Valid {
+                let problem =
+                    Problem::new(ErrorType::Unauthorized, "the account is deactivated").with_status(401);
+                return Err(rpc::refuse(problem));
+            }
+            return Ok((account, false));
+        }
+        if wanted.only_return_existing {
+            return Err(refuse(ErrorType::AccountDoesNotExist, "no account with this key"));
+        }
+        if !wanted.terms_of_service_agreed {
+            let problem =
+                Problem::new(ErrorType::UserActionRequired, "agree to the terms").with_instance(TERMS);
+            return Err(rpc::refuse(problem));
+        }
+        let contacts = wanted.contacts().map_err(|error| rpc::refuse(error.problem()))?;
+        let binding =
+            self.binding(&directory, &key, &jws.header().url, wanted.external_account_binding.as_ref())?;
+        let account = Account {
+            id: AccountId::derive(&directory, &key.thumbprint()),
+            directory: directory.clone(),
+            status: acme::account::Status::Valid,
+            contacts: contacts.iter().map(ToString::to_string).collect(),
+            terms_of_service_agreed: true,
+            key: key.clone(),
+            external_account_binding: binding,
+            version: 1,
+        };
+        state.keys.insert((directory, key.thumbprint()), account.id);
+        state.accounts.insert(account.id, account.clone());
+        Ok((account, true))
+    }
+
+    fn binding(
+        &self,
+        directory: &DirectoryName,
+        key: &Jwk,
+        url: &str,
+        binding: Option<&Binding>,
+    ) -> Result<Option<String>, Status> {
+        match binding {
+            None if directory.as_str() == "eab" => {
+                Err(refuse(ErrorType::ExternalAccountRequired, "an external account binding is needed"))
+            }
+            None => Ok(None),
+            Some(binding) if binding.kid() == EAB_KID => {
+                binding.verify(key, url, &EAB_KEY).map_err(|error| rpc::refuse(error.problem()))?;
+                Ok(Some(binding.to_json()))
+            }
+            Some(_) => Err(refuse(ErrorType::Unauthorized, "the kid is not known")),
+        }
+    }
+}
+
+fn jws(bytes: &[u8]) -> Result<Jws, Status> {
+    Jws::from_slice(bytes).map_err(|error| rpc::refuse(error.problem()))
+}
+
+fn refuse(kind: ErrorType, detail: &str) -> Status {
+    rpc::refuse(Problem::new(kind, detail))
+}
+
+fn malformed(detail: &str) -> Status {
+    refuse(ErrorType::Malformed, detail)
+}
+
+fn below(name: &Name, suffix: &str) -> bool {
+    name.base().is_some_and(|base| base.as_str() == suffix || base.as_str().ends_with(&format!(".{suffix}")))
+}
+
+fn random() -> [u8; 16] {
+    let mut bytes = [0; 16];
+    aws_lc_rs::rand::fill(&mut bytes).unwrap();
+    bytes
+}
+
+fn secret() -> [u8; 32] {
+    let mut bytes = [0; 32];
+    aws_lc_rs::rand::fill(&mut bytes).unwrap();
+    bytes
+}

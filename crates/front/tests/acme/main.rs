@@ -1,0 +1,23 @@
+//! The statements of the protocol checklist, one test each, named after its number: real fronts over HTTPS, with doubles
+//! of signer and validator behind mutual TLS. (Real clients against the real system are in the crate `e2e`.)
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "what is missing here is a failed test"
+)]
+
+mod accounts;
+mod ca;
+mod client;
+mod directory;
+mod finalize;
+mod https;
+mod orders;
+mod pki_double;
+mod revocation;
+mod stage;
+mod transport;
+mod validator;

@@ -1,0 +1,97 @@
+//! A validator's double: sees what a test tells it to see, and signs receipts as the real one does.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use acme::receipt::{Outcome, Receipt, ReceiptKey, ReceiptVerifier};
+use acme::{ErrorType, Problem};
+use parking_lot::Mutex;
+use rpc::Target;
+use rpc::proto::validator::v1 as wire;
+use rpc::proto::validator::v1::validator_server::Validator;
+use runtime::Clock;
+use tonic::{Request, Response, Status};
+
+use crate::ca::Gate;
+
+/// What the double is to see at its next look at a name.
+#[derive(Clone)]
+pub(crate) enum Sight {
+    Valid,
+    Invalid(ErrorType),
+    /// It does not answer.
+    Away,
+    /// It waits, and then sees that all is well.
+    Held(Gate),
+}
+
+pub(crate) struct FakeValidator {
+    key: ReceiptKey,
+    clock: Arc<dyn Clock>,
+    sights: Mutex<HashMap<String, VecDeque<Sight>>>,
+    pub(crate) looks: AtomicU32,
+    pub(crate) thumbprints: Mutex<Vec<String>>,
+}
+
+impl FakeValidator {
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
+        let mut seed = [0; 32];
+        aws_lc_rs::rand::fill(&mut seed).unwrap();
+        let key = ReceiptKey::from_seed("validator-1".parse().unwrap(), &seed).unwrap();
+        Self { key, clock, sights: Mutex::default(), looks: AtomicU32::new(0), thumbprints: Mutex::default() }
+    }
+
+    pub(crate) fn verifier(&self) -> ReceiptVerifier {
+        ReceiptVerifier::new(self.key.perspective().clone(), self.key.public_key()).unwrap()
+    }
+
+    /// What it is to see at its next looks at this name; afterwards all is well.
+    pub(crate) fn plan(&self, name: &str, sights: impl IntoIterator<Item = Sight>) {
+        self.sights.lock().insert(name.to_owned(), sights.into_iter().collect());
+    }
+
+    fn next(&self, name: &str) -> Sight {
+        self.sights.lock().get_mut(name).and_then(VecDeque::pop_front).unwrap_or(Sight::Valid)
+    }
+}
+
+#[async_trait::async_trait]
+impl Validator for FakeValidator {
+    async fn validate(
+        &self,
+        request: Request<wire::ValidateRequest>,
+    ) -> Result<Response<wire::ValidateResponse>, Status> {
+        let target: Target = request.into_inner().target.unwrap().try_into()?;
+        self.looks.fetch_add(1, Ordering::SeqCst);
+        self.thumbprints.lock().push(target.thumbprint.to_string());
+        let outcome = match self.next(&target.name.to_string()) {
+            Sight::Valid => Outcome::Valid,
+            Sight::Invalid(kind) => Outcome::Invalid(Problem::new(kind, "as the test wants it")),
+            Sight::Away => return Err(Status::unavailable("as the test wants it")),
+            Sight::Held(gate) => {
+                gate.pass().await;
+                Outcome::Valid
+            }
+        };
+        let now = self.clock.now().into();
+        let receipt = Receipt {
+            token: acme::id::token(&target.authorization),
+            authorization: target.authorization,
+            directory: target.directory,
+            account: target.account,
+            thumbprint: target.thumbprint,
+            name: target.name,
+            method: target.method,
+            attempt: target.attempt,
+            perspective: self.key.perspective().clone(),
+            addresses: Vec::new(),
+            caa: None,
+            started: now,
+            finished: now,
+            outcome,
+        };
+        let receipts = vec![self.key.sign(&receipt).unwrap()];
+        Ok(Response::new(wire::ValidateResponse { receipts, silent: Vec::new() }))
+    }
+}
