@@ -65,9 +65,10 @@ pub async fn run(config: Config, lifecycle: Lifecycle) -> Result<(), RunError> {
     let sync = Sync {
         client: PublicationClient::new(channel),
         settings: config.sync.clone(),
-        store,
+        store: Arc::clone(&store),
         clock: lifecycle.clock(),
         signers: lifecycle.readiness().notice("signers"),
+        disk: lifecycle.readiness().notice("spool writes"),
     };
     let draining = lifecycle.draining();
     lifecycle.spawn("sync", async move {
@@ -75,6 +76,7 @@ pub async fn run(config: Config, lifecycle: Lifecycle) -> Result<(), RunError> {
             () = sync.run() => {}
             () = draining => {}
         }
+        store.idle().await;
         Ok::<(), Failure>(())
     });
     let report = report(Arc::clone(&shelf), lifecycle.clone());
@@ -95,7 +97,7 @@ fn open(folder: &std::path::Path, verifier: Verifier, shelf: Arc<Shelf>) -> Resu
         metrics::counter!("chancery_status_refused_total", "reason" => "spool").increment(1);
     }
     info!(objects = shelf.stock(0).objects, "status.spool");
-    Ok(Store { spool, shelf, verifier })
+    Ok(Store::new(spool, shelf, verifier))
 }
 
 /// Ready while there is something to serve and none of it is past its `nextUpdate`.

@@ -93,6 +93,11 @@ impl Shelf {
         before - objects.len()
     }
 
+    /// Everything that is served.
+    pub(crate) fn objects(&self) -> Vec<Arc<Object>> {
+        self.objects.read().values().cloned().collect()
+    }
+
     /// All revisions, in the manifest's order.
     pub(crate) fn revisions(&self) -> Vec<Revision> {
         let mut all: Vec<_> = self.objects.read().values().map(|object| object.revision.clone()).collect();

@@ -115,6 +115,11 @@ impl Spool {
             .map_err(|source| SpoolError::Io { path, source })
     }
 
+    /// Whether an object's bytes are kept.
+    pub(crate) fn has(&self, sha256: &Sha256) -> bool {
+        self.object(sha256).exists()
+    }
+
     /// Writes the manifest of these objects, and removes the files of all others.
     ///
     /// # Errors

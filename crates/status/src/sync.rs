@@ -1,6 +1,7 @@
 //! Keeps the shelf in step with the signers: an event stream for speed, a comparison now and then for what it lost.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -8,12 +9,13 @@ use futures::FutureExt;
 use rpc::proto::status::v1::publication_client::PublicationClient;
 use rpc::proto::status::v1::{FetchObjectRequest, ListObjectsRequest, ObjectRevision, WatchObjectsRequest};
 use runtime::{Dependency, SharedClock};
+use tokio::sync::Mutex;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tonic::Streaming;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::config::SyncSection;
-use crate::object::{ObjectPath, Revision};
+use crate::object::{Object, ObjectPath, Revision};
 use crate::shelf::{Shelf, Standing};
 use crate::spool::{Spool, SpoolError};
 use crate::verify::{Batch, Refusal, Verifier};
@@ -25,13 +27,18 @@ pub(crate) struct Sync {
     pub(crate) store: Arc<Store>,
     pub(crate) clock: SharedClock,
     pub(crate) signers: Dependency,
+    pub(crate) disk: Dependency,
 }
 
 /// Where objects go: verified, then durable, then served.
 pub(crate) struct Store {
-    pub(crate) spool: Spool,
-    pub(crate) shelf: Arc<Shelf>,
-    pub(crate) verifier: Verifier,
+    spool: Spool,
+    shelf: Arc<Shelf>,
+    verifier: Verifier,
+    /// The shelf has something that the spool lacks, or no longer has something that it still names.
+    behind: AtomicBool,
+    /// Held by work on the disk, which goes on when the task that awaits it is dropped.
+    busy: Arc<Mutex<()>>,
 }
 
 /// Why an object or a list did not come.
@@ -43,10 +50,6 @@ enum SyncError {
     Silence,
     #[error("more bytes than announced")]
     Oversize,
-    #[error(transparent)]
-    Spool(#[from] SpoolError),
-    #[error("verification was interrupted")]
-    Interrupted,
 }
 
 impl From<tonic::Status> for SyncError {
@@ -69,7 +72,7 @@ impl Sync {
                     Ok(stream) => events = Some(stream),
                     Err(error) => {
                         backoff.fail();
-                        warn!(%error, "status.watch");
+                        self.signers.down(error.to_string());
                     }
                 },
                 message = next(&mut events), if events.is_some() => match message {
@@ -105,17 +108,14 @@ impl Sync {
             Ok(objects) => {
                 self.signers.up();
                 let all = self.take(objects).await;
-                let now = self.clock.now().unix_timestamp();
-                let forgotten = self.store.shelf.forget_expired(&all, now);
-                if forgotten > 0 {
-                    info!(objects = forgotten, "status.forgotten");
-                }
+                self.store.forget(&all, self.clock.now().unix_timestamp());
             }
             Err(error) => {
                 metrics::counter!("chancery_status_poll_failures_total").increment(1);
                 self.signers.down(error.to_string());
             }
         }
+        self.on_disk(Store::catch_up).await;
     }
 
     /// Fetches and serves what is newer among these. Answers with those that make sense.
@@ -202,14 +202,27 @@ impl Sync {
     }
 
     async fn admit(&self, batch: Vec<(Revision, Bytes)>) {
-        if batch.is_empty() {
-            return;
+        if !batch.is_empty() {
+            self.on_disk(|store| store.admit(batch)).await;
         }
+    }
+
+    /// Verification and disks take their time: not on the threads that answer requests.
+    async fn on_disk(&self, work: impl FnOnce(&Store) -> Result<(), SpoolError> + Send + 'static) {
         let store = Arc::clone(&self.store);
-        let outcome = tokio::task::spawn_blocking(move || store.admit(batch)).await;
-        if let Err(error) = outcome.unwrap_or(Err(SyncError::Interrupted)) {
-            metrics::counter!("chancery_status_spool_failures_total").increment(1);
-            warn!(%error, "status.spool");
+        let busy = Arc::clone(&store.busy).lock_owned().await;
+        let outcome = tokio::task::spawn_blocking(move || {
+            let _busy = busy;
+            work(&store)
+        })
+        .await;
+        match outcome {
+            Ok(Ok(())) => self.disk.up(),
+            Ok(Err(error)) => {
+                metrics::counter!("chancery_status_spool_failures_total").increment(1);
+                self.disk.down(error.to_string());
+            }
+            Err(_) => error!("status.admission_panicked"),
         }
     }
 }
@@ -218,7 +231,18 @@ impl Sync {
 const BATCH_BYTES: u64 = 64 << 20;
 
 impl Store {
-    fn admit(&self, batch: Vec<(Revision, Bytes)>) -> Result<(), SyncError> {
+    pub(crate) fn new(spool: Spool, shelf: Arc<Shelf>, verifier: Verifier) -> Self {
+        Self { spool, shelf, verifier, behind: AtomicBool::new(false), busy: Arc::default() }
+    }
+
+    /// Completes when no work on the disk is under way.
+    pub(crate) async fn idle(&self) {
+        drop(self.busy.lock().await);
+    }
+
+    /// Verified, durable, served: in this order. A disk that fails does not keep a fresh CRL from those who need it; the
+    /// spool then lags behind until [`catch_up`](Self::catch_up) succeeds.
+    fn admit(&self, batch: Vec<(Revision, Bytes)>) -> Result<(), SpoolError> {
         let Batch { verified, refused: wrong } = self.verifier.verify_all(batch, &self.shelf);
         for (path, refusal) in wrong {
             warn!(%path, %refusal, "status.refused");
@@ -230,18 +254,45 @@ impl Store {
             warn!(path = %object.path(), "status.older_content");
             refused(object.path(), "older");
         }
-        let mut manifest = self.shelf.revisions();
-        for object in &fresh {
-            self.spool.keep(&object.revision.sha256, &object.bytes)?;
-            manifest.retain(|revision| revision.path != object.revision.path);
-            manifest.push(object.revision.clone());
-        }
-        self.spool.commit(manifest)?;
+        let kept = self.keep(&fresh);
+        self.behind.fetch_or(kept.is_err(), Ordering::Relaxed);
         for object in fresh {
             info!(path = %object.path(), revision = object.revision.revision, "status.published");
             metrics::counter!("chancery_status_published_total").increment(1);
             self.shelf.put(object);
         }
+        kept
+    }
+
+    fn keep(&self, fresh: &[Object]) -> Result<(), SpoolError> {
+        let mut manifest = self.shelf.revisions();
+        for object in fresh {
+            self.spool.keep(&object.revision.sha256, &object.bytes)?;
+            manifest.retain(|revision| revision.path != object.revision.path);
+            manifest.push(object.revision.clone());
+        }
+        self.spool.commit(manifest)
+    }
+
+    /// Stops serving what is withdrawn and expired.
+    fn forget(&self, published: &[Revision], now: i64) {
+        let forgotten = self.shelf.forget_expired(published, now);
+        if forgotten > 0 {
+            info!(objects = forgotten, "status.forgotten");
+            self.behind.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Brings the spool to the state of the shelf, where it lags behind.
+    fn catch_up(&self) -> Result<(), SpoolError> {
+        if !self.behind.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        for object in self.shelf.objects().iter().filter(|object| !self.spool.has(&object.revision.sha256)) {
+            self.spool.keep(&object.revision.sha256, &object.bytes)?;
+        }
+        self.spool.commit(self.shelf.revisions())?;
+        self.behind.store(false, Ordering::Relaxed);
         Ok(())
     }
 }

@@ -401,6 +401,31 @@ async fn a_crash_between_the_writes_leaves_the_old_state() {
 }
 
 #[tokio::test]
+async fn a_disk_that_fails_does_not_hold_back_a_fresh_crl() {
+    let mut world = World::new().await;
+    world.publish_all();
+    let node = world.node(FAST_POLL).await;
+    node.wait(|| async { node.get(CRL).await.status == 200 }).await;
+    // No file can be made where there is no folder.
+    let objects = world.spool().join("objects");
+    let away = world.spool().join("away");
+    fs::rename(&objects, &away).unwrap();
+    let (crl, revision) = world.issuer.crl(6, NOW, 4);
+    world.signer().publish((crl.clone(), revision));
+    node.until(CRL, &crl).await;
+    assert!(!objects.exists());
+    // It comes back, and gets what it missed: the next start needs no signer.
+    fs::rename(&away, &objects).unwrap();
+    let file = objects.join(hex::encode(sha256(&crl)));
+    node.wait(|| async { file.exists() }).await;
+    world.stop_signer().await;
+    node.stop().await;
+    let node = world.node(FAST_POLL).await;
+    assert_eq!(node.get(CRL).await.body, crl);
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn a_spool_has_one_user() {
     let world = World::new().await;
     let node = world.node("").await;
