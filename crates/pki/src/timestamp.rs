@@ -68,25 +68,14 @@ impl Timestamp {
         OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH)
     }
 
-    /// `Time` of RFC 5280 §4.1.
+    /// `Time` of RFC 5280 §4.1. A CRL has a million of them: no library, no allocation.
     pub(crate) fn encode(self, encoder: &mut Encoder) {
-        let at = self.date_time();
-        let mut text = [0; 15];
-        let year = u32::try_from(at.year()).unwrap_or(9999);
-        for (to, (number, digits)) in text.chunks_mut(2).zip([
-            (year / 100, 2),
-            (year % 100, 2),
-            (u32::from(u8::from(at.month())), 2),
-            (u32::from(at.day()), 2),
-            (u32::from(at.hour()), 2),
-            (u32::from(at.minute()), 2),
-            (u32::from(at.second()), 2),
-            (0, 0),
-        ]) {
-            match to {
-                [tens, ones] if digits == 2 => (*tens, *ones) = (digit(number / 10), digit(number % 10)),
-                rest => rest.fill(b'Z'),
-            }
+        let [year, month, day] = civil(self.0 / 86_400);
+        let second = self.0 % 86_400;
+        let numbers = [year / 100, year % 100, month, day, second / 3600, second / 60 % 60, second % 60];
+        let mut text = [b'Z'; 15];
+        for (to, number) in text.chunks_exact_mut(2).zip(numbers) {
+            to.copy_from_slice(&[digit(number / 10), digit(number % 10)]);
         }
         if self < Self::FIRST_GENERALIZED {
             encoder.primitive(tag::UTC_TIME, text.get(2..).unwrap_or_default());
@@ -101,8 +90,22 @@ impl Timestamp {
     }
 }
 
-fn digit(number: u32) -> u8 {
-    b'0' + u8::try_from(number % 10).unwrap_or(0)
+fn digit(number: u64) -> u8 {
+    b'0'.saturating_add(u8::try_from(number).unwrap_or(0))
+}
+
+/// Year, month and day of a day since 1970-01-01, in the proleptic Gregorian calendar. Years begin
+/// in March here, so that a leap day is the last of its year; eras are of 400 years, 146 097 days.
+const fn civil(days: u64) -> [u64; 3] {
+    let since_year_0 = days + 719_468;
+    let (era, day_of_era) = (since_year_0 / 146_097, since_year_0 % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = year_of_era + era * 400 + if month <= 2 { 1 } else { 0 };
+    [year, month, day]
 }
 
 impl From<u64> for Timestamp {

@@ -95,7 +95,7 @@ pub(super) fn unlisted_signature(identifier: &[u8], issuer_spki: &[u8]) -> Optio
 }
 
 fn subject_key(view: &View<'_>, _: &LintContext<'_>) -> Option<String> {
-    match algorithm::key(view.spki)? {
+    match view.key_family? {
         Family::Ecdsa => None,
         Family::Ed25519 => Some("Ed25519 keys are not permitted".to_owned()),
         Family::Rsa => {
@@ -149,7 +149,7 @@ fn key_usage(view: &View<'_>, context: &LintContext<'_>) -> Option<String> {
         return None;
     }
     let usage = view.key_usage.as_ref()?;
-    let family = algorithm::key(view.spki)?;
+    let family = view.key_family?;
     let forbidden = usage.non_repudiation()
         || usage.key_cert_sign()
         || usage.crl_sign()

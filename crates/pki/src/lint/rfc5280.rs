@@ -5,8 +5,8 @@ pub(super) use extensions::is_uri;
 mod extensions;
 
 use const_oid::db::{rfc4519, rfc5280 as oid};
-use der::{Decode, Encode, Tag, Tagged};
-use x509_cert::{TbsCertificate, name::RdnSequence};
+use der::{Encode, Tag, Tagged};
+use x509_cert::{ext::Extension, name::RdnSequence};
 
 use super::{LintContext, Rule, Subject, View, must};
 
@@ -39,11 +39,34 @@ const FIELDS: &[Rule] = &[
     must("rfc5280.extensions_present", "RFC 5280 §4.1.2.9", extensions_present),
 ];
 
+/// What was decoded encodes to the same octets. `der` itself refuses most of what is not canonical;
+/// this finds the rest: encoded defaults, unordered sets, padding that is not zero.
 fn der(view: &View<'_>, _: &LintContext<'_>) -> Option<String> {
-    match TbsCertificate::from_der(view.der).and_then(|tbs| tbs.to_der()) {
-        Ok(der) if der == view.der => None,
-        Ok(_) => Some("the octets are not the canonical encoding of what they say".to_owned()),
-        Err(error) => Some(format!("x509-cert does not decode it: {error}")),
+    let same = |value: der::Result<Vec<u8>>, octets: &[u8]| value.is_ok_and(|der| der == octets);
+    let faults = [
+        (!same(view.issuer_name.to_der(), view.issuer), "issuer"),
+        (!same(view.subject_name.to_der(), view.subject), "subject"),
+        (!same(view.key.to_der(), view.spki), "subjectPublicKeyInfo"),
+        (!is_minimal(view.serial), "serialNumber"),
+        (!same(encode_all(&view.extensions), view.extensions_der), "extensions"),
+    ];
+    let fault = faults.iter().find(|(fault, _)| *fault);
+    fault.map(|(_, field)| format!("{field} is not in the canonical encoding of what it says"))
+}
+
+fn encode_all(extensions: &[Extension]) -> der::Result<Vec<u8>> {
+    let mut octets = Vec::with_capacity(1024);
+    extensions.iter().try_for_each(|extension| extension.encode_to_vec(&mut octets).map(drop))?;
+    Ok(octets)
+}
+
+/// X.690 §8.3.2: the first nine bits are not all equal.
+fn is_minimal(integer: &[u8]) -> bool {
+    match integer {
+        [] => false,
+        [0, second, ..] => second & 0x80 != 0,
+        [0xff, second, ..] => second & 0x80 == 0,
+        _ => true,
     }
 }
 
@@ -62,15 +85,17 @@ fn serial_length(view: &View<'_>, _: &LintContext<'_>) -> Option<String> {
 }
 
 fn signature_algorithm(view: &View<'_>, _: &LintContext<'_>) -> Option<String> {
-    algorithm::signature(view.signature)
+    view.signature_family
         .is_none()
         .then(|| format!("algorithm identifier {} is not one of ours", hex::encode(view.signature)))
 }
 
 fn signature_fits_issuer(view: &View<'_>, context: &LintContext<'_>) -> Option<String> {
-    let signature = algorithm::signature(view.signature)?;
-    let spki = context.issuer_certificate().map_or(view.spki, |issuer| issuer.public_key().spki_der());
-    let key = algorithm::key(spki);
+    let signature = view.signature_family?;
+    let key = match context.issuer_certificate() {
+        Some(issuer) => algorithm::key(issuer.public_key().spki_der()),
+        None => view.key_family,
+    };
     (key != Some(signature.0))
         .then(|| "the issuer's key does not make signatures of this algorithm".to_owned())
 }
@@ -132,7 +157,7 @@ fn subject_of_ca_not_empty(view: &View<'_>, _: &LintContext<'_>) -> Option<Strin
 }
 
 fn subject_public_key(view: &View<'_>, _: &LintContext<'_>) -> Option<String> {
-    algorithm::key(view.spki).is_none().then(|| {
+    view.key_family.is_none().then(|| {
         format!("key of algorithm {} is not encoded as its specification says", view.key.algorithm.oid)
     })
 }

@@ -20,14 +20,16 @@ use x509_cert::{
     time::Time,
 };
 
-use super::{Finding, Severity};
+use super::{
+    Finding, Severity,
+    rfc5280::algorithm::{self, Family},
+};
 
 /// id-pe-tlsfeature (RFC 7633 §4).
 pub(super) const TLS_FEATURE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.1.24");
 
 /// A TBSCertificate, read but not judged.
 pub(super) struct View<'a> {
-    pub(super) der: &'a [u8],
     pub(super) version: u8,
     /// Content of the INTEGER.
     pub(super) serial: &'a [u8],
@@ -42,7 +44,12 @@ pub(super) struct View<'a> {
     /// The whole SubjectPublicKeyInfo, and read.
     pub(super) spki: &'a [u8],
     pub(super) key: SubjectPublicKeyInfoRef<'a>,
+    /// What signs it and what it certifies; `None` if that is not encoded as it should be.
+    pub(super) signature_family: Option<(Family, u16)>,
+    pub(super) key_family: Option<Family>,
     pub(super) has_unique_ids: bool,
+    /// The content of the SEQUENCE of extensions, and read.
+    pub(super) extensions_der: &'a [u8],
     pub(super) extensions: Vec<Extension>,
     /// Extensions whose value is not the DER of their type.
     pub(super) undecodable: Vec<ObjectIdentifier>,
@@ -77,6 +84,7 @@ struct Fields<'a> {
     subject: &'a [u8],
     spki: &'a [u8],
     has_unique_ids: bool,
+    extensions_der: &'a [u8],
     extensions: Vec<Extension>,
 }
 
@@ -96,7 +104,6 @@ impl<'a> View<'a> {
         reader.finish()?;
         let mut values = Values { extensions: &fields.extensions, undecodable: Vec::new() };
         Ok(Self {
-            der: tbs,
             version: fields.version,
             serial: fields.serial,
             signature: fields.signature,
@@ -108,6 +115,9 @@ impl<'a> View<'a> {
             subject_name: RdnSequence::from_der(fields.subject)?,
             spki: fields.spki,
             key: SubjectPublicKeyInfoRef::from_der(fields.spki)?,
+            signature_family: algorithm::signature(fields.signature),
+            key_family: algorithm::key(fields.spki),
+            extensions_der: fields.extensions_der,
             has_unique_ids: fields.has_unique_ids,
             basic_constraints: values.decode(oid::ID_CE_BASIC_CONSTRAINTS),
             key_usage: values.decode(oid::ID_CE_KEY_USAGE),
@@ -193,7 +203,11 @@ impl<'a> Fields<'a> {
             let id = ContextSpecific::<BitStringRef<'_>>::decode_implicit(reader, TagNumber(number))?;
             has_unique_ids |= id.is_some();
         }
-        let extensions = ContextSpecific::<Vec<Extension>>::decode_explicit(reader, TagNumber(3))?;
+        let extensions = ContextSpecific::<AnyRef<'_>>::decode_explicit(reader, TagNumber(3))?;
+        let (extensions_der, extensions) = match extensions {
+            Some(field) => (field.value.value(), field.value.decode_as()?),
+            None => (&[][..], Vec::new()),
+        };
         Ok(Self {
             version: version.map_or(0, |field| field.value),
             serial: serial.value(),
@@ -204,7 +218,8 @@ impl<'a> Fields<'a> {
             subject,
             spki,
             has_unique_ids,
-            extensions: extensions.map(|field| field.value).unwrap_or_default(),
+            extensions_der,
+            extensions,
         })
     }
 }

@@ -6,6 +6,7 @@ use crate::{
     lint::{self, LintContext, Subject},
     testing::{BASE, Hierarchy, Key, NOW, names_of, openssl, profile, run, validity, write},
 };
+use der::{Decode as _, Encode as _};
 use proptest::prelude::*;
 
 const ISSUERS: [KeyAlgorithm; 4] = [
@@ -375,6 +376,8 @@ proptest! {
         let expected = lint::Expected { serial: request.serial, names: Some(&names), public_key: &key, validity: request.validity, shard: Some(shard) };
         let context = profile.lint_context(&hierarchy.issuer, now).expecting(expected);
         prop_assert_eq!(lint::check(tbs.as_bytes(), &context), []);
+        let theirs = x509_cert::TbsCertificate::from_der(tbs.as_bytes()).unwrap();
+        prop_assert_eq!(theirs.to_der().unwrap(), tbs.as_bytes());
         let certificate = hierarchy.key.certify(&tbs);
         prop_assert_eq!(certificate.names(), Some(&names));
         prop_assert_eq!(certificate.serial(), request.serial);

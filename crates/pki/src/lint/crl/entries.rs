@@ -1,8 +1,10 @@
 //! Lints of the entries of a CRL: the first breach of each rule, with the index of its entry.
 
-use const_oid::db::rfc5280 as oid;
-use der::{Decode, Reader, SliceReader, Tag, asn1::AnyRef};
-use x509_cert::ext::Extension;
+use const_oid::{ObjectIdentifier, db::rfc5280 as oid};
+use der::{
+    Decode, Reader, Sequence, SliceReader, Tag,
+    asn1::{AnyRef, OctetStringRef},
+};
 
 use super::{CrlLintContext, CrlView, finding, time_fault};
 use crate::lint::{Finding, view::Moment};
@@ -11,9 +13,17 @@ use crate::lint::{Finding, view::Moment};
 struct EntryView<'a> {
     serial: &'a [u8],
     revoked_at: Moment,
-    /// Whether crlEntryExtensions is there, if empty.
-    has_extensions: bool,
-    extensions: Vec<Extension>,
+    /// The content of crlEntryExtensions, if it is there.
+    extensions: Option<&'a [u8]>,
+}
+
+/// One extension, without the copies that `x509-cert`'s makes: there may be a million.
+#[derive(Sequence)]
+struct ExtensionView<'a> {
+    id: ObjectIdentifier,
+    #[asn1(default = "Default::default")]
+    critical: bool,
+    value: &'a OctetStringRef,
 }
 
 struct EntryRule {
@@ -81,9 +91,23 @@ impl<'a> EntryView<'a> {
         let serial = AnyRef::decode(reader)?;
         serial.header().tag().assert_eq(Tag::Integer)?;
         let revoked_at = Moment::read(reader)?;
-        let has_extensions = !reader.is_finished();
-        let extensions = if has_extensions { Vec::<Extension>::decode(reader)? } else { Vec::new() };
-        Ok(Self { serial: serial.value(), revoked_at, has_extensions, extensions })
+        let extensions = if reader.is_finished() {
+            None
+        } else {
+            Some(reader.sequence(|reader| reader.read_slice(reader.remaining_len()))?)
+        };
+        Ok(Self { serial: serial.value(), revoked_at, extensions })
+    }
+
+    fn extensions(&self) -> impl Iterator<Item = der::Result<ExtensionView<'a>>> + use<'a> {
+        let mut reader = SliceReader::new(self.extensions.unwrap_or_default()).ok();
+        std::iter::from_fn(move || {
+            let extension = reader.as_mut().filter(|reader| !reader.is_finished())?.decode();
+            if extension.is_err() {
+                reader = None;
+            }
+            Some(extension)
+        })
     }
 }
 
@@ -103,20 +127,25 @@ fn time(entry: &EntryView<'_>, view: &CrlView<'_>) -> Option<String> {
 
 /// The reason is the only extension that this CA gives entries; RFC 5280 §5.3.1: not critical.
 fn extensions(entry: &EntryView<'_>, _: &CrlView<'_>) -> Option<String> {
-    let good = entry
-        .extensions
-        .iter()
-        .all(|extension| extension.extn_id == oid::ID_CE_CRL_REASONS && !extension.critical)
-        && entry.extensions.len() <= 1
-        && entry.has_extensions != entry.extensions.is_empty();
-    (!good).then(|| {
+    let good = |extension: der::Result<ExtensionView<'_>>| {
+        extension.is_ok_and(|extension| extension.id == oid::ID_CE_CRL_REASONS && !extension.critical)
+    };
+    let one = entry.extensions().count() == usize::from(entry.extensions.is_some());
+    // `critical FALSE` written out would make it longer.
+    let plain = entry.extensions.is_none_or(|octets| octets.len() == REASON_LEN);
+    (!one || !plain || !entry.extensions().all(good)).then(|| {
         "it has an empty list of extensions, another extension than a reason, or a critical one".to_owned()
     })
 }
 
-fn code<'e>(entry: &'e EntryView<'_>) -> Option<&'e [u8]> {
-    let extension = entry.extensions.iter().find(|extension| extension.extn_id == oid::ID_CE_CRL_REASONS)?;
-    Some(extension.extn_value.as_bytes())
+/// An extension with identifier and reason, both without anything that could be left out.
+const REASON_LEN: usize = 12;
+
+fn code<'e>(entry: &EntryView<'e>) -> Option<&'e [u8]> {
+    let mut extensions = entry.extensions().filter_map(Result::ok);
+    extensions
+        .find(|extension| extension.id == oid::ID_CE_CRL_REASONS)
+        .map(|extension| extension.value.as_bytes())
 }
 
 /// "the reason code CRL entry extension SHOULD be absent instead of using the unspecified (0)

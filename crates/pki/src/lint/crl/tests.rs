@@ -187,6 +187,10 @@ const CASES: &[(&str, Break)] = &[
     }),
     ("rfc5280.crl_entry_decodes", |d, _, _| d.entry("")),
     ("rfc5280.crl_entry_decodes", |d, _, _| d.entry(&format!("{ENTRY} {REASON}01 00"))),
+    ("rfc5280.crl_entry_extensions", |d, _, _| {
+        d.entry(&format!("{ENTRY} 300f 300d 0603551d15 010100 0403 0a0101"))
+    }),
+    ("rfc5280.crl_entry_extensions", |d, _, _| d.entry(&format!("{ENTRY} 3002 3000"))),
     ("rfc5280.crl_entry_serial", |d, _, _| d.entry("020100 170d3236313132343131303030305a")),
     ("rfc5280.crl_entry_serial", |d, _, _| d.entry("0201ff 170d3236313132343131303030305a")),
     ("rfc5280.crl_entry_serial", |d, _, _| {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use const_oid::{ObjectIdentifier, db::rfc5280 as oid};
 use x509_cert::ext::pkix::name::GeneralName;
 
-use super::algorithm::{self, Family};
+use super::algorithm::Family;
 use crate::lint::{LintContext, Rule, Subject, View, must, should, view::TLS_FEATURE};
 
 pub(super) const RULES: &[Rule] = &[
@@ -123,7 +123,7 @@ fn key_cert_sign(view: &View<'_>, _: &LintContext<'_>) -> Option<String> {
 
 fn key_usage_fits_key(view: &View<'_>, _: &LintContext<'_>) -> Option<String> {
     let usage = view.key_usage.as_ref()?;
-    let family = algorithm::key(view.spki)?;
+    let family = view.key_family?;
     let agreement = usage.key_agreement() || usage.encipher_only() || usage.decipher_only();
     let encipherment = usage.key_encipherment() || usage.data_encipherment();
     let wrong = match family {
