@@ -11,6 +11,8 @@
 //! answer means durable; times are arguments, leases alone use the database's clock.
 
 mod authorization;
+#[cfg(feature = "contract")]
+pub mod contract;
 mod error;
 mod limit;
 mod order;

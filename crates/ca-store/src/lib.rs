@@ -22,6 +22,8 @@ mod account;
 mod audit;
 mod authority;
 mod canonical;
+#[cfg(feature = "contract")]
+pub mod contract;
 mod error;
 mod journal;
 mod node;

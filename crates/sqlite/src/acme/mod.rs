@@ -7,6 +7,8 @@ mod order;
 mod purge;
 mod save;
 mod store;
+#[cfg(test)]
+mod tests;
 
 use acme_store::{CreateOutcome, NewOrder, SaveOutcome, Unit};
 use sqlx::{ConnectOptions, SqliteConnection};

@@ -17,6 +17,8 @@ mod record;
 mod registry;
 mod revocation;
 mod store;
+#[cfg(test)]
+mod tests;
 
 use std::fs::File;
 

@@ -1,0 +1,113 @@
+use futures::future::join_all;
+
+use super::{Fixture, sample::*};
+use crate::{
+    AuthorizationStatus, CreateOutcome, NewOrder, OrderRow, OrderStatus, Page, PendingCounts, SaveOutcome,
+    StoreError, Unit,
+};
+
+pub async fn an_order_reads_back(fixture: &dyn Fixture) {
+    let store = fixture.open().await;
+    create(store.as_ref(), order("1")).await;
+    assert_eq!(store.order("1").await.unwrap(), Some(order("1")));
+    assert_eq!(store.order("2").await.unwrap(), None);
+    assert_eq!(store.create_orders(vec![]).await.unwrap(), []);
+}
+
+pub async fn an_order_is_created_once(fixture: &dyn Fixture) {
+    let (one, two) = (fixture.open().await, fixture.open().await);
+    let new = |state: &str| NewOrder {
+        order: OrderRow { state: state.to_owned(), ..order("1") },
+        authorizations: vec![authorization("a")],
+    };
+    let other = NewOrder { order: order("2"), authorizations: vec![] };
+    let in_one = one.create_orders(vec![new("first"), new("second"), other]);
+    let alone = join_all([&one, &two].map(|store| store.create_orders(vec![new("third")])));
+    let (first, others) = futures::join!(in_one, alone);
+    let first = first.unwrap();
+    let there = one.order("1").await.unwrap().unwrap();
+    assert_eq!(first[2], CreateOutcome::Created);
+    let others: Vec<_> = others.into_iter().flat_map(Result::unwrap).collect();
+    let outcomes = first.iter().take(2).chain(&others);
+    assert_eq!(outcomes.clone().filter(|it| **it == CreateOutcome::Created).count(), 1);
+    for outcome in outcomes.filter(|it| **it != CreateOutcome::Created) {
+        assert_eq!(outcome, &CreateOutcome::Exists(Box::new(there.clone())));
+    }
+    assert_eq!(one.authorizations(&["a".to_owned()]).await.unwrap(), [authorization("a")]);
+}
+
+pub async fn orders_of_an_account_are_paged(fixture: &dyn Fixture) {
+    let store = fixture.open().await;
+    for n in 0..5 {
+        create(store.as_ref(), order(&n.to_string())).await;
+    }
+    create(store.as_ref(), OrderRow { account: "other".to_owned(), ..order("other") }).await;
+    create(store.as_ref(), OrderRow { expires_at: at(10), ..order("expired") }).await;
+    // The order stays the same when statuses change.
+    save(store.as_ref(), of_order(change("3", 1, OrderStatus::Invalid))).await;
+    let (mut seen, mut after) = (Vec::new(), None);
+    loop {
+        let page = store.orders_of_account("account", at(10), &Page { after, limit: 2 }).await.unwrap();
+        seen.extend(page.items.into_iter().map(|row| row.id));
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(seen, ["0", "1", "2", "3", "4"]);
+}
+
+pub async fn what_is_under_way_is_counted(fixture: &dyn Fixture) {
+    let store = fixture.open().await;
+    for (n, status) in (0..).zip(OrderStatus::ALL) {
+        create(store.as_ref(), OrderRow { status: *status, ..order(&n.to_string()) }).await;
+    }
+    create(store.as_ref(), OrderRow { account: "other".to_owned(), ..order("other") }).await;
+    create(store.as_ref(), OrderRow { expires_at: at(10), ..order("expired") }).await;
+    let mut authorizations: Vec<_> = (0..)
+        .zip(AuthorizationStatus::ALL)
+        .map(|(n, status)| crate::AuthorizationRow { status: *status, ..authorization(&n.to_string()) })
+        .collect();
+    authorizations.push(crate::AuthorizationRow { expires_at: at(10), ..authorization("expired") });
+    store.create_authorizations(authorizations).await.unwrap();
+    let counts = store.pending("account", at(10)).await.unwrap();
+    assert_eq!(counts, PendingCounts { orders: 3, authorizations: 1 });
+    assert_eq!(store.pending("none", at(10)).await.unwrap(), PendingCounts::default());
+}
+
+pub async fn what_was_written_before_closing_is_there(fixture: &dyn Fixture) {
+    let store = fixture.open().await;
+    let pending = store.create_orders(vec![NewOrder { order: order("1"), authorizations: vec![] }]);
+    let (outcome, ()) = futures::join!(pending, store.close());
+    let refused = matches!(outcome, Err(StoreError::Closed));
+    assert!(refused || matches!(outcome.as_deref(), Ok([CreateOutcome::Created])), "{outcome:?}");
+    assert!(matches!(store.save(vec![Unit::default()]).await, Err(StoreError::Closed)));
+    assert!(matches!(store.order("1").await, Err(StoreError::Closed)));
+    assert_eq!(fixture.open().await.order("1").await.unwrap().is_none(), refused);
+}
+
+/// Whole lives of orders, many at once, over two fronts.
+pub async fn many_at_once(fixture: &dyn Fixture) {
+    let (one, two) = (fixture.open().await, fixture.open().await);
+    join_all((0..100).map(|n| {
+        let (store, id) = (if n % 2 == 0 { &one } else { &two }, n.to_string());
+        async move {
+            let new = NewOrder { order: order(&id), authorizations: vec![authorization(&format!("{id}-a"))] };
+            assert_eq!(store.create_orders(vec![new]).await.unwrap(), [CreateOutcome::Created]);
+            let both = Unit {
+                orders: vec![change(&id, 1, OrderStatus::Ready)],
+                authorizations: vec![authorization_change(&format!("{id}-a"), 1, AuthorizationStatus::Valid)],
+            };
+            assert_eq!(save(store.as_ref(), both).await, SaveOutcome::Saved);
+            for (version, status) in [(2, OrderStatus::Processing), (3, OrderStatus::Valid)] {
+                let unit = of_order(change(&id, version, status));
+                assert_eq!(save(store.as_ref(), unit).await, SaveOutcome::Saved);
+            }
+        }
+    }))
+    .await;
+    for n in 0..100 {
+        let order = one.order(&n.to_string()).await.unwrap().unwrap();
+        assert_eq!((order.status, order.version), (OrderStatus::Valid, 4));
+    }
+}

@@ -1,0 +1,197 @@
+use futures::future::join_all;
+use pki::{Reason, Serial};
+
+use super::{Fixture, open, sample::*};
+use crate::{
+    BeginCrl, CaStore, CrlDraft, CrlEntries, CrlEntry, CrlJournal, CrlKey, CrlRow, CrlShard, JournalRow,
+    NewRevocation, PublishCrl, PublishOutcome, StoreError,
+};
+
+fn shard() -> CrlShard {
+    CrlShard { issuer: "issuer".to_owned(), shard: 3 }
+}
+
+async fn begin(store: &dyn CaStore) -> CrlDraft {
+    store.begin_crl(BeginCrl { shard: shard() }).await.unwrap()
+}
+
+fn entries_of(revision: u64) -> CrlEntries {
+    CrlEntries { shard: shard(), after_revision: 0, revision, expired_before: at(0), after: None, limit: 2 }
+}
+
+/// All entries, two at a time.
+async fn entries(store: &dyn CaStore, mut wanted: CrlEntries) -> Vec<CrlEntry> {
+    let mut all = Vec::new();
+    loop {
+        let chunk = store.crl_entries(&wanted).await.unwrap();
+        assert!(chunk.len() <= 2);
+        all.extend_from_slice(&chunk);
+        match chunk.last() {
+            Some(last) => wanted.after = Some(last.serial),
+            None => return all,
+        }
+    }
+}
+
+fn tags(entries: &[CrlEntry]) -> Vec<Serial> {
+    entries.iter().map(|entry| entry.serial).collect()
+}
+
+fn row_of(draft: &CrlDraft, this_update: u64) -> CrlRow {
+    CrlRow {
+        key: CrlKey { shard: draft.shard.clone(), number: draft.number },
+        revision: draft.revision,
+        base: None,
+        base_revision: None,
+        this_update: at(this_update),
+        next_update: at(this_update + 1000),
+        expired_before: at(0),
+        entries: 2,
+        tbs_sha256: digest(&format!("crl {}", draft.number)),
+        signature: None,
+    }
+}
+
+async fn journal(store: &dyn CaStore, row: CrlRow) -> Result<(), StoreError> {
+    store.journal_crl(CrlJournal { row, audit: event("crl.intended") }).await
+}
+
+async fn publish(store: &dyn CaStore, row: &CrlRow) -> PublishOutcome {
+    let publish = PublishCrl { key: row.key.clone(), signature: vec![1, 2], audit: event("crl.published") };
+    store.publish_crl(publish).await.unwrap()
+}
+
+async fn revoke(store: &dyn CaStore, tag: u64) {
+    issue(store, journal_row(tag), &[]).await;
+    store.revoke(vec![revocation(tag)]).await.unwrap();
+}
+
+pub async fn numbers_and_revisions_of_crls_rise(fixture: &dyn Fixture) {
+    let (one, two) = (open(fixture, "one").await, open(fixture, "two").await);
+    let first = begin(one.as_ref()).await;
+    assert_eq!((first.number, first.revision, first.published), (1, 0, None));
+    // Revocations and drafts at once: no number twice, and a later number has no earlier revision.
+    let calls = join_all((1..=12).map(|tag| {
+        let store = if tag % 2 == 0 { &one } else { &two };
+        async move {
+            revoke(store.as_ref(), tag).await;
+            begin(store.as_ref()).await
+        }
+    }))
+    .await;
+    let mut drafts: Vec<_> = calls.iter().map(|draft| (draft.number, draft.revision)).collect();
+    drafts.sort_unstable();
+    assert_eq!(drafts.iter().map(|it| it.0).collect::<Vec<_>>(), (2..=13).collect::<Vec<_>>());
+    assert!(drafts.is_sorted_by_key(|it| it.1), "{drafts:?}");
+    assert_eq!(begin(two.as_ref()).await.revision, 12);
+    let shards = one.crl_shards(None).await.unwrap();
+    assert_eq!((shards[0].number, shards[0].revision), (14, 12));
+}
+
+pub async fn a_crl_is_the_same_at_any_later_time(fixture: &dyn Fixture) {
+    let store = open(fixture, "one").await;
+    let store = store.as_ref();
+    for tag in [5, 1, 3] {
+        revoke(store, tag).await;
+    }
+    let wanted = entries_of(begin(store).await.revision);
+    let before = entries(store, wanted.clone()).await;
+    let entry = |tag| CrlEntry { serial: serial(tag), revoked_at: at(70), reason: Reason::Superseded };
+    assert_eq!(before, [entry(1), entry(3), entry(5)], "by serial");
+    // Later revocations and upgrades do not change it.
+    revoke(store, 2).await;
+    let upgrade = NewRevocation { reason: Reason::KeyCompromise, upgrade: true, at: at(90), ..revocation(3) };
+    store.revoke(vec![upgrade]).await.unwrap();
+    assert_eq!(entries(store, wanted).await, before);
+    let now = entries(store, entries_of(begin(store).await.revision)).await;
+    let upgraded = CrlEntry { reason: Reason::KeyCompromise, ..entry(3) };
+    assert_eq!(now, [entry(1), entry(2), upgraded, entry(5)]);
+    let other = CrlShard { shard: 4, ..shard() };
+    assert_eq!(entries(store, CrlEntries { shard: other, ..entries_of(9) }).await, []);
+}
+
+pub async fn a_delta_has_what_changed(fixture: &dyn Fixture) {
+    let store = open(fixture, "one").await;
+    let store = store.as_ref();
+    for tag in 1..=3 {
+        revoke(store, tag).await;
+    }
+    let upgrade = NewRevocation { reason: Reason::KeyCompromise, upgrade: true, ..revocation(1) };
+    store.revoke(vec![upgrade]).await.unwrap();
+    revoke(store, 4).await;
+    let delta = |after_revision, revision| CrlEntries { after_revision, ..entries_of(revision) };
+    let found = entries(store, delta(2, 4)).await;
+    assert_eq!(tags(&found), [serial(1), serial(3)]);
+    assert_eq!(found[0].reason, Reason::KeyCompromise);
+    assert_eq!(tags(&entries(store, delta(2, 3)).await), [serial(3)]);
+    assert_eq!(tags(&entries(store, delta(4, 5)).await), [serial(4)]);
+    assert_eq!(entries(store, delta(5, 5)).await, []);
+}
+
+pub async fn an_entry_leaves_after_its_certificate_ended(fixture: &dyn Fixture) {
+    let store = open(fixture, "one").await;
+    let store = store.as_ref();
+    for tag in 1..=3 {
+        issue(store, JournalRow { not_after: at(1000 * tag), ..journal_row(tag) }, &[]).await;
+        store.revoke(vec![revocation(tag)]).await.unwrap();
+    }
+    let since = |expired_before| CrlEntries { expired_before: at(expired_before), ..entries_of(3) };
+    assert_eq!(
+        tags(&entries(store, since(2000)).await),
+        [serial(2), serial(3)],
+        "ended at that time: still there"
+    );
+    assert_eq!(tags(&entries(store, since(2001)).await), [serial(3)]);
+}
+
+pub async fn a_crl_is_journaled_before_it_is_published(fixture: &dyn Fixture) {
+    let store = open(fixture, "one").await;
+    let store = store.as_ref();
+    let row = row_of(&begin(store).await, 10);
+    assert_eq!(publish(store, &row).await, PublishOutcome::Unknown);
+    journal(store, row.clone()).await.unwrap();
+    journal(store, row.clone()).await.unwrap();
+    // One number, one CRL.
+    let other = CrlRow { tbs_sha256: digest("other"), ..row.clone() };
+    assert!(matches!(journal(store, other).await, Err(StoreError::Refused(_))));
+    assert_eq!(store.crl_shards(None).await.unwrap()[0].published, None, "journaled is not published");
+    assert_eq!(publish(store, &row).await, PublishOutcome::Published);
+    let published = CrlRow { signature: Some(vec![1, 2]), ..row.clone() };
+    assert_eq!(store.crl_shards(None).await.unwrap()[0].published, Some(published.clone()));
+    assert_eq!(begin(store).await.published, Some(published.clone()));
+    // Its answer lost, the publication finds itself; so does the journal.
+    assert_eq!(publish(store, &row).await, PublishOutcome::Superseded(Box::new(published)));
+    journal(store, row).await.unwrap();
+    let incarnation = store.info().await.unwrap().incarnation;
+    assert_eq!(store.audit(incarnation, 0, 10).await.unwrap().len(), 2);
+}
+
+pub async fn a_crl_is_never_replaced_by_an_older_one(fixture: &dyn Fixture) {
+    let (one, two) = (open(fixture, "one").await, open(fixture, "two").await);
+    let (one, two) = (one.as_ref(), two.as_ref());
+    let early = begin(one).await;
+    revoke(two, 1).await;
+    let late = begin(two).await;
+    // Number and revision of the early draft are lower, whatever its time.
+    let rows =
+        [row_of(&early, 30), row_of(&late, 20), row_of(&begin(one).await, 20), row_of(&begin(one).await, 21)];
+    for row in &rows {
+        journal(one, row.clone()).await.unwrap();
+    }
+    assert_eq!(publish(two, &rows[1]).await, PublishOutcome::Published);
+    let second = CrlRow { signature: Some(vec![1, 2]), ..rows[1].clone() };
+    for row in [&rows[0], &rows[2]] {
+        assert_eq!(publish(one, row).await, PublishOutcome::Superseded(Box::new(second.clone())), "{row:?}");
+    }
+    assert_eq!(publish(one, &rows[3]).await, PublishOutcome::Published);
+    // A delta has a line of its own.
+    let draft = begin(one).await;
+    assert_eq!(draft.published_delta, None);
+    let delta =
+        CrlRow { base: Some(rows[3].key.number), base_revision: Some(rows[3].revision), ..row_of(&draft, 5) };
+    journal(one, delta.clone()).await.unwrap();
+    assert_eq!(publish(one, &delta).await, PublishOutcome::Published);
+    let shards = two.crl_shards(None).await.unwrap();
+    assert_eq!(shards[0].published.as_ref().map(|it| it.key.number), Some(rows[3].key.number));
+    assert_eq!(shards[0].published_delta, Some(CrlRow { signature: Some(vec![1, 2]), ..delta }));
+}

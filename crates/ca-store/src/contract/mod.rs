@@ -1,0 +1,119 @@
+//! What every backend does, as tests: `ca_store::contract_suite!(fixture)` makes a `#[tokio::test]`
+//! of each. A fixture is an empty database of its own.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    missing_docs,
+    reason = "tests, in a feature that no program has: each case is named after what it shows"
+)]
+
+mod account;
+mod audit;
+mod authority;
+mod certificate;
+mod crl;
+mod database;
+mod intent;
+mod orphan;
+mod record;
+mod revocation;
+mod sample;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+pub use account::*;
+pub use audit::*;
+pub use authority::*;
+pub use certificate::*;
+pub use crl::*;
+pub use database::*;
+pub use intent::*;
+pub use orphan::*;
+pub use record::*;
+pub use revocation::*;
+
+use crate::{CaStore, Incarnation};
+
+/// A database that is empty at first.
+#[async_trait]
+pub trait Fixture: Send + Sync {
+    /// Opens it, beside whoever has it open.
+    async fn open(&self, incarnation: Incarnation) -> Arc<dyn CaStore>;
+}
+
+/// Opens the fixture for the node of this name.
+async fn open(fixture: &dyn Fixture, node: &str) -> Arc<dyn CaStore> {
+    let mut id = [0; 16];
+    id.iter_mut().zip(node.bytes()).for_each(|(to, from)| *to = from);
+    fixture.open(Incarnation { id, node: node.to_owned() }).await
+}
+
+/// Makes a test of each case, with a new fixture.
+#[macro_export]
+macro_rules! contract_suite {
+    ($fixture:expr) => {
+        $crate::contract_suite! { $fixture;
+            an_incarnation_has_a_number
+            time_has_a_high_water_mark
+            an_epoch_begins_once
+            a_lease_has_one_owner
+            what_was_written_before_closing_is_there
+            every_row_of_authority_reads_back
+            changes_of_authority_are_all_or_none
+            a_join_token_is_redeemed_once
+            first_rows_stay
+            registrations_are_paged
+            an_account_is_registered_once
+            an_eab_key_is_used_once
+            a_registration_is_cited
+            an_update_is_accepted_once
+            a_former_key_never_returns
+            accounts_are_paged
+            an_intent_reads_back
+            one_order_has_one_intent
+            one_new_order_has_one_intent
+            a_serial_is_taken_once
+            a_precertificate_shares_serial_and_order
+            what_an_intent_cites_is_checked
+            a_deactivated_authorization_does_not_count
+            a_bad_intent_does_not_fail_its_neighbours
+            limits_hold_within_a_batch
+            limits_count_what_they_say
+            an_intent_can_be_repeated
+            a_signature_is_recorded_once
+            a_signature_needs_an_intent
+            an_orphan_is_taken_over
+            a_lease_is_extended_by_its_owner
+            an_abandoned_intent_is_fenced
+            certificates_are_found
+            certificates_are_paged
+            a_domain_is_not_its_neighbour
+            what_may_have_been_signed_is_revoked
+            a_revocation_is_made_once
+            a_revocation_is_upgraded_once
+            numbers_and_revisions_of_crls_rise
+            a_crl_is_the_same_at_any_later_time
+            a_delta_has_what_changed
+            an_entry_leaves_after_its_certificate_ended
+            a_crl_is_journaled_before_it_is_published
+            a_crl_is_never_replaced_by_an_older_one
+            the_audit_chain_holds
+            a_change_without_effect_is_not_reported
+            incarnations_have_chains_of_their_own
+            refusals_add_up
+            many_at_once
+        }
+    };
+    ($fixture:expr; $($case:ident)+) => {
+        $(
+            #[tokio::test]
+            async fn $case() {
+                $crate::contract::$case(&$fixture).await;
+            }
+        )+
+    };
+}

@@ -1,0 +1,107 @@
+use futures::future::join_all;
+use pki::Reason;
+
+use super::{Fixture, open, sample::*};
+use crate::{
+    AuthorityRow, BlockedKeyRow, IntentOutcome, JournalKey, JournalKind, JournalRow, NewRevocation,
+    RevocationRow, RevokeOutcome, Upgrade,
+};
+
+fn row(tag: u64, revision: u64) -> RevocationRow {
+    RevocationRow {
+        serial: serial(tag),
+        issuer: "issuer".to_owned(),
+        shard: 3,
+        revision,
+        revoked_at: at(70),
+        reason: Reason::Superseded,
+        source: "account:a".to_owned(),
+        not_after: at(20_000 + tag),
+        upgrade: None,
+    }
+}
+
+pub async fn what_may_have_been_signed_is_revoked(fixture: &dyn Fixture) {
+    let store = open(fixture, "one").await;
+    issue(store.as_ref(), journal_row(1), &[]).await;
+    // Intended only; of our own servers.
+    assert_eq!(commit(store.as_ref(), intent(2)).await, IntentOutcome::Committed);
+    let server = JournalRow { kind: JournalKind::Server, order: None, shard: 4, ..journal_row(3) };
+    issue(store.as_ref(), server, &[]).await;
+    let outcomes = store.revoke((1..=4).map(revocation).collect()).await.unwrap();
+    let server = RevocationRow { shard: 4, ..row(3, 1) };
+    assert_eq!(
+        outcomes,
+        [
+            RevokeOutcome::Revoked(row(1, 1)),
+            RevokeOutcome::Revoked(row(2, 2)),
+            RevokeOutcome::Revoked(server),
+            RevokeOutcome::Unknown
+        ]
+    );
+    let entries = store.journal(&JournalKey::Serial(serial(1))).await.unwrap();
+    assert_eq!(entries[0].revocation, Some(row(1, 1)));
+    assert!(keys().verify(&entries[0].row).is_ok());
+    let shards = store.crl_shards(Some("issuer")).await.unwrap();
+    assert_eq!(shards.iter().map(|it| (it.shard.shard, it.revision)).collect::<Vec<_>>(), [(3, 2), (4, 1)]);
+    assert_eq!(store.crl_shards(Some("other")).await.unwrap(), []);
+    assert_eq!(store.crl_shards(None).await.unwrap(), shards);
+}
+
+pub async fn a_revocation_is_made_once(fixture: &dyn Fixture) {
+    let (one, two) = (open(fixture, "one").await, open(fixture, "two").await);
+    for tag in 1..=2 {
+        issue(one.as_ref(), journal_row(tag), &[]).await;
+    }
+    let calls = join_all((0..6).map(|n| if n % 2 == 0 { &one } else { &two }).map(|store| async move {
+        store.revoke(vec![revocation(1), revocation(1), revocation(2)]).await.unwrap()
+    }))
+    .await;
+    let outcomes: Vec<_> = calls.into_iter().flatten().collect();
+    let made = outcomes.iter().filter(|it| matches!(it, RevokeOutcome::Revoked(_))).count();
+    assert_eq!(made, 2);
+    for outcome in outcomes {
+        let (RevokeOutcome::Revoked(found) | RevokeOutcome::Already(found)) = outcome else {
+            panic!("{outcome:?}")
+        };
+        assert!(found == row(1, 1) || found == row(2, 2), "{found:?}");
+    }
+    assert_eq!(one.crl_shards(None).await.unwrap()[0].revision, 2);
+}
+
+pub async fn a_revocation_is_upgraded_once(fixture: &dyn Fixture) {
+    let store = open(fixture, "one").await;
+    issue(store.as_ref(), journal_row(1), &[]).await;
+    let block = BlockedKeyRow { source: "second".to_owned(), ..blocked_key("key") };
+    let compromised = |upgrade| NewRevocation {
+        at: at(80),
+        reason: Reason::KeyCompromise,
+        upgrade,
+        source: "key".to_owned(),
+        block: Some(block.clone()),
+        ..revocation(1)
+    };
+    store.put_authority(new(vec![AuthorityRow::BlockedKey(blocked_key("key"))])).await.unwrap();
+    let upgraded = RevocationRow { upgrade: Some(Upgrade { revision: 2, at: at(80) }), ..row(1, 1) };
+    let expected = [
+        (revocation(1), RevokeOutcome::Revoked(row(1, 1))),
+        (compromised(false), RevokeOutcome::Already(row(1, 1))),
+        (compromised(true), RevokeOutcome::Upgraded(upgraded.clone())),
+        (compromised(true), RevokeOutcome::Already(upgraded.clone())),
+        (NewRevocation { upgrade: true, ..revocation(1) }, RevokeOutcome::Already(upgraded.clone())),
+    ];
+    for (revocation, outcome) in expected {
+        assert_eq!(store.revoke(vec![revocation]).await.unwrap(), [outcome]);
+    }
+    assert_eq!(upgraded.current_reason(), Reason::KeyCompromise);
+    let entries = store.journal(&JournalKey::Serial(serial(1))).await.unwrap();
+    assert_eq!(entries[0].revocation, Some(upgraded));
+    assert_eq!(store.blocked_keys(&[digest("key")]).await.unwrap(), [blocked_key("key")], "the first stays");
+    // Revoked for that at once, it is not upgraded.
+    issue(store.as_ref(), journal_row(2), &[]).await;
+    let first = NewRevocation { serial: serial(2), block: Some(blocked_key("other")), ..compromised(true) };
+    let made = store.revoke(vec![first.clone()]).await.unwrap();
+    assert!(matches!(made[0], RevokeOutcome::Revoked(_)));
+    assert!(matches!(store.revoke(vec![first]).await.unwrap()[0], RevokeOutcome::Already(_)));
+    assert_eq!(store.blocked_keys(&[digest("other")]).await.unwrap().len(), 1);
+}
