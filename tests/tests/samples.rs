@@ -1,0 +1,79 @@
+//! The configurations in `deploy/` are what operators start from: the ceremony runs, and every role accepts its file.
+
+use std::path::Path;
+use std::process::Command;
+
+use e2e::program::{ours, root, succeed};
+
+#[test]
+fn the_samples_make_a_ca_and_pass_their_checks() {
+    let folder = tempfile::tempdir().unwrap();
+    let copy = |name: &str| {
+        let text = std::fs::read_to_string(root().join("deploy").join(name)).unwrap();
+        std::fs::write(folder.path().join(name), text).unwrap();
+    };
+    for name in [
+        "ceremony.toml",
+        "signer.toml",
+        "policy.toml",
+        "validator.toml",
+        "front.toml",
+        "status.toml",
+        "operator.toml",
+    ] {
+        copy(name);
+    }
+    tokens(folder.path());
+    let chancery = |arguments: &[&str]| {
+        succeed(Command::new(ours("chancery")).args(arguments).current_dir(folder.path())).stdout
+    };
+    chancery(&["ceremony", "run", "ceremony.toml"]);
+    for role in ["signer", "validator", "front", "status"] {
+        let said = chancery(&[role, "--config", &format!("{role}.toml"), "--check"]);
+        assert!(String::from_utf8_lossy(&said).contains("the configuration is good"));
+    }
+    // The thin programs take the same files.
+    for role in ["validator", "front", "status"] {
+        let mut thin = Command::new(ours(&format!("chancery-{role}")));
+        succeed(thin.args(["--config", &format!("{role}.toml"), "--check"]).current_dir(folder.path()));
+    }
+}
+
+#[test]
+fn a_misspelt_key_is_named_with_its_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("front.toml");
+    let text = std::fs::read_to_string(root().join("deploy/front.toml")).unwrap();
+    std::fs::write(&file, text.replace("base_urls", "base_url")).unwrap();
+    let output =
+        Command::new(ours("chancery")).args(["front", "--check", "--config"]).arg(&file).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("line 4") && said.contains("base_url"), "{said}");
+}
+
+/// Two SoftHSM tokens with the samples' labels, and their PINs in the samples' files.
+fn tokens(folder: &Path) {
+    let conf = folder.join("softhsm2.conf");
+    let store = folder.join("tokens");
+    std::fs::create_dir(&store).unwrap();
+    std::fs::write(&conf, format!("directories.tokendir = {}\nlog.level = ERROR\n", store.display()))
+        .unwrap();
+    for label in ["root", "signer"] {
+        let mut command = Command::new("softhsm2-util");
+        command.args(["--init-token", "--free", "--label", &format!("example-{label}")]);
+        succeed(command.args(["--pin", "1234", "--so-pin", "12345678"]).env("SOFTHSM2_CONF", &conf));
+        let pin = folder.join(format!("{label}.pin"));
+        std::fs::write(&pin, "1234\n").unwrap();
+        succeed(Command::new("chmod").arg("600").arg(&pin));
+    }
+    // The one thing that the samples cannot know: where this test's tokens are.
+    let file = folder.join("ceremony.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let environment = format!("environment = {{ SOFTHSM2_CONF = {:?} }}\n", conf.display().to_string());
+    let text = ["root", "signer"].iter().fold(text, |text, label| {
+        let line = format!("pin_file = \"{label}.pin\"\n");
+        text.replace(&line, &format!("{line}{environment}"))
+    });
+    std::fs::write(&file, text).unwrap();
+}
