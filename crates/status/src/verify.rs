@@ -88,7 +88,7 @@ impl Verifier {
         }
         let issuer = self.anchor(&revision.issuer_sha256).or_else(|| known(&revision.issuer_sha256));
         let (content, made_at) = match revision.kind {
-            Kind::Certificate => self.certificate(revision, &bytes, issuer)?,
+            Kind::Certificate => self.certificate(&bytes, issuer)?,
             Kind::Crl => crl(revision, &bytes, issuer.ok_or(Refusal::UnknownIssuer)?)?,
         };
         Ok(Object { revision: revision.clone(), bytes, content, made_at })
@@ -122,22 +122,24 @@ impl Verifier {
         self.anchors.iter().find(|(digest, _)| digest == sha256).map(|(_, anchor)| anchor.clone())
     }
 
-    fn certificate(
-        &self,
-        revision: &Revision,
-        bytes: &Bytes,
-        issuer: Option<Certificate>,
-    ) -> Result<(Content, i64), Refusal> {
+    /// The anchor that issued this certificate; a root is issued by itself.
+    fn anchor_above(&self, certificate: &Certificate) -> Option<Certificate> {
+        let above = |anchor: &Certificate| pki::chain::is_issued_by(certificate, anchor).is_ok();
+        self.anchors.iter().map(|(_, anchor)| anchor).find(|anchor| above(anchor)).cloned()
+    }
+
+    fn certificate(&self, bytes: &Bytes, issuer: Option<Certificate>) -> Result<(Content, i64), Refusal> {
         let certificate = Certificate::from_der(bytes)?;
         if !certificate.is_ca() {
             return Err(Refusal::NotCa);
         }
-        let self_signed = revision.issuer_sha256 == revision.sha256;
-        let issuer = match issuer {
-            Some(issuer) => Some(issuer),
-            None if !self.anchors.is_empty() => return Err(Refusal::UnknownIssuer),
-            None => self_signed.then(|| certificate.clone()),
-        };
+        // A signer that does not publish the issuer of a certificate names the certificate itself.
+        let named = issuer.filter(|issuer| issuer.der() != certificate.der());
+        let issuer = named.or_else(|| self.anchor_above(&certificate));
+        if issuer.is_none() && !self.anchors.is_empty() {
+            return Err(Refusal::UnknownIssuer);
+        }
+        let issuer = issuer.or_else(|| certificate.is_self_issued().then(|| certificate.clone()));
         if let Some(issuer) = issuer {
             if !issuer.is_ca() {
                 return Err(Refusal::NotCa);

@@ -233,6 +233,24 @@ async fn a_planted_ca_is_refused_where_roots_are_pinned() {
 }
 
 #[tokio::test]
+async fn an_issuer_may_be_published_without_its_root() {
+    let world = World::new().await;
+    fs::write(world.folder.path().join("other.pem"), world::Ca::root("Other").pem).unwrap();
+    // Then it is said to be its own reference.
+    world.signer().publish(world.issuer.object("issuer/0a.crt", &world.issuer));
+    world.signer().publish(world.issuer.crl(5, NOW - 100, 3));
+    for (anchors, status) in
+        [("", 200), (ANCHORS, 200), ("anchors = [\"other.pem\"]", 404), ("", 200), (ANCHORS, 200)]
+    {
+        let node = world.node(&format!("{anchors}\n{NO_POLL}")).await;
+        node.wait(|| async { node.lifecycle.readiness().report(false).is_ready() == (status == 200) }).await;
+        node.wait(|| async { node.get("/issuer/0a.crt").await.status == status }).await;
+        node.wait(|| async { node.get(CRL).await.status == status }).await;
+        node.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn a_manifest_that_is_none_costs_a_fetch_and_no_more() {
     let world = World::new().await;
     world.publish_all();
