@@ -104,6 +104,12 @@ pub enum IdentifierError {
 }
 
 impl IdentifierError {
+    /// The client's fault.
+    #[must_use]
+    pub const fn class(&self) -> pki::ErrorClass {
+        pki::ErrorClass::Client
+    }
+
     /// The registered type of the problem.
     #[must_use]
     pub const fn error_type(&self) -> ErrorType {

@@ -45,10 +45,6 @@ impl Jwk {
         Self::from_object(Object::from_slice(json.as_bytes())?)
     }
 
-    /// The JWK of a key that is known in another form.
-    ///
-    /// # Errors
-    /// [`JwkError`] if it is not a key that an account may have.
     pub(crate) fn from_object(mut object: Object) -> Result<Self, JwkError> {
         // A client that sends its private key has lost it.
         if PRIVATE_MEMBERS.iter().any(|name| object.contains(name)) {
@@ -327,6 +323,12 @@ pub enum JwkError {
 }
 
 impl JwkError {
+    /// A key is its holder's, and so are its faults.
+    #[must_use]
+    pub const fn class(&self) -> pki::ErrorClass {
+        pki::ErrorClass::Client
+    }
+
     /// The registered type of the problem (RFC 8555 §6.2).
     #[must_use]
     pub const fn error_type(&self) -> ErrorType {
