@@ -28,6 +28,8 @@ use crate::stored::{self, Versioned};
 /// An authorization is used again only if it lasts so much longer: an order that ends while its client makes a CSR helps
 /// nobody.
 const REUSE_MARGIN: Period = Period::from_seconds(600);
+/// How much older receipts can be than the record of their outcome: a try, and its way into the database.
+const RECEIPT_AGE: Period = Period::from_seconds(60);
 /// When to look again at an order that the signer has.
 pub(crate) const POLL_SECONDS: u32 = 1;
 /// When an account with too much under way may come again.
@@ -157,6 +159,13 @@ async fn bound_pending(
     Ok(())
 }
 
+/// An authorization that a new order uses again.
+struct Reused {
+    id: AuthorizationId,
+    /// Until when the signer accepts it for another order than its own.
+    end: Timestamp,
+}
+
 /// Valid authorizations of the account, by name, that a new order may use again.
 async fn reusable(
     front: &Front,
@@ -164,7 +173,7 @@ async fn reusable(
     account: &Account,
     wanted: &NewOrder,
     now: Timestamp,
-) -> Result<HashMap<Name, Authorization>, Refusal> {
+) -> Result<HashMap<Name, Reused>, Refusal> {
     if directory.validation_reuse.is_zero() {
         return Ok(HashMap::new());
     }
@@ -172,9 +181,10 @@ async fn reusable(
     let rows = front.store.reusable_authorizations(&account.id.to_string(), &identifiers, now).await?;
     let mut found = HashMap::new();
     for row in &rows {
-        let authorization = stored::authorization(row)?.object;
-        if authorization.facts.directory == directory.name && may_be_reused(&authorization, directory, now) {
-            found.insert(authorization.facts.name.clone(), authorization);
+        let Authorization { facts, state } = stored::authorization(row)?.object;
+        let end = end_of_reuse(&state, directory).filter(|end| *end >= now.plus(REUSE_MARGIN));
+        if let Some(end) = end.filter(|_| facts.directory == directory.name) {
+            found.insert(facts.name, Reused { id: facts.id, end });
         }
     }
     Ok(found)
@@ -182,13 +192,13 @@ async fn reusable(
 
 /// Only what a challenge has shown, and only within the directory's time. Grants are asked for anew each time: an
 /// operator may have taken one back.
-fn may_be_reused(authorization: &Authorization, directory: &Directory, now: Timestamp) -> bool {
-    let authorization::State::Valid(valid) = &authorization.state else { return false };
-    let Basis::Challenge { challenge, .. } = &valid.basis else { return false };
-    let acme::challenge::State::Valid { validated, .. } = &challenge.state else { return false };
+fn end_of_reuse(state: &authorization::State, directory: &Directory) -> Option<Timestamp> {
+    let authorization::State::Valid(valid) = state else { return None };
+    let Basis::Challenge { challenge, .. } = &valid.basis else { return None };
+    let acme::challenge::State::Valid { validated, .. } = &challenge.state else { return None };
     let reuse = Period::from_seconds(directory.validation_reuse.as_secs());
-    let end = validated.plus(reuse).min(valid.expires);
-    end >= now.plus(REUSE_MARGIN)
+    // The receipts, from which the signer counts, are a little older than the outcome's record.
+    Some(validated.plus(reuse).minus(RECEIPT_AGE).min(valid.expires))
 }
 
 struct Made {
@@ -201,7 +211,7 @@ fn assemble(
     request: &Signed<'_>,
     wanted: NewOrder,
     authorized: AuthorizedOrder,
-    mut reusable: HashMap<Name, Authorization>,
+    mut reusable: HashMap<Name, Reused>,
     now: Timestamp,
 ) -> Result<Made, Refusal> {
     let account = request.account()?;
@@ -218,8 +228,8 @@ fn assemble(
     for named in authorized.names {
         let reused = if named.grant.is_none() { reusable.remove(&named.name) } else { None };
         if let Some(older) = reused {
-            expires = older.state.expires().map_or(expires, |end| end.min(expires));
-            ids.push(older.facts.id);
+            expires = expires.min(older.end);
+            ids.push(older.id);
             continue;
         }
         let state = match named.grant {

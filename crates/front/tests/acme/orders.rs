@@ -297,6 +297,8 @@ async fn d10_authorizations_are_used_again_within_the_time_only() {
     let second = client.order(&["again.example.org"]).await.ok(201).json();
     assert_eq!(second["status"], "ready");
     assert_eq!(second["authorizations"], first["authorizations"]);
+    // An order on an older authorization ends with what the signer would still accept.
+    assert!(text(&second["expires"]) < text(&first["expires"]), "{second} {first}");
     // It gets a certificate: the signer accepts the older receipts.
     stage.finalize(&client, &second, &["again.example.org"]).await.ok(200);
     // Not for another account, not for another name.
