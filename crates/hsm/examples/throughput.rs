@@ -58,7 +58,7 @@ async fn measure(time: Duration, algorithms: &[KeyAlgorithm]) {
             let key = token.key(KeyRef::generated(id.clone(), made.public_key));
             key.ready(Deadline::after(Duration::from_secs(10))).await.unwrap();
             if sessions == 1 {
-                println!("{algorithm}: verification alone {:.1} µs", verification(&key).await);
+                println!("{algorithm}: verification alone {:.1} µs of CPU", verification(&key).await);
                 bare_loop(&softhsm, &id, 1, time);
                 bare_loop(&softhsm, &id, 2, time);
             }
@@ -115,11 +115,13 @@ async fn verification(key: &Key) -> f64 {
     let algorithm = key.public_key().algorithm().default_signature();
     let job = Job::for_message(algorithm, b"m");
     let signature = key.sign(Lane::Issuance, job, Deadline::after(Duration::from_secs(10))).await.unwrap();
-    let (began, rounds) = (Instant::now(), 2000);
-    for _ in 0..rounds {
+    let (began, mut rounds) = (cpu(Path::new("/proc/self/stat")), 0.0);
+    let until = Instant::now() + Duration::from_secs(1);
+    while Instant::now() < until {
         key.public_key().verify(algorithm, b"m", &signature).unwrap();
+        rounds += 1.0;
     }
-    began.elapsed().as_secs_f64() * 1e6 / f64::from(rounds)
+    (cpu(Path::new("/proc/self/stat")) - began) * 1e6 / rounds
 }
 
 /// The bare loop in processes of their own.
@@ -136,11 +138,20 @@ fn bare_loop(softhsm: &TestToken, id: &[u8], processes: usize, time: Duration) {
                 .unwrap()
         })
         .collect();
-    let rates = children.into_iter().map(|child| {
-        let output = child.wait_with_output().unwrap();
-        String::from_utf8(output.stdout).unwrap().trim().parse::<f64>().unwrap()
-    });
-    println!("  bare C_SignInit + C_Sign, {processes} process(es): {:8.0}/s", rates.sum::<f64>());
+    let (mut rate, mut each) = (0.0, 0.0);
+    for child in children {
+        let output = child.wait_with_output().unwrap().stdout;
+        let numbers: Vec<f64> = std::str::from_utf8(&output)
+            .unwrap()
+            .split_whitespace()
+            .map(|text| text.parse().unwrap())
+            .collect();
+        rate += numbers[0];
+        each += numbers[1] / processes as f64;
+    }
+    println!(
+        "  bare C_SignInit + C_Sign, {processes} process(es): {rate:8.0}/s  CPU a signature {each:6.1} µs"
+    );
 }
 
 fn raw(id: &str, module: &str, milliseconds: u64) {
@@ -157,13 +168,15 @@ fn raw(id: &str, module: &str, milliseconds: u64) {
         "02" => (Mechanism::Eddsa(EddsaParams::new(EddsaSignatureScheme::Pure)), &[7; 8]),
         _ => (Mechanism::RsaPkcs, &[7; 51]),
     };
-    let (began, time) = (Instant::now(), Duration::from_millis(milliseconds));
+    let (began, before) = (Instant::now(), cpu(Path::new("/proc/self/stat")));
+    let time = Duration::from_millis(milliseconds);
     let mut count = 0_u64;
     while began.elapsed() < time {
         session.sign(&mechanism, key, data).unwrap();
         count += 1;
     }
-    println!("{}", count as f64 / began.elapsed().as_secs_f64());
+    let spent = cpu(Path::new("/proc/self/stat")) - before;
+    println!("{} {}", count as f64 / began.elapsed().as_secs_f64(), spent * 1e6 / count as f64);
     drop(session);
     pkcs11.finalize().unwrap();
 }

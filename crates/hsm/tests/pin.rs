@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use hsm::{Fault, HsmError, TokenState};
 use pki::ErrorClass;
-use support::{soon, start};
+use support::{becomes, eventually, soon, start};
 use testkit::token::{PIN, TestToken};
 
 /// Time of the last change of SoftHSM's token file, which every login that reaches the token rewrites.
@@ -53,12 +53,8 @@ async fn a_refused_pin_is_latched_and_a_new_one_clears_the_latch() {
     let first_try = last_login(&softhsm);
 
     // The supervisor goes on starting workers, and so does a service manager with the signer.
-    let mut state = token.watch();
-    let latched = |state: &TokenState| matches!(state, TokenState::Down(Fault::PinLatched { .. }));
-    state.wait_for(latched).await.unwrap();
-    while token.health().respawns < 5 {
-        state.changed().await.unwrap();
-    }
+    becomes(&token, |state| matches!(state, TokenState::Down(Fault::PinLatched { .. }))).await;
+    eventually("five workers", || token.health().respawns >= 5).await;
     token.shutdown().await;
     for _ in 0..3 {
         let token = start(config.clone());
@@ -77,8 +73,7 @@ async fn a_refused_pin_is_latched_and_a_new_one_clears_the_latch() {
     let token = start(config);
     softhsm.set_pin(PIN);
     token.probe();
-    let mut state = token.watch();
-    state.wait_for(|state| matches!(state, TokenState::Ready(_))).await.unwrap();
+    becomes(&token, |state| matches!(state, TokenState::Ready(_))).await;
     assert!(!softhsm.latch_file().exists());
     assert!(!counts_failures(&softhsm));
 }

@@ -12,12 +12,15 @@ mod support;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::MetadataExt as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use hsm::{Fault, HsmError, KeyRef, Lane, Signing as _, Token, TokenState};
 use pki::{ErrorClass, KeyAlgorithm};
-use support::{Load, eventually, key, sign_and_check, signal, soon, start, wait_for_worker, worker_of};
+use support::{
+    Load, becomes, eventually, key, sign_and_check, signal, soon, start, wait_for_worker, worker_of,
+};
 use testkit::token::TestToken;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -85,8 +88,7 @@ async fn a_token_that_is_away_at_start_is_picked_up() {
     let refused = sign_and_check(&key, Lane::Issuance, 1, soon()).await.unwrap_err();
     assert!(matches!(refused, HsmError::Unavailable { .. }), "{refused}");
     softhsm.plug();
-    let mut state = token.watch();
-    state.wait_for(|state| matches!(state, TokenState::Ready(_))).await.unwrap();
+    becomes(&token, |state| matches!(state, TokenState::Ready(_))).await;
     key.ready(soon()).await.unwrap();
     sign_and_check(&key, Lane::Issuance, 2, soon()).await.unwrap();
 }
@@ -136,6 +138,31 @@ async fn the_worker_has_one_socket_its_own_environment_and_leaves_no_core() {
             assert_eq!(sockets.count(), 2, "{inherited:?}");
         }
         Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied),
+    }
+}
+
+#[tokio::test]
+async fn the_worker_can_have_a_user_of_its_own() {
+    let softhsm = TestToken::create("user");
+    let us = fs::metadata("/proc/self").unwrap();
+    // Only root can become somebody else; others stay who they are.
+    let (user, group) = if us.uid() == 0 { (65534, 65534) } else { (us.uid(), us.gid()) };
+    let worker = softhsm.folder().join("hsm-worker");
+    fs::copy(env!("CARGO_BIN_EXE_hsm-worker"), &worker).unwrap();
+    let owned = Command::new("chown").arg("-R").arg(format!("{user}:{group}")).arg(softhsm.folder()).status();
+    assert!(owned.unwrap().success());
+    let mut config = softhsm.config();
+    (config.user, config.group) = (Some(user), Some(group));
+    let token = Token::start(config, hsm::WorkerCommand::new(worker));
+    let key = key(&token, KeyAlgorithm::EcdsaP256, b"1").await;
+    sign_and_check(&key, Lane::Issuance, 1, soon()).await.unwrap();
+    let worker = wait_for_worker("user", None).await;
+    let status = fs::read_to_string(format!("/proc/{worker}/status")).unwrap();
+    for (name, id) in [("Uid", user), ("Gid", group)] {
+        assert!(status.contains(&format!("{name}:\t{id}\t{id}\t{id}\t{id}")), "{status}");
+    }
+    if us.uid() == 0 {
+        assert!(status.contains("Groups:\t\n") || status.contains("Groups:\t \n"), "{status}");
     }
 }
 

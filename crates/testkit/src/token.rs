@@ -137,8 +137,9 @@ pub fn worker() -> WorkerCommand {
 
 fn build_worker() -> PathBuf {
     let test = std::env::current_exe().expect("path of the test");
-    // …/target/PROFILE/deps/test-1234
-    let profile = test.ancestors().find(|path| path.ends_with("deps")).and_then(Path::parent);
+    // …/target/PROFILE/deps/test-1234, or examples/…
+    let profile = test.ancestors().find(|path| path.ends_with("deps") || path.ends_with("examples"));
+    let profile = profile.and_then(Path::parent);
     let profile = profile.or_else(|| test.parent()).expect("folder of the profile");
     let program = profile.join("hsm-worker");
     let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("folder of the crates");

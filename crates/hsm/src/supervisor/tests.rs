@@ -51,7 +51,8 @@ impl Actor {
                 return request;
             }
             let mut buffer = [0; 4096];
-            let count = self.socket.read(&mut buffer).await.unwrap();
+            let read = tokio::time::timeout(LONGER_THAN_ANYTHING, self.socket.read(&mut buffer));
+            let count = read.await.expect("the supervisor has something to say").unwrap();
             assert!(count > 0, "the supervisor hung up");
             self.splitter.extend(&buffer[..count]);
             while let Some(frame) = self.splitter.next().unwrap() {
@@ -116,12 +117,13 @@ impl Play {
     }
 
     async fn actor(&self) -> Actor {
-        loop {
+        for _ in 0..LONGER_THAN_ANYTHING.as_millis() {
             if let Ok(actor) = self.actors.lock().try_recv() {
                 return actor;
             }
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
+        panic!("no worker is started");
     }
 
     /// Somebody wants a signature.
@@ -145,6 +147,9 @@ impl Play {
         self.key.public_key().verify(SignatureAlgorithm::EcdsaSha256, MESSAGE, signature).is_ok()
     }
 }
+
+/// Only a broken supervisor is silent for so long.
+const LONGER_THAN_ANYTHING: Duration = Duration::from_secs(30);
 
 const MESSAGE: &[u8] = b"to be signed";
 

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hsm::{
-    Deadline, HsmError, Job, Key, KeyRef, KeySpec, Lane, Signing as _, Token, TokenConfig, WorkerCommand,
+    Deadline, HsmError, Job, Key, KeyRef, KeySpec, Lane, Signing as _, Token, TokenConfig, TokenState,
+    WorkerCommand,
 };
 use pki::KeyAlgorithm;
 
@@ -117,6 +118,13 @@ pub(crate) async fn wait_for_worker(label: &str, other: Option<u32>) -> u32 {
 pub(crate) fn signal(pid: u32, name: &str) {
     let kill = format!("kill -{name} {pid}");
     assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success(), "{kill}");
+}
+
+/// Waits for a state of the token.
+pub(crate) async fn becomes(token: &Token, is_it: impl FnMut(&TokenState) -> bool) {
+    let mut state = token.watch();
+    let settled = tokio::time::timeout(Duration::from_secs(60), state.wait_for(is_it)).await;
+    assert!(settled.is_ok(), "after a minute {:?}", token.health());
 }
 
 /// Waits for what must come true; gives up after a time in which anything would have.
