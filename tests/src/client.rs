@@ -13,14 +13,20 @@ use crate::program::succeed;
 /// When it does not get its certificate.
 #[must_use]
 pub fn certbot(demo: &Demo, folder: &Path, names: &[&str]) -> PathBuf {
+    succeed(&mut certbot_certonly(demo, folder, names));
+    folder.join("config/live/test/fullchain.pem")
+}
+
+/// The command of [`certbot`].
+#[must_use]
+pub fn certbot_certonly(demo: &Demo, folder: &Path, names: &[&str]) -> Command {
     let mut command = certbot_command(demo, folder);
     command.args(["certonly", "--standalone", "--preferred-challenges", "http", "--cert-name", "test"]);
     command.args(["--http-01-address", "127.0.0.1", "--http-01-port", &demo.http_01_port.to_string()]);
     for name in names {
         command.args(["-d", name]);
     }
-    succeed(&mut command);
-    folder.join("config/live/test/fullchain.pem")
+    command
 }
 
 /// certbot with what all its commands need.
@@ -80,34 +86,6 @@ pub fn dehydrated(demo: &Demo, folder: &Path, name: &str) -> PathBuf {
     dehydrated(&["--register", "--accept-terms"]);
     dehydrated(&["--cron", "--domain", name]);
     folder.join(format!("certs/{name}/fullchain.pem"))
-}
-
-/// uacme by http-01, with a hook that writes the answer into a served folder; the chain file.
-///
-/// # Panics
-///
-/// When it does not get its certificate.
-#[must_use]
-pub fn uacme(demo: &Demo, folder: &Path, name: &str) -> PathBuf {
-    let well_known = folder.join("www/.well-known/acme-challenge");
-    std::fs::create_dir_all(&well_known).expect("its folder");
-    let hook = folder.join("hook.sh");
-    let script = format!(
-        "#!/bin/sh\n[ \"$2\" = http-01 ] || exit 1\n[ \"$1\" = begin ] && printf %s \"$5\" > {0}/\"$4\"\nexit 0\n",
-        well_known.display()
-    );
-    std::fs::write(&hook, script).expect("its hook");
-    succeed(Command::new("chmod").arg("755").arg(&hook));
-    let _server = FileServer::start(&folder.join("www"), demo.http_01_port);
-    let uacme = |arguments: &[&str]| {
-        let mut command = Command::new("uacme");
-        command.arg("-a").arg(&demo.facts.directory).arg("-c").arg(folder.join("conf")).arg("-y");
-        command.env("CURL_CA_BUNDLE", &demo.facts.endpoint_ca).env("SSL_CERT_FILE", &demo.facts.endpoint_ca);
-        succeed(command.args(arguments));
-    };
-    uacme(&["new"]);
-    uacme(&["-h", &hook.display().to_string(), "issue", name]);
-    folder.join(format!("conf/{name}/cert.pem"))
 }
 
 /// `python3 -m http.server` on a folder; dropped, it ends.

@@ -64,15 +64,11 @@ fn lego_gets_certificates_by_http_01_and_by_grant() {
 }
 
 #[test]
-fn dehydrated_and_uacme_get_certificates() {
+fn dehydrated_gets_a_certificate() {
     let demo = Demo::start();
     let folder = demo.client_folder("dehydrated");
     let crl = oracle::crl_to_pem(&demo.crl(), &folder, "crl");
     let chain = client::dehydrated(&demo, &folder, "dehydrated.demo.test");
-    oracle::openssl_verifies(&chain, &demo.facts.root, &crl);
-
-    let folder = demo.client_folder("uacme");
-    let chain = client::uacme(&demo, &folder, "uacme.demo.test");
     oracle::openssl_verifies(&chain, &demo.facts.root, &crl);
 }
 

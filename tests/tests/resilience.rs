@@ -1,6 +1,7 @@
 //! A role or worker that is killed while a client works: it is started again, and the client gets its certificate.
 
 use e2e::demo::{is_alive, signal};
+use e2e::program::run;
 use e2e::{Demo, client};
 
 /// A client works in the background; meanwhile the process is killed.
@@ -34,9 +35,28 @@ fn a_killed_worker_is_started_again() {
     survives_the_loss_of("hsm-worker");
 }
 
+/// A client's connections die with the front, and certbot takes a broken connection for the end: it is run again, as its timer
+/// would, until it has its certificate. What the front had kept is still there.
 #[test]
 fn a_killed_front_is_started_again() {
-    survives_the_loss_of("front");
+    let demo = Demo::start();
+    let victim = demo.process_of("front");
+    let folder = demo.client_folder("certbot");
+    std::thread::scope(|scope| {
+        let working = scope.spawn(|| {
+            let tries = (0..5).find(|_| {
+                run(&mut client::certbot_certonly(&demo, &folder, &["kill.demo.test"])).status.success()
+            });
+            tries.expect("the client got its certificate");
+        });
+        for delay in [400, 900, 900] {
+            std::thread::sleep(std::time::Duration::from_millis(delay));
+            signal(demo.process_of("front"), "KILL");
+        }
+        working.join().expect("the client got its certificate");
+    });
+    assert!(!is_alive(victim));
+    assert_ne!(demo.process_of("front"), victim);
 }
 
 #[test]

@@ -25,12 +25,11 @@ fn the_samples_make_a_ca_and_pass_their_checks() {
     }
     tokens(folder.path());
     let chancery = |arguments: &[&str]| {
-        succeed(Command::new(ours("chancery")).args(arguments).current_dir(folder.path())).stdout
+        succeed(Command::new(ours("chancery")).args(arguments).current_dir(folder.path()));
     };
     chancery(&["ceremony", "run", "ceremony.toml"]);
     for role in ["signer", "validator", "front", "status"] {
-        let said = chancery(&[role, "--config", &format!("{role}.toml"), "--check"]);
-        assert!(String::from_utf8_lossy(&said).contains("the configuration is good"));
+        chancery(&[role, "--config", &format!("{role}.toml"), "--check"]);
     }
     // The thin programs take the same files.
     for role in ["validator", "front", "status"] {

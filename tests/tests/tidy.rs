@@ -174,7 +174,7 @@ fn protos_are_the_only_place_for_rpc_definitions() {
 #[test]
 fn nothing_carries_a_path_of_a_developers_machine() {
     let mut faults = Vec::new();
-    let needles = ["/wo".to_owned() + "rk/", "/ro".to_owned() + "ot/"];
+    let needles = ["/wo".to_owned() + "rk/", " /ro".to_owned() + "ot/", "\"/ro".to_owned() + "ot/"];
     for file in tracked(&["rs", "md", "toml", "proto", "sh", "Makefile", "sql", "json"]) {
         let text = std::fs::read_to_string(root().join(&file)).unwrap_or_default();
         for needle in &needles {

@@ -1,0 +1,152 @@
+//! A client library of another family drives what command-line clients do not: key change, account update, deactivation,
+//! polling, several names, and the refusals around them.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use e2e::Demo;
+use instant_acme::{
+    Account, AuthorizationStatus, ChallengeType, ExternalAccountKey, Identifier, NewAccount, NewOrder, Order,
+    OrderStatus, RetryPolicy,
+};
+use testkit::challenge::ChallengeResponder;
+
+const NEW_ACCOUNT: NewAccount<'_> = NewAccount {
+    contact: &["mailto:someone@example.test"],
+    terms_of_service_agreed: true,
+    only_return_existing: false,
+};
+
+async fn account(demo: &Demo) -> Account {
+    let builder = Account::builder_with_root(&demo.facts.endpoint_ca).expect("the root");
+    builder.create(&NEW_ACCOUNT, demo.facts.directory.clone(), None).await.expect("an account").0
+}
+
+async fn responder(demo: &Demo) -> ChallengeResponder {
+    let address = SocketAddr::from(([127, 0, 0, 1], demo.http_01_port));
+    ChallengeResponder::start_on(address).await.expect("the port is free")
+}
+
+async fn answered(account: &Account, responder: &ChallengeResponder, names: &[&str]) -> Order {
+    let names: Vec<_> = names.iter().map(|name| Identifier::Dns((*name).to_owned())).collect();
+    let mut order = account.new_order(&NewOrder::new(&names)).await.expect("an order");
+    let mut authorizations = order.authorizations();
+    while let Some(authorization) = authorizations.next().await {
+        let mut authorization = authorization.expect("an authorization");
+        if authorization.status == AuthorizationStatus::Valid {
+            continue;
+        }
+        let mut challenge = authorization.challenge(ChallengeType::Http01).expect("http-01");
+        responder.add(&challenge.token, challenge.key_authorization().as_str());
+        challenge.set_ready().await.expect("the challenge is accepted");
+    }
+    order
+}
+
+fn request(names: &[&str]) -> Vec<u8> {
+    let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+    let mut parameters = rcgen::CertificateParams::new(names).expect("names");
+    parameters.distinguished_name = rcgen::DistinguishedName::new();
+    let key = rcgen::KeyPair::generate().expect("a key");
+    parameters.serialize_request(&key).expect("a request").der().to_vec()
+}
+
+fn patience() -> RetryPolicy {
+    RetryPolicy::new().initial_delay(Duration::from_millis(50)).timeout(Duration::from_secs(60))
+}
+
+async fn issue(account: &Account, responder: &ChallengeResponder, names: &[&str]) -> String {
+    let mut order = answered(account, responder, names).await;
+    assert_eq!(order.poll_ready(&patience()).await.expect("polling"), OrderStatus::Ready);
+    order.finalize_csr(&request(names)).await.expect("finalize");
+    order.poll_certificate(&patience()).await.expect("the certificate")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_lives_its_whole_life() {
+    let demo = Demo::start();
+    let responder = responder(&demo).await;
+    let mut account = account(&demo).await;
+    let chain = issue(&account, &responder, &["a.demo.test", "b.demo.test", "c.demo.test"]).await;
+    assert_eq!(
+        pki::chain::from_pem(&chain).expect("a chain").len(),
+        2,
+        "leaf and intermediate, without the root"
+    );
+
+    account.update_contacts(&["mailto:else@example.test"]).await.expect("an update");
+    let before = account.key_thumbprint().to_owned();
+    account.update_key().await.expect("a key change");
+    assert_ne!(account.key_thumbprint(), before);
+    let _ = issue(&account, &responder, &["after.demo.test"]).await;
+
+    let id = account.id().to_owned();
+    account.deactivate().await.expect("deactivation");
+    assert!(id.starts_with("https://"), "{id}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_without_its_answers_never_gets_a_certificate() {
+    let demo = Demo::start();
+    // Somebody answers, but not with this account's key authorization.
+    let responder = responder(&demo).await;
+    let account = account(&demo).await;
+    let names = [Identifier::Dns("wrong.demo.test".to_owned())];
+    let mut order = account.new_order(&NewOrder::new(&names)).await.expect("an order");
+    let mut authorizations = order.authorizations();
+    let mut authorization = authorizations.next().await.expect("one").expect("an authorization");
+    let mut challenge = authorization.challenge(ChallengeType::Http01).expect("http-01");
+    responder.add(&challenge.token, &format!("{}.AAAA", challenge.token));
+    challenge.set_ready().await.expect("the challenge is accepted");
+    assert_eq!(order.poll_ready(&patience()).await.expect("polling"), OrderStatus::Invalid);
+    assert!(order.finalize_csr(&request(&["wrong.demo.test"])).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_csr_for_other_names_is_refused_and_the_order_stays_ready() {
+    let demo = Demo::start();
+    let responder = responder(&demo).await;
+    let account = account(&demo).await;
+    let mut order = answered(&account, &responder, &["mine.demo.test"]).await;
+    assert_eq!(order.poll_ready(&patience()).await.expect("polling"), OrderStatus::Ready);
+    let refusal = order.finalize_csr(&request(&["other.demo.test"])).await.expect_err("another name");
+    assert!(
+        refusal.to_string().contains("badCSR") || format!("{refusal:?}").contains("badCSR"),
+        "{refusal:?}"
+    );
+    assert_eq!(order.refresh().await.expect("the order").status, OrderStatus::Ready);
+    order.finalize_csr(&request(&["mine.demo.test"])).await.expect("the right names");
+    let _ = order.poll_certificate(&patience()).await.expect("the certificate");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_granted_name_is_ready_at_once_wildcards_included() {
+    let demo = Demo::start();
+    let key =
+        base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, &demo.facts.eab_hmac_key)
+            .expect("base64url");
+    let eab = ExternalAccountKey::new(demo.facts.eab_kid.clone(), &key);
+    let builder = Account::builder_with_root(&demo.facts.endpoint_ca).expect("the root");
+    let (account, _) =
+        builder.create(&NEW_ACCOUNT, demo.facts.eab_directory.clone(), Some(&eab)).await.expect("an account");
+    let names = ["*.managed.test", "deep.below.managed.test"];
+    let identifiers: Vec<_> = names.iter().map(|name| Identifier::Dns((*name).to_owned())).collect();
+    let mut order = account.new_order(&NewOrder::new(&identifiers)).await.expect("an order");
+    assert_eq!(order.state().status, OrderStatus::Ready, "no challenge is needed");
+    order.finalize_csr(&request(&names)).await.expect("finalize");
+    let _ = order.poll_certificate(&patience()).await.expect("the certificate");
+
+    // What was not granted needs a challenge, and there is no method for a wildcard.
+    let other = [Identifier::Dns("elsewhere.demo.test".to_owned())];
+    let mut order = account.new_order(&NewOrder::new(&other)).await.expect("an order");
+    assert_eq!(order.state().status, OrderStatus::Pending);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_external_account_binding_the_managed_directory_takes_nobody() {
+    let demo = Demo::start();
+    let builder = Account::builder_with_root(&demo.facts.endpoint_ca).expect("the root");
+    let refusal =
+        builder.create(&NEW_ACCOUNT, demo.facts.eab_directory.clone(), None).await.err().expect("refused");
+    assert!(format!("{refusal:?}").contains("externalAccountRequired"), "{refusal:?}");
+}
