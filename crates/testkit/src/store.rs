@@ -39,7 +39,7 @@ pub struct FaultyStore {
 
 #[derive(Default)]
 struct State {
-    faults: Mutex<VecDeque<(&'static str, StoreFault)>>,
+    faults: Mutex<VecDeque<(&'static str, Option<StoreFault>)>>,
     calls: Mutex<Vec<&'static str>>,
     clock: Mutex<Option<TestClock>>,
     hands: Mutex<Hands>,
@@ -66,7 +66,12 @@ impl FaultyStore {
 
     /// Lets the next call of a method fail; several are used up in order.
     pub fn fail_next(&self, method: &'static str, fault: StoreFault) {
-        self.state.faults.lock().push_back((method, fault));
+        self.fail_after(method, 0, fault);
+    }
+
+    /// Lets a later call of a method fail: the one after so many that do not.
+    pub fn fail_after(&self, method: &'static str, calls: usize, fault: StoreFault) {
+        self.state.faults.lock().extend((0..calls).map(|_| (method, None)).chain([(method, Some(fault))]));
     }
 
     /// The methods that were called, in order.
@@ -126,7 +131,7 @@ impl FaultyStore {
         self.state.calls.lock().push(method);
         let mut faults = self.state.faults.lock();
         let place = faults.iter().position(|(of, _)| *of == method)?;
-        faults.remove(place).map(|(_, fault)| fault)
+        faults.remove(place).and_then(|(_, fault)| fault)
     }
 
     fn dated(&self, clock: Clock) -> Clock {

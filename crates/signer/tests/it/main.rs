@@ -1,4 +1,11 @@
 //! The signer in process: real SQLite, keys in memory, a clock that stands still.
 
+mod accounts;
+mod evidence;
+mod faults;
+mod grants;
 mod issue;
+mod servers;
 mod support;
+mod time;
+mod token;

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use pki::tbs::{self, IntermediateRequest, RootRequest};
 use pki::{
-    Certificate, DistinguishedName, Issuer, Period, Serial, SignatureAlgorithm, Tbs, Timestamp, Validity,
+    Certificate, DistinguishedName, Issuer, Period, PublicKey, Serial, SignatureAlgorithm, Tbs, Timestamp,
+    Validity,
 };
 use testkit::signing::SoftKey;
 use time::OffsetDateTime;
@@ -17,7 +18,12 @@ pub(crate) struct Authorities {
 
 impl Authorities {
     /// Makes them and writes `root.pem` and `issuer.pem`.
-    pub(crate) fn make(folder: &Path, now: OffsetDateTime, issuer_key: &SoftKey, node_key: &SoftKey) -> Self {
+    pub(crate) fn make(
+        folder: &Path,
+        now: OffsetDateTime,
+        issuer_key: &PublicKey,
+        node_key: &SoftKey,
+    ) -> Self {
         let now = Timestamp::from_unix(now.unix_timestamp() as u64);
         let validity = Validity {
             not_before: now.minus(Period::from_days(1)),
@@ -43,7 +49,7 @@ impl Authorities {
         let request = IntermediateRequest {
             serial: Serial::from_random([3; 16]),
             subject: &subject,
-            public_key: issuer_key.public(),
+            public_key: issuer_key,
             validity,
             shard: 0,
             path_length: Some(0),

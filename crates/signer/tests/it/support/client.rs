@@ -28,6 +28,13 @@ impl Client {
         self
     }
 
+    /// The same key in another directory.
+    pub(crate) fn moved_to(mut self, directory: &str) -> Self {
+        directory.clone_into(&mut self.directory);
+        self.account = None;
+        self
+    }
+
     pub(crate) fn jwk(&self) -> Value {
         let point = self.key.public_key().as_ref();
         json!({ "kty": "EC", "crv": "P-256", "x": encode(&point[1..33]), "y": encode(&point[33..]) })

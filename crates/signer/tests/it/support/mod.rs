@@ -9,14 +9,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use acme::receipt::{Outcome as Observation, Perspective, Receipt, ReceiptKey};
+use acme::receipt::{Outcome as Observation, Receipt, ReceiptKey};
 use acme::{AccountId, Thumbprint, TierSecret, TierSecrets};
 use ca_store::{
     AuthorityChange, AuthorityChanges, AuthorityRow, CaStore, EabKeyRow, EabState, GrantRow, Incarnation,
     NameScope, NodeRow, NodeState, PutOutcome, RegistrationRow, State,
 };
 use hsm::Signing;
-use pki::{Name, Timestamp};
+use pki::{Name, PublicKey, Timestamp};
 use runtime::Clock as _;
 use signer::authority::{IssueOrder, NameEvidence};
 use signer::config::Limits;
@@ -50,8 +50,24 @@ pub(crate) struct World {
     pub(crate) secrets: Secrets,
     pub(crate) authorities: Authorities,
     pub(crate) folder: TempDir,
+    keys: Arc<dyn KeySource>,
     validators: Vec<ReceiptKey>,
     limits: Limits,
+}
+
+#[derive(Debug)]
+struct TokenKeys {
+    tokens: Arc<dyn KeySource>,
+    node: SoftKey,
+}
+
+impl KeySource for TokenKeys {
+    fn key(&self, plan: &DoorPlan) -> Option<Arc<dyn Signing>> {
+        match plan.name.as_str() {
+            signer::doors::NODE_CA => Some(Arc::new(self.node.clone())),
+            _ => self.tokens.key(plan),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -73,23 +89,53 @@ impl World {
     }
 
     pub(crate) async fn with_limits(limits: Limits) -> Self {
+        let (issuer_key, node_key) = (SoftKey::generate(), SoftKey::generate());
+        let keys = Arc::new(SoftKeys { issuer: issuer_key.clone(), node: node_key.clone() });
+        let public_key = issuer_key.public().clone();
+        Self::with_keys(limits, keys, &public_key, issuer_key, node_key).await
+    }
+
+    /// With an issuer whose key is in a token; the node CA's stays in memory.
+    pub(crate) async fn with_token(public_key: &PublicKey, tokens: Arc<dyn KeySource>) -> Self {
+        let node_key = SoftKey::generate();
+        let keys = Arc::new(TokenKeys { tokens, node: node_key.clone() });
+        Self::with_keys(Limits::default(), keys, public_key, SoftKey::generate(), node_key).await
+    }
+
+    async fn with_keys(
+        limits: Limits,
+        keys: Arc<dyn KeySource>,
+        public_key: &PublicKey,
+        issuer_key: SoftKey,
+        node_key: SoftKey,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let (clock, issuer_key, node_key) = (TestClock::default(), SoftKey::generate(), SoftKey::generate());
-        let authorities = Authorities::make(folder.path(), clock.now(), &issuer_key, &node_key);
+        let clock = TestClock::default();
+        let authorities = Authorities::make(folder.path(), clock.now(), public_key, &node_key);
         std::fs::write(folder.path().join("policy.toml"), POLICY).unwrap();
         let secret = TierSecret::new(1, std::array::from_fn(|at| at as u8 + 1)).unwrap();
         let secrets = Secrets::new(TierSecrets::new(vec![secret]).unwrap()).unwrap();
         let store = open_store(folder.path(), 1).await;
         store.follow(&clock);
-        let parts = (&store, &clock, &secrets, &issuer_key, &node_key, &limits);
-        let ca = start_ca(folder.path(), &authorities, parts).await;
+        let ca = start_ca(folder.path(), &authorities, (&store, &clock, &secrets, &keys, &limits)).await;
         let validators = PERSPECTIVES
             .iter()
             .enumerate()
             .map(|(at, name)| ReceiptKey::from_seed(name.parse().unwrap(), &[at as u8 + 1; 32]).unwrap());
         let validators = validators.collect();
-        let world =
-            Self { ca, store, issuer_key, node_key, clock, secrets, authorities, folder, validators, limits };
+        let world = Self {
+            ca,
+            store,
+            keys,
+            issuer_key,
+            node_key,
+            clock,
+            secrets,
+            authorities,
+            folder,
+            validators,
+            limits,
+        };
         for validator in &world.validators {
             world.admit_validator(validator).await;
         }
@@ -98,13 +144,39 @@ impl World {
     }
 
     /// The process dies and another is started: the same database, another incarnation.
-    pub(crate) async fn restart(&mut self) {
-        self.store.close().await;
-        let store = open_store(self.folder.path(), 2).await;
-        store.follow(&self.clock);
-        self.store = store;
-        let parts = (&self.store, &self.clock, &self.secrets, &self.issuer_key, &self.node_key, &self.limits);
-        self.ca = start_ca(self.folder.path(), &self.authorities, parts).await;
+    pub(crate) async fn restart(self) -> Self {
+        let World {
+            ca,
+            store,
+            keys,
+            issuer_key,
+            node_key,
+            clock,
+            secrets,
+            authorities,
+            folder,
+            validators,
+            limits,
+        } = self;
+        store.close().await;
+        // The lock goes with the last hand on the database.
+        drop((ca, store));
+        let store = open_store(folder.path(), 2).await;
+        store.follow(&clock);
+        let ca = start_ca(folder.path(), &authorities, (&store, &clock, &secrets, &keys, &limits)).await;
+        Self {
+            ca,
+            store,
+            keys,
+            issuer_key,
+            node_key,
+            clock,
+            secrets,
+            authorities,
+            folder,
+            validators,
+            limits,
+        }
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -249,7 +321,21 @@ impl World {
         Ready { csr: csr(&names), new_order, order: Arc::new(order), evidence }
     }
 
-    /// Issues, waiting for as long as it takes.
+    pub(crate) async fn ready_one(&self, client: &Client, name: &str) -> Ready {
+        self.ready(client, &[name]).await
+    }
+
+    /// Issues, asking again for as long as it takes.
+    pub(crate) async fn issue_patiently(&self, order: IssueOrder) -> Issued {
+        loop {
+            match self.ca.issue(order.clone()).await.unwrap() {
+                Issuance::Issued(issued) => return issued,
+                Issuance::Processing => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    }
+
+    /// Issues at once.
     pub(crate) async fn issue(&self, order: IssueOrder) -> Result<Issued, Failure> {
         match self.ca.issue(order).await? {
             Issuance::Issued(issued) => Ok(issued),
@@ -325,17 +411,16 @@ async fn open_store(folder: &Path, life: u8) -> FaultyStore {
     panic!("the database stays locked");
 }
 
-type Materials<'a> = (&'a FaultyStore, &'a TestClock, &'a Secrets, &'a SoftKey, &'a SoftKey, &'a Limits);
+type Materials<'a> = (&'a FaultyStore, &'a TestClock, &'a Secrets, &'a Arc<dyn KeySource>, &'a Limits);
 
 async fn start_ca(folder: &Path, authorities: &Authorities, materials: Materials<'_>) -> Arc<Ca> {
-    let (store, clock, secrets, issuer_key, node_key, limits) = materials;
-    let keys = SoftKeys { issuer: issuer_key.clone(), node: node_key.clone() };
+    let (store, clock, secrets, keys, limits) = materials;
     let registry = registry(folder);
     let place =
         signer::doors::KeyPlace { token: "soft".to_owned(), id: vec![2], origin: hsm::Origin::Generated };
     let node_ca = NodeCa::new(authorities.node_ca.clone(), place).unwrap();
     let doors =
-        Doors::open(&keys, registry.door_plans(), Some(node_ca.door_plan()), limits.signature()).unwrap();
+        Doors::open(&**keys, registry.door_plans(), Some(node_ca.door_plan()), limits.signature()).unwrap();
     Ca::start(Parts {
         store: Arc::new(store.clone()),
         registry,
@@ -360,10 +445,6 @@ pub(crate) fn registry(folder: &Path) -> Registry {
 /// An id that nobody has.
 pub(crate) fn foreign_account() -> AccountId {
     AccountId::derive(&OPEN.parse().unwrap(), &Thumbprint::from_bytes([9; 32]))
-}
-
-pub(crate) fn perspective(at: usize) -> Perspective {
-    PERSPECTIVES[at].parse().unwrap()
 }
 
 const POLICY: &str = r#"
@@ -434,3 +515,51 @@ external_account_required = true
 [directory.quorum]
 perspectives = ["validator-1"]
 "#;
+
+/// What the tests read of the database, unverified.
+#[async_trait::async_trait]
+pub(crate) trait Peek {
+    async fn nodes_unverified(&self) -> Vec<NodeRow>;
+    async fn authority_of(&self, registration: &str) -> ca_store::Authority;
+    async fn eab_key_of(&self, kid: &str) -> EabKeyRow;
+    async fn evidence_of(&self, serial: &pki::Serial) -> ca_store::Evidence;
+    async fn entry_of_order(&self, order: &str) -> ca_store::JournalEntry;
+    async fn record_of(&self, account: &str) -> ca_store::AccountRecord;
+    async fn account_count(&self, directory: &str) -> usize;
+}
+
+#[async_trait::async_trait]
+impl Peek for FaultyStore {
+    async fn nodes_unverified(&self) -> Vec<NodeRow> {
+        self.nodes().await.unwrap().iter().map(|row| row.unverified().clone()).collect()
+    }
+
+    async fn authority_of(&self, registration: &str) -> ca_store::Authority {
+        let selector = ca_store::AuthoritySelector::Registration(registration.to_owned());
+        self.authority(&selector).await.unwrap().unwrap()
+    }
+
+    async fn eab_key_of(&self, kid: &str) -> EabKeyRow {
+        let selector = ca_store::AuthoritySelector::EabKey(kid.to_owned());
+        let authority = self.authority(&selector).await.unwrap().unwrap();
+        let key = authority.eab_keys.iter().find(|row| row.unverified().kid == kid).unwrap();
+        key.unverified().clone()
+    }
+
+    async fn evidence_of(&self, serial: &pki::Serial) -> ca_store::Evidence {
+        self.evidence(serial).await.unwrap().unwrap()
+    }
+
+    async fn entry_of_order(&self, order: &str) -> ca_store::JournalEntry {
+        self.journal(&ca_store::JournalKey::Order(order.to_owned())).await.unwrap().remove(0)
+    }
+
+    async fn record_of(&self, account: &str) -> ca_store::AccountRecord {
+        self.account(&ca_store::AccountSelector::Id(account.to_owned())).await.unwrap().unwrap()
+    }
+
+    async fn account_count(&self, directory: &str) -> usize {
+        let filter = ca_store::AccountFilter::Directory(directory.to_owned());
+        self.accounts(&filter, &ca_store::Page::first(100)).await.unwrap().items.len()
+    }
+}

@@ -1,0 +1,344 @@
+//! Receipts: each of their fields, their signatures, their number and their age.
+
+use std::time::Duration;
+
+use acme::Problem;
+use acme::problem::ErrorType;
+use acme::receipt::{Caa, Outcome as Observation, Receipt, ReceiptKey};
+use ca_store::{AuthorityRow, DeactivationRow, NodeRow, NodeState};
+use pki::Period;
+use signer::Reason;
+use signer::authority::IssueOrder;
+
+use crate::support::{Client, OTHER, PERSPECTIVES, Peek as _, Ready, World, csr, foreign_account, reason};
+
+/// A world with an order for one name, and what the perspectives saw of it.
+struct Scene {
+    world: World,
+    client: Client,
+    ready: Ready,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        Self::of("example.org").await
+    }
+
+    async fn of(name: &str) -> Self {
+        let world = World::start().await;
+        let client = world.client().await;
+        let ready = world.ready(&client, &[name]).await;
+        Self { world, client, ready }
+    }
+
+    fn receipt(&self) -> Receipt {
+        let evidence = &self.ready.evidence[0];
+        self.world.receipt(&self.client, &evidence.name, evidence)
+    }
+
+    fn order_with(&self, receipts: Vec<String>) -> IssueOrder {
+        let mut ready = self.ready.clone();
+        ready.evidence[0].receipts = receipts;
+        ready.finalized_by(&self.client)
+    }
+
+    /// The refusal when all three perspectives have signed this receipt.
+    async fn refusal_of(&self, receipt: &Receipt) -> Reason {
+        let receipts = self.world.sign_receipts(receipt, &[0, 1, 2]);
+        self.world.refusal(self.order_with(receipts)).await
+    }
+}
+
+#[tokio::test]
+async fn every_field_of_a_receipt_is_compared() {
+    let scene = Scene::new().await;
+    let good = scene.receipt();
+    let stranger = scene.world.client().await;
+    let another = scene.world.ready(&scene.client, &["other.example.org"]).await.evidence[0].clone();
+    let changes: [(&str, Box<dyn Fn(&mut Receipt)>, Reason); 8] = [
+        (
+            "authorization",
+            Box::new({
+                let another = another.clone();
+                move |receipt| {
+                    receipt.authorization = another.authorization;
+                    receipt.token = acme::id::token(&another.authorization);
+                }
+            }),
+            Reason::ReceiptForeign,
+        ),
+        ("directory", Box::new(|receipt| receipt.directory = OTHER.parse().unwrap()), Reason::ReceiptForeign),
+        ("account", Box::new(|receipt| receipt.account = foreign_account()), Reason::ReceiptForeign),
+        (
+            "thumbprint",
+            Box::new({
+                let thumbprint = stranger.thumbprint();
+                move |receipt| receipt.thumbprint = thumbprint
+            }),
+            Reason::ReceiptForeign,
+        ),
+        (
+            "name",
+            Box::new(|receipt| receipt.name = "other.example.org".parse().unwrap()),
+            Reason::ReceiptForeign,
+        ),
+        (
+            "wildcard",
+            Box::new(|receipt| receipt.name = "*.example.org".parse().unwrap()),
+            Reason::ReceiptForeign,
+        ),
+        ("token", Box::new(|receipt| receipt.token = "x".repeat(43)), Reason::ReceiptForged),
+        (
+            "times",
+            Box::new(|receipt| receipt.started = receipt.finished.plus(Period::from_seconds(1))),
+            Reason::ReceiptForged,
+        ),
+    ];
+    for (field, change, expected) in changes {
+        let mut receipt = good.clone();
+        change(&mut receipt);
+        assert_eq!(scene.refusal_of(&receipt).await, expected, "{field}");
+    }
+    assert!(scene.world.journal().await.is_empty());
+    scene.world.issue(scene.ready.finalized_by(&scene.client)).await.unwrap();
+}
+
+#[tokio::test]
+async fn another_clients_receipts_do_not_count() {
+    let scene = Scene::new().await;
+    let other = scene.world.client().await;
+    let theirs = scene.world.ready(&other, &["example.org"]).await;
+    let order = scene.order_with(theirs.evidence[0].receipts.clone());
+    assert_eq!(scene.world.refusal(order).await, Reason::ReceiptForeign);
+    // Nor with their authorization id.
+    let mut ready = scene.ready.clone();
+    ready.evidence = theirs.evidence;
+    assert_eq!(scene.world.refusal(ready.finalized_by(&scene.client)).await, Reason::AuthorizationForged);
+}
+
+#[tokio::test]
+async fn only_registered_and_active_validators_count() {
+    let scene = Scene::new().await;
+    let receipt = scene.receipt();
+    // A perspective of the right name with a key of its own, one that nobody knows, and garbage.
+    let impostor = ReceiptKey::from_seed(PERSPECTIVES[0].parse().unwrap(), &[77; 32]).unwrap();
+    let unknown = ReceiptKey::from_seed("validator-9".parse().unwrap(), &[78; 32]).unwrap();
+    let forged =
+        impostor.sign(&Receipt { perspective: impostor.perspective().clone(), ..receipt.clone() }).unwrap();
+    let unregistered =
+        unknown.sign(&Receipt { perspective: unknown.perspective().clone(), ..receipt.clone() }).unwrap();
+    let genuine = scene.world.sign_receipts(&receipt, &[1]).remove(0);
+    let unsigned = format!("{}.{}", genuine.rsplit_once('.').unwrap().0, "A".repeat(86));
+    for bad in [forged, unregistered, unsigned, "a.b.c".to_owned()] {
+        let order = scene.order_with(vec![genuine.clone(), bad]);
+        assert_eq!(scene.world.refusal(order).await, Reason::ReceiptForged);
+    }
+
+    // Two of three are revoked: what they saw does not count any longer.
+    let nodes = scene.world.store.nodes_unverified().await;
+    for row in nodes.into_iter().filter(|row| row.name != PERSPECTIVES[2]) {
+        let row = NodeRow { state: NodeState::Revoked, version: row.version + 1, ..row };
+        let expected = Some(row.version - 1);
+        scene.world.put(AuthorityRow::Node(scene.world.secrets.rows.seal(row)), expected).await;
+    }
+    scene.world.ca.reload_nodes().await.unwrap();
+    let order = scene.ready.finalized_by(&scene.client);
+    assert_eq!(scene.world.refusal(order).await, Reason::ReceiptForged);
+    assert!(scene.world.issuer_key.signed().is_empty());
+}
+
+#[tokio::test]
+async fn a_quorum_is_distinct_perspectives_of_one_try() {
+    let scene = Scene::new().await;
+    let receipt = scene.receipt();
+    let sign = |receipt: &Receipt, of: &[usize]| scene.world.sign_receipts(receipt, of);
+    let failed = Receipt {
+        outcome: Observation::Invalid(Problem::new(ErrorType::Connection, "refused")),
+        ..receipt.clone()
+    };
+    let again = Receipt { attempt: 2, ..receipt.clone() };
+
+    let cases = [
+        ("none", vec![]),
+        ("one of three", sign(&receipt, &[0])),
+        ("one of three, three times", sign(&receipt, &[0, 0, 0])),
+        ("one, and two that saw nothing", [sign(&receipt, &[0]), sign(&failed, &[1, 2])].concat()),
+        ("one in each of two tries", [sign(&receipt, &[0]), sign(&again, &[1])].concat()),
+        ("yes and no from the same", [sign(&receipt, &[0, 1]), sign(&failed, &[0, 1])].concat()),
+    ];
+    for (case, receipts) in cases {
+        assert_eq!(scene.world.refusal(scene.order_with(receipts)).await, Reason::QuorumMissed, "{case}");
+    }
+    // One may dissent, or be silent.
+    let receipts = [sign(&receipt, &[0, 2]), sign(&failed, &[1])].concat();
+    scene.world.issue(scene.order_with(receipts)).await.unwrap();
+    let silent = Scene::new().await;
+    let receipts = silent.world.sign_receipts(&silent.receipt(), &[1, 2]);
+    silent.world.issue(silent.order_with(receipts)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_perspective_outside_of_the_quorum_does_not_count() {
+    let world = World::start().await;
+    let mut client = Client::new(OTHER);
+    let account = world.ca.register_account(&client.new_account()).await.unwrap().account.id;
+    client = client.as_account(account);
+    let ready = world.ready(&client, &["example.org"]).await;
+    let with = |of: &[usize]| {
+        let mut ready = ready.clone();
+        let receipt = world.receipt(&client, &ready.evidence[0].name, &ready.evidence[0]);
+        ready.evidence[0].receipts = world.sign_receipts(&receipt, of);
+        ready.finalized_by(&client)
+    };
+    assert_eq!(world.refusal(with(&[1, 2])).await, Reason::QuorumMissed);
+    world.issue(with(&[0])).await.unwrap();
+}
+
+#[tokio::test]
+async fn receipts_have_an_age() {
+    let mut scene = Scene::new().await;
+    // Long after the account was made, so that only the order's own time matters.
+    scene.world.clock.advance(Duration::from_secs(3600));
+    scene.ready = scene.world.ready(&scene.client, &["example.org"]).await;
+    let minutes = |minutes: u64| Period::from_seconds(minutes * 60);
+    let good = scene.receipt();
+    for (shift, ahead) in [(minutes(5), true), (minutes(5), false)] {
+        let at = if ahead { good.finished.plus(shift) } else { good.finished.minus(shift) };
+        let receipt = Receipt { started: at, finished: at, ..good.clone() };
+        assert_eq!(scene.refusal_of(&receipt).await, Reason::ReceiptStale, "ahead: {ahead}");
+    }
+
+    // A validation of an earlier order of the account, within ten days.
+    let reused = |ready: &Ready| {
+        let mut ready = ready.clone();
+        ready.evidence = scene.ready.evidence.clone();
+        ready.finalized_by(&scene.client)
+    };
+    scene.world.clock.advance(Duration::from_secs(9 * 86_400));
+    let second = scene.world.ready(&scene.client, &["example.org"]).await;
+    scene.world.issue(reused(&second)).await.unwrap();
+    scene.world.clock.advance(Duration::from_secs(2 * 86_400));
+    let third = scene.world.ready(&scene.client, &["example.org"]).await;
+    assert_eq!(scene.world.refusal(reused(&third)).await, Reason::ReceiptStale);
+}
+
+#[tokio::test]
+async fn where_nothing_is_reused_nothing_is_reused() {
+    let world = World::start().await;
+    let mut client = Client::new(OTHER);
+    let account = world.ca.register_account(&client.new_account()).await.unwrap().account.id;
+    client = client.as_account(account);
+    let first = world.ready(&client, &["example.org"]).await;
+    world.clock.advance(Duration::from_secs(1));
+    let mut second = world.ready(&client, &["example.org"]).await;
+    second.evidence = first.evidence.clone();
+    assert_eq!(world.refusal(second.finalized_by(&client)).await, Reason::ReceiptStale);
+}
+
+#[tokio::test]
+async fn a_receipt_goes_with_the_key_of_its_time() {
+    let scene = Scene::new().await;
+    scene.world.clock.advance(Duration::from_secs(3600));
+    let renewed = Client::new(&scene.client.directory).as_account(scene.client.account.unwrap());
+    scene.world.ca.change_key(&scene.client.key_change(&renewed)).await.unwrap();
+    scene.world.clock.advance(Duration::from_secs(3600));
+    // The old key's thumbprint in a receipt of now.
+    let now = scene.world.now();
+    let late = Receipt { started: now, finished: now, ..scene.receipt() };
+    let mut ready = scene.ready.clone();
+    ready.evidence[0].receipts = scene.world.sign_receipts(&late, &[0, 1, 2]);
+    assert_eq!(scene.world.refusal(ready.finalized_by(&renewed)).await, Reason::ReceiptForeign);
+    // In a receipt of its time it is good.
+    scene.world.issue(scene.ready.finalized_by(&renewed)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_wildcard_is_not_shown_over_http() {
+    let scene = Scene::of("*.example.org").await;
+    let order = scene.ready.finalized_by(&scene.client);
+    assert_eq!(scene.world.refusal(order).await, Reason::ReceiptForeign);
+    // Nor by a validation of the name below it.
+    let plain = scene.world.ready(&scene.client, &["example.org"]).await;
+    let mut ready = scene.ready.clone();
+    ready.evidence = plain.evidence.clone();
+    assert_eq!(scene.world.refusal(ready.finalized_by(&scene.client)).await, Reason::EvidenceMissing);
+    let mut relabelled = plain.evidence.clone();
+    relabelled[0].name = "*.example.org".parse().unwrap();
+    ready.evidence = relabelled;
+    assert_eq!(scene.world.refusal(ready.finalized_by(&scene.client)).await, Reason::AuthorizationForged);
+}
+
+#[tokio::test]
+async fn each_name_needs_evidence_and_no_other_name_does() {
+    let world = World::start().await;
+    let client = world.client().await;
+    let ready = world.ready(&client, &["a.example.org", "b.example.org"]).await;
+    let other = world.ready(&client, &["c.example.org"]).await;
+    let order = |change: &dyn Fn(&mut Ready)| {
+        let mut ready = ready.clone();
+        change(&mut ready);
+        ready.finalized_by(&client)
+    };
+    let missing = order(&|ready| drop(ready.evidence.pop()));
+    let extra = order(&|ready| ready.evidence.extend(other.evidence.clone()));
+    let twice = order(&|ready| ready.evidence[1] = ready.evidence[0].clone());
+    for order in [missing, extra, twice] {
+        assert_eq!(world.refusal(order).await, Reason::EvidenceMissing);
+    }
+    let digest = order(&|ready| ready.evidence[0].created_by[0] ^= 1);
+    assert_eq!(world.refusal(digest).await, Reason::AuthorizationForged);
+    let swapped = order(&|ready| {
+        let first = ready.evidence[0].receipts.clone();
+        ready.evidence[0].receipts = std::mem::replace(&mut ready.evidence[1].receipts, first);
+    });
+    assert_eq!(world.refusal(swapped).await, Reason::ReceiptForeign);
+    world.issue(ready.finalized_by(&client)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_deactivated_authorization_does_not_count() {
+    let scene = Scene::new().await;
+    let row = DeactivationRow {
+        authorization: scene.ready.evidence[0].authorization.to_string(),
+        account: scene.client.account.unwrap().to_string(),
+        request: b"the client's JWS".to_vec(),
+        at: scene.world.now(),
+    };
+    scene.world.put(AuthorityRow::Deactivation(scene.world.secrets.rows.seal(row)), None).await;
+    let order = scene.ready.finalized_by(&scene.client);
+    assert_eq!(scene.world.refusal(order).await, Reason::AuthorizationDeactivated);
+    assert!(scene.world.issuer_key.signed().is_empty());
+}
+
+#[tokio::test]
+async fn caa_counts_where_it_was_asked() {
+    let scene = Scene::new().await;
+    let caa = |permitted, checked| Some(Caa { permitted, found_at: None, ttl_seconds: 60, checked });
+    let good = scene.receipt();
+    let forbidden = Receipt { caa: caa(false, good.finished), ..good.clone() };
+    assert_eq!(scene.refusal_of(&forbidden).await, Reason::Caa);
+    let stale = Receipt { caa: caa(true, good.finished.minus(Period::from_hours(9))), ..good.clone() };
+    assert_eq!(scene.refusal_of(&stale).await, Reason::Caa);
+    let permitted = Receipt { caa: caa(true, good.finished), ..good };
+    let receipts = scene.world.sign_receipts(&permitted, &[0, 1, 2]);
+    scene.world.issue(scene.order_with(receipts)).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_holds_names_is_asked_by_revocation_too() {
+    let scene = Scene::new().await;
+    let request = signer::ClientRequest::read(
+        scene.world.ca.registry(),
+        &scene.client.request("revoke-cert", &serde_json::json!({})),
+    )
+    .unwrap();
+    let account = scene.world.ca.register_account(&scene.client.new_account()).await.unwrap().account;
+    let names = pki::Csr::from_der(&csr(&["example.org"])).unwrap().names().clone();
+    let held = |evidence: &[signer::authority::NameEvidence]| {
+        let (ca, evidence) = (scene.world.ca.clone(), evidence.to_vec());
+        let (request, account, names) = (&request, &account, &names);
+        async move { ca.check_names_held(request, account, names, &evidence).await }
+    };
+    held(&scene.ready.evidence).await.unwrap();
+    assert_eq!(reason(held(&[]).await), Reason::EvidenceMissing);
+}

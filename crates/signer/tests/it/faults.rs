@@ -1,0 +1,316 @@
+//! What fails, and what is found of it afterwards: the table {journal, HSM, record} × {failed, failed but persisted},
+//! takeover, and rows that were tampered with.
+
+use std::time::Duration;
+
+use ca_store::{AccountStatus, JournalEntry, RowMac, Sealed, State};
+use pki::Certificate;
+use signer::config::Limits;
+use signer::issue::Issuance;
+use signer::{Failure, Reason, Takeover};
+use testkit::signing::KeyFault;
+use testkit::store::{StoreFault, forged};
+
+use crate::support::{Client, MANAGED, Peek as _, Ready, World, reason};
+
+async fn scene() -> (World, Client, Ready) {
+    let world = World::with_limits(Limits { lease_seconds: 1, ..Limits::default() }).await;
+    let client = world.client().await;
+    let ready = world.ready(&client, &["example.org"]).await;
+    (world, client, ready)
+}
+
+/// One certificate came of it, delivered and in the journal.
+async fn one_good_certificate(world: &World, client: &Client, ready: &Ready) {
+    let issued = world.issue(ready.finalized_by(client)).await.unwrap();
+    let certificate = Certificate::from_der(&issued.certificate).unwrap();
+    certificate.verify_signed_by(world.authorities.issuer.public_key()).unwrap();
+    let rows = world.journal().await;
+    assert_eq!(rows.len(), 1);
+    assert_eq!(rows[0].serial, issued.serial);
+    assert_eq!(rows[0].signature.as_deref(), Some(certificate.signature()));
+    // Whatever was signed for this order was the one serial.
+    let digests: std::collections::BTreeSet<_> =
+        world.issuer_key.signed().iter().map(|job| format!("{job:?}")).collect();
+    assert_eq!(digests.len(), 1);
+}
+
+#[tokio::test]
+async fn the_journal_fails() {
+    let (world, client, ready) = scene().await;
+    world.store.fail_next("commit_intents", StoreFault::Failed);
+    let outcome = world.ca.issue(ready.finalized_by(&client)).await;
+    assert!(matches!(outcome, Err(Failure::Store(_))), "{outcome:?}");
+    // Not journaled, so not signed.
+    assert!(world.issuer_key.signed().is_empty());
+    assert!(world.journal().await.is_empty());
+    one_good_certificate(&world, &client, &ready).await;
+}
+
+#[tokio::test]
+async fn the_journal_fails_but_persisted() {
+    let (world, client, ready) = scene().await;
+    world.store.fail_next("commit_intents", StoreFault::FailedButPersisted);
+    // It looks before it signs, finds its row, and goes on.
+    one_good_certificate(&world, &client, &ready).await;
+    assert_eq!(world.issuer_key.signed().len(), 1);
+}
+
+#[tokio::test]
+async fn the_journal_fails_but_persisted_and_cannot_be_looked_at() {
+    let (world, client, ready) = scene().await;
+    world.store.fail_next("commit_intents", StoreFault::FailedButPersisted);
+    // Step 4 reads it first; the look after the commit is the second.
+    world.store.fail_after("journal", 1, StoreFault::Failed);
+    let outcome = world.ca.issue(ready.finalized_by(&client)).await;
+    assert!(matches!(outcome, Err(Failure::Store(_))), "{outcome:?}");
+    assert!(world.issuer_key.signed().is_empty());
+    assert_eq!(world.journal().await.len(), 1);
+    one_good_certificate(&world, &client, &ready).await;
+}
+
+#[tokio::test]
+async fn the_hsm_fails() {
+    for (fault, signatures) in [(KeyFault::Failed, 1), (KeyFault::FailedAfterSigning, 2)] {
+        let (world, client, ready) = scene().await;
+        world.issuer_key.fail_next(fault);
+        let outcome = world.ca.issue(ready.finalized_by(&client)).await;
+        assert!(matches!(outcome, Err(Failure::Door(_))), "{outcome:?}");
+        assert_eq!(world.journal().await[0].signature, None);
+        one_good_certificate(&world, &client, &ready).await;
+        assert_eq!(world.issuer_key.signed().len(), signatures, "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_record_fails_once() {
+    for fault in [StoreFault::Failed, StoreFault::FailedButPersisted] {
+        let (world, client, ready) = scene().await;
+        world.store.fail_next("record_certificates", fault);
+        one_good_certificate(&world, &client, &ready).await;
+        assert_eq!(world.issuer_key.signed().len(), 1, "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_record_fails_for_good() {
+    for fault in [StoreFault::Failed, StoreFault::FailedButPersisted] {
+        let (world, client, ready) = scene().await;
+        for _ in 0..4 {
+            world.store.fail_next("record_certificates", fault);
+        }
+        let mut outcome = world.ca.issue(ready.finalized_by(&client)).await;
+        while matches!(outcome, Ok(Issuance::Processing)) {
+            outcome = world.ca.issue(ready.finalized_by(&client)).await;
+        }
+        match fault {
+            StoreFault::Failed => assert!(matches!(outcome, Err(Failure::Store(_))), "{outcome:?}"),
+            // Somebody who waits finds it in the journal.
+            StoreFault::FailedButPersisted => {}
+        }
+        one_good_certificate(&world, &client, &ready).await;
+    }
+}
+
+#[tokio::test]
+async fn a_dead_signers_intent_is_taken_over() {
+    let (world, client, ready) = scene().await;
+    world.issuer_key.fail_next(KeyFault::FailedAfterSigning);
+    world.ca.issue(ready.finalized_by(&client)).await.unwrap_err();
+    // The lock says that the other process is dead: its leases are free at once.
+    let world = world.restart().await;
+    assert_eq!(world.ca.take_over().await.unwrap(), Takeover { signed: 1, ..Takeover::default() });
+    one_good_certificate(&world, &client, &ready).await;
+    assert!(world.audit_kinds().await.contains(&"certificate.taken_over".to_owned()));
+    assert_eq!(world.ca.take_over().await.unwrap(), Takeover::default());
+}
+
+#[tokio::test]
+async fn while_its_lease_lives_an_intent_is_left_alone() {
+    let world = World::start().await;
+    let client = world.client().await;
+    let ready = world.ready(&client, &["example.org"]).await;
+    world.issuer_key.fail_next(KeyFault::FailedAfterSigning);
+    world.ca.issue(ready.finalized_by(&client)).await.unwrap_err();
+    assert_eq!(world.ca.take_over().await.unwrap(), Takeover::default());
+    // The same entry in another signer's hands: that one may still work on it.
+    world.store.alter_journal(|mut entries| {
+        entries.iter_mut().filter_map(|entry| entry.lease.as_mut()).for_each(|lease| lease.owner += 1);
+        entries
+    });
+    assert_eq!(world.ca.issue(ready.finalized_by(&client)).await.unwrap(), Issuance::Processing);
+    assert_eq!(world.issuer_key.signed().len(), 1);
+}
+
+#[tokio::test]
+async fn an_intent_of_yesterday_is_given_up_and_its_order_free() {
+    let (world, client, ready) = scene().await;
+    world.issuer_key.fail_next(KeyFault::Failed);
+    world.ca.issue(ready.finalized_by(&client)).await.unwrap_err();
+    world.clock.advance(Duration::from_secs(25 * 3600));
+    let world = world.restart().await;
+    world.ca.reload_nodes().await.unwrap();
+    assert_eq!(world.ca.take_over().await.unwrap(), Takeover { abandoned: 1, ..Takeover::default() });
+    let old = world.journal().await.remove(0);
+    assert!(old.abandoned_at.is_some() && old.signature.is_none());
+    // A new intent, with a new serial; the old one stays in the journal.
+    let issued = world.issue(ready.finalized_by(&client)).await.unwrap();
+    assert_ne!(issued.serial, old.serial);
+    assert_eq!(world.journal().await.len(), 2);
+}
+
+/// Every change that a database administrator could make of an intent.
+fn tampered(entry: &JournalEntry, how: usize) -> JournalEntry {
+    let row = forged(&entry.row, |row| match how {
+        0 => row.tbs[40] ^= 1,
+        1 => row.issuer = "tls-2".to_owned(),
+        2 => row.kind = ca_store::JournalKind::Node,
+        3 => row.not_after = row.not_after.plus(pki::Period::from_days(1)),
+        4 => row.account = Some("somebody".to_owned()),
+        _ => row.order = None,
+    });
+    JournalEntry { row, ..entry.clone() }
+}
+
+#[tokio::test]
+async fn a_tampered_intent_is_never_signed() {
+    let (world, client, ready) = scene().await;
+    world.issuer_key.fail_next(KeyFault::Failed);
+    world.ca.issue(ready.finalized_by(&client)).await.unwrap_err();
+    // In this very process, whose own lease it is. (An entry of another kind is as if it were not there.)
+    for how in [0, 1, 3, 4, 5] {
+        world.store.alter_journal(move |entries| entries.iter().map(|entry| tampered(entry, how)).collect());
+        let outcome = world.ca.issue(ready.finalized_by(&client)).await;
+        assert!(!matches!(outcome, Ok(Issuance::Issued(_))), "{how}: {outcome:?}");
+    }
+    world.store.leave_alone();
+    let world = world.restart().await;
+    for how in 0..6 {
+        tokio::time::sleep(Duration::from_millis(1050)).await;
+        world.store.alter_journal(move |entries| entries.iter().map(|entry| tampered(entry, how)).collect());
+        assert_eq!(world.ca.take_over().await.unwrap(), Takeover { tampered: 1, ..Takeover::default() });
+    }
+    assert!(world.issuer_key.signed().is_empty() && world.node_key.signed().is_empty());
+    // Reported once, not in every round.
+    let kinds = world.audit_kinds().await;
+    assert_eq!(kinds.iter().filter(|kind| *kind == "row.tampered").count(), 1);
+}
+
+#[tokio::test]
+async fn an_invented_intent_is_never_signed() {
+    let (world, client, ready) = scene().await;
+    world.issue(ready.finalized_by(&client)).await.unwrap();
+    let model = world.store.entry_of_order(&ready.order.id.to_string()).await;
+    // The row of a real certificate with a MAC of somebody else's making, as if it were an orphan.
+    world.store.alter_journal(move |_| {
+        let row = forged(&model.row, |row| {
+            row.signature = None;
+            row.signed_at = None;
+        });
+        let mac = RowMac { key_version: 1, mac: [7; 32] };
+        let row = Sealed::from_stored(row.unverified().clone(), mac);
+        vec![JournalEntry { row, ..model.clone() }]
+    });
+    assert_eq!(world.ca.take_over().await.unwrap(), Takeover { tampered: 1, ..Takeover::default() });
+    assert_eq!(world.issuer_key.signed().len(), 1);
+}
+
+#[tokio::test]
+async fn a_tampered_certificate_is_not_delivered() {
+    let (world, client, ready) = scene().await;
+    let issued = world.issue(ready.finalized_by(&client)).await.unwrap();
+    world.store.alter_journal(|entries| {
+        let change = |entry: &JournalEntry| JournalEntry {
+            row: forged(&entry.row, |row| row.signature = Some(vec![1, 2, 3])),
+            ..entry.clone()
+        };
+        entries.iter().map(change).collect()
+    });
+    let outcome = world.ca.issue(ready.finalized_by(&client)).await;
+    assert!(matches!(outcome, Err(Failure::Tampered(_))), "{outcome:?}");
+    let directory = client.directory.parse().unwrap();
+    let outcome = world.ca.download(&directory, issued.serial).await;
+    assert!(matches!(outcome, Err(Failure::Tampered(_))), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn a_tampered_account_counts_for_nothing() {
+    let world = World::with_limits(Limits { cached_accounts: 0, ..Limits::default() }).await;
+    let client = world.client().await;
+    let ready = world.ready(&client, &["example.org"]).await;
+    let thief = Client::new(&client.directory).as_account(client.account.unwrap());
+    let thief_key = *thief.thumbprint().as_bytes();
+    let thief_jwk = acme::Jwk::from_json(&thief.jwk().to_string()).unwrap().to_json();
+    world.store.alter_account(move |record| {
+        record.map(|mut record| {
+            record.account = forged(&record.account, |row| {
+                row.key = thief_key;
+                row.status = AccountStatus::Valid;
+            });
+            record.keys[0] = forged(&record.keys[0], |row| {
+                row.thumbprint = thief_key;
+                row.jwk.clone_from(&thief_jwk);
+            });
+            record
+        })
+    });
+    for order in [ready.finalized_by(&thief), ready.finalized_by(&client)] {
+        let outcome = world.ca.issue(order).await;
+        assert!(matches!(outcome, Err(Failure::Tampered(_))), "{outcome:?}");
+    }
+    // A genuine key row of another account is filed under this one.
+    world.store.leave_alone();
+    let other = world.client().await;
+    let genuine = world.store.record_of(&other.account.unwrap().to_string()).await;
+    world.store.alter_account(move |record| {
+        record.map(|mut record| {
+            record.keys.push(genuine.keys[0].clone());
+            record
+        })
+    });
+    let outcome = world.ca.issue(ready.finalized_by(&client)).await;
+    assert!(matches!(outcome, Err(Failure::Unreadable { .. })), "{outcome:?}");
+    assert!(world.issuer_key.signed().is_empty());
+}
+
+#[tokio::test]
+async fn tampered_authority_counts_for_nothing() {
+    let world = World::start().await;
+    let (kid, key) = world.registration("one", Some(1)).await;
+    let client = Client::new(MANAGED);
+    let account =
+        world.ca.register_account(&client.new_account_with_eab(&kid, &key)).await.unwrap().account.id;
+    let client = client.as_account(account);
+    world.grant("g1", "one", ca_store::NameScope::Exact, "one.test").await;
+    world.store.alter_authority(|authority| {
+        authority.map(|mut authority| {
+            authority.grants[0] = forged(&authority.grants[0], |row| row.name = "bank.test".to_owned());
+            authority
+        })
+    });
+    let outcome = world.ca.authorize_order(&client.new_order(&["bank.test"])).await;
+    assert!(matches!(outcome, Err(Failure::Tampered(_))), "{outcome:?}");
+    world.store.alter_authority(|authority| {
+        authority.map(|mut authority| {
+            authority.registration = forged(&authority.registration, |row| row.state = State::Active);
+            authority.registration = forged(&authority.registration, |row| row.settings = "{}".to_owned());
+            authority.eab_keys[0] = forged(&authority.eab_keys[0], |row| row.uses = 0);
+            authority
+        })
+    });
+    let again = Client::new(MANAGED).new_account_with_eab(&kid, &key);
+    let outcome = world.ca.register_account(&again).await;
+    assert!(matches!(outcome, Err(Failure::Tampered(_))), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn a_tampered_validator_has_no_receipts() {
+    let world = World::start().await;
+    let client = world.client().await;
+    let ready = world.ready(&client, &["example.org"]).await;
+    world.store.alter_nodes(|nodes| {
+        nodes.iter().map(|node| forged(node, |row| row.settings = "{\"x\":1}".to_owned())).collect()
+    });
+    world.ca.reload_nodes().await.unwrap();
+    assert_eq!(reason(world.ca.issue(ready.finalized_by(&client)).await), Reason::ReceiptForged);
+}

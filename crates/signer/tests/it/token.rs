@@ -1,0 +1,63 @@
+//! The same path with a key in a real token: SoftHSM behind its worker process.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hsm::{Deadline, KeySpec, Token};
+use pki::{Certificate, KeyAlgorithm};
+use signer::config::TokenSection;
+use signer::doors::Tokens;
+use testkit::token::TestToken;
+
+use crate::support::World;
+
+const KEY_ID: [u8; 1] = [0x01];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_from_a_token() {
+    let softhsm = TestToken::create("signer-test");
+    let public_key = {
+        let token = Token::start(softhsm.config(), testkit::token::worker());
+        let spec =
+            KeySpec { algorithm: KeyAlgorithm::EcdsaP256, label: "tls-1".to_owned(), id: KEY_ID.to_vec() };
+        token.ready(Deadline::after(Duration::from_secs(30))).await.unwrap();
+        let key = token.generate(spec).await.unwrap();
+        token.shutdown().await;
+        key.public_key
+    };
+    let state = tempfile::tempdir().unwrap();
+    let section = TokenSection {
+        name: "soft".to_owned(),
+        label: softhsm.label().to_owned(),
+        serial: None,
+        module: softhsm.module().into(),
+        pin_file: softhsm.pin_file().into(),
+        sessions: Some(2),
+        environment: BTreeMap::from([(
+            "SOFTHSM2_CONF".to_owned(),
+            softhsm.conf().to_string_lossy().into_owned(),
+        )]),
+        user: None,
+        group: None,
+    };
+    let tokens = Tokens::start(&[section], state.path(), &testkit::token::worker());
+    let world = World::with_token(&public_key, Arc::new(tokens.clone())).await;
+    let client = world.client().await;
+    let ready = world.ready(&client, &["example.org"]).await;
+    let issued = world.issue_patiently(ready.finalized_by(&client)).await;
+    let certificate = Certificate::from_der(&issued.certificate).unwrap();
+    certificate.verify_signed_by(&public_key).unwrap();
+    assert_eq!(tokens.trouble("soft"), None);
+
+    // A burst over the token's sessions.
+    let orders = futures::future::join_all(
+        ["a.test", "b.test", "c.test", "d.test", "e.test", "f.test"]
+            .map(|name| world.ready_one(&client, name)),
+    );
+    let issued = orders.await.into_iter().map(|ready| world.issue_patiently(ready.finalized_by(&client)));
+    for issued in futures::future::join_all(issued).await {
+        Certificate::from_der(&issued.certificate).unwrap().verify_signed_by(&public_key).unwrap();
+    }
+    tokens.shutdown().await;
+}
