@@ -30,7 +30,7 @@ mod receipts;
 use receipts::Witnesses;
 
 /// What a front asks for: the client's own words, and why it should be believed.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct IssueOrder {
     /// The newOrder JWS as it came.
     pub new_order_jws: Bytes,

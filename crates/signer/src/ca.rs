@@ -152,6 +152,14 @@ impl Ca {
         Ok(self.clock.now()?)
     }
 
+    /// Compares the clock with the database's.
+    ///
+    /// # Errors
+    /// By the store; what the comparison says is in [`Ca::now`]'s answers.
+    pub async fn check_clock(&self) -> Result<(), StoreError> {
+        self.clock.check(&*self.store).await
+    }
+
     /// The nodes that are none any more; the mTLS port closes their connections.
     #[must_use]
     pub const fn revocations(&self) -> &Revocations {

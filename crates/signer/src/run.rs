@@ -250,7 +250,7 @@ fn start_tasks(ca: &Arc<Ca>, lifecycle: &Lifecycle, tokens: &Tokens) {
     every(ca, lifecycle, "clock", clock::CHECK_INTERVAL, move |ca| {
         let (database, time) = (database.clone(), time.clone());
         async move {
-            match ca.clock.check(&*ca.store).await {
+            match ca.check_clock().await {
                 Ok(()) => database.up(),
                 Err(error) => database.down(error.to_string()),
             }
