@@ -7,7 +7,7 @@ use std::{fmt, net::IpAddr, ops::Range, sync::Arc};
 use const_oid::{ObjectIdentifier, db::rfc5280 as oid};
 use der::{Decode, ErrorKind, SliceReader, asn1::OctetStringRef};
 use x509_cert::ext::pkix::{
-    AuthorityInfoAccessSyntax, AuthorityKeyIdentifier, BasicConstraints, CrlDistributionPoints,
+    AuthorityInfoAccessSyntax, AuthorityKeyIdentifier, BasicConstraints, CrlDistributionPoints, KeyUsage,
     name::{DistributionPointName, GeneralName},
 };
 
@@ -48,6 +48,7 @@ struct Extensions {
     ocsp_urls: Vec<String>,
     /// `cA` is TRUE; inside, the path length.
     ca: Option<Option<u8>>,
+    key_usage: Option<KeyUsage>,
     constraints: Constraints,
 }
 
@@ -223,6 +224,18 @@ impl Certificate {
         self.0.extensions.ca.flatten()
     }
 
+    /// Whether its key usage, if there is one, lets it sign certificates.
+    #[must_use]
+    pub fn may_sign_certificates(&self) -> bool {
+        self.0.extensions.key_usage.is_none_or(|usage| usage.key_cert_sign())
+    }
+
+    /// Whether its key usage, if there is one, lets it sign CRLs.
+    #[must_use]
+    pub fn may_sign_crls(&self) -> bool {
+        self.0.extensions.key_usage.is_none_or(|usage| usage.crl_sign())
+    }
+
     /// Whether its name constraints, if it is a CA and has some, let it issue for `name`.
     #[must_use]
     pub fn permits(&self, name: &Name) -> bool {
@@ -329,6 +342,9 @@ impl Extensions {
         if let Some(der) = value(oid::ID_CE_BASIC_CONSTRAINTS) {
             let constraints = BasicConstraints::from_der(der)?;
             this.ca = constraints.ca.then_some(constraints.path_len_constraint);
+        }
+        if let Some(der) = value(oid::ID_CE_KEY_USAGE) {
+            this.key_usage = Some(KeyUsage::from_der(der)?);
         }
         if let Some(der) = value(oid::ID_CE_NAME_CONSTRAINTS) {
             this.constraints = Constraints::read(der)?;

@@ -24,6 +24,9 @@ pub enum IssuerError {
     /// basicConstraints does not say cA.
     #[error("the issuer's certificate is not a CA certificate")]
     NotCa,
+    /// The key usage leaves out keyCertSign or cRLSign (RFC 5280 §4.2.1.3).
+    #[error("the key usage of the issuer's certificate does not let it sign certificates and CRLs")]
+    KeyUsage,
     /// Without a subject key identifier there is no authority key identifier (RFC 5280 §4.2.1.1).
     #[error("the issuer's certificate has no subject key identifier")]
     NoKeyId,
@@ -56,6 +59,9 @@ impl Issuer {
     pub fn new(certificate: Certificate, signature: SignatureAlgorithm) -> Result<Self, IssuerError> {
         if !certificate.is_ca() {
             return Err(IssuerError::NotCa);
+        }
+        if !certificate.may_sign_certificates() || !certificate.may_sign_crls() {
+            return Err(IssuerError::KeyUsage);
         }
         let key_id = certificate.key_id().filter(|id| !id.is_empty()).ok_or(IssuerError::NoKeyId)?.to_vec();
         let key = certificate.public_key().algorithm();

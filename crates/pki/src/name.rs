@@ -131,6 +131,15 @@ impl DnsName {
             .is_some_and(|suffix| suffix.is_known() && suffix.as_bytes() == self.0.as_bytes())
     }
 
+    /// Whether every name directly below is a public suffix, as by the rule `*.kawasaki.jp`: a
+    /// wildcard here would have as many owners as one over the suffix itself.
+    #[must_use]
+    pub fn is_above_public_suffixes(&self) -> bool {
+        let below = format!("any-label.{}", self.0);
+        psl::suffix(below.as_bytes())
+            .is_some_and(|suffix| suffix.is_known() && suffix.as_bytes() == below.as_bytes())
+    }
+
     /// The registered domain, one label below a suffix that the public suffix list knows. `None`
     /// for suffixes themselves and for names of private networks.
     #[must_use]

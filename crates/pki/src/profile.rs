@@ -232,7 +232,7 @@ impl Profile {
             return Err(NameRefusal::Suffix);
         }
         // Also for private profiles: `*.co.uk` and `*.github.io` have many owners everywhere.
-        if name.is_wildcard() && base.is_public_suffix() {
+        if name.is_wildcard() && (base.is_public_suffix() || base.is_above_public_suffixes()) {
             return Err(NameRefusal::PublicSuffix);
         }
         if self.kind == ProfileKind::PublicDv {
@@ -286,7 +286,10 @@ impl Profile {
         {
             return Err(ValidityError::Requested);
         }
-        if not_before < certificate.not_before() || not_after > certificate.not_after() {
+        if now < certificate.not_before()
+            || not_before < certificate.not_before()
+            || not_after > certificate.not_after()
+        {
             return Err(ValidityError::Issuer);
         }
         Ok(validity)

@@ -59,15 +59,16 @@ fn not_before(view: &View<'_>, context: &LintContext<'_>) -> Option<String> {
 }
 
 fn validity(view: &View<'_>, context: &LintContext<'_>) -> Option<String> {
-    let days = maximum_days(view.not_before.seconds);
+    // A backdated notBefore does not make the day of issuance earlier.
+    let days = maximum_days(view.not_before.seconds.max(context.signed_at.unix()));
     (is_subscriber(context) && view.validity_seconds() > days * DAY)
         .then(|| format!("valid for {} seconds, more than {days} days", view.validity_seconds()))
 }
 
 /// By the date of issuance.
-const fn maximum_days(not_before: u64) -> u64 {
-    match not_before {
-        1_868_400_000.. => 47,  // 2029-03-15
+const fn maximum_days(issued_at: u64) -> u64 {
+    match issued_at {
+        1_868_227_200.. => 47,  // 2029-03-15
         1_805_068_800.. => 100, // 2027-03-15
         1_773_532_800.. => 200, // 2026-03-15
         _ => 398,

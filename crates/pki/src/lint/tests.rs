@@ -302,19 +302,17 @@ fn validity_limits_follow_the_date() {
     let fixture = Fixture::new();
     let (tbs, mut context) = fixture.leaf(Base::Public);
     context.sets = &[LintSet::CabfBr];
-    for (date, days) in [(1_773_532_800, 200), (1_805_068_800, 100), (1_868_400_000, 47)] {
-        let begin = Timestamp::from_unix(date);
-        for (start, limit) in [
-            (begin, days),
-            (
-                begin.minus(Period::from_seconds(1)),
-                match days {
-                    200 => 398,
-                    100 => 200,
-                    _ => 100,
-                },
-            ),
-        ] {
+    let midnight = |year, month| {
+        let date = time::Date::from_calendar_date(year, month, 15).unwrap();
+        Timestamp::from(date.midnight().assume_utc())
+    };
+    let march = time::Month::March;
+    for (begin, before, after) in [
+        (midnight(2026, march), 398, 200),
+        (midnight(2027, march), 200, 100),
+        (midnight(2029, march), 100, 47),
+    ] {
+        for (start, limit) in [(begin.minus(Period::from_seconds(1)), before), (begin, after)] {
             context.signed_at = start;
             let mut draft = Draft::of(&tbs);
             let exact = start.plus(Period::from_days(limit)).minus(Period::from_seconds(1));

@@ -134,6 +134,12 @@ fn relations() {
     for suffix in ["com", "co.uk", "github.io", "compute.amazonaws.com", "any.ck", "xn--p1ai"] {
         assert!(name(suffix).is_public_suffix() || suffix == "compute.amazonaws.com", "{suffix}");
     }
+    for above in ["ck", "kawasaki.jp", "compute.amazonaws.com.cn"] {
+        assert!(name(above).is_above_public_suffixes(), "{above}");
+    }
+    for not in ["com", "example.com", "internal", "city.kawasaki.jp", "a.kawasaki.jp"] {
+        assert!(!name(not).is_above_public_suffixes(), "{not}");
+    }
     for not in ["example.com", "internal", "corp", "www.ck"] {
         assert!(!name(not).is_public_suffix(), "{not}");
     }

@@ -127,7 +127,7 @@ fn private_profiles_issue_for_internal_names() {
     ] {
         assert_eq!(refusal(&private, name), None, "{name}");
     }
-    for name in ["*.com", "*.co.uk", "*.github.io"] {
+    for name in ["*.com", "*.co.uk", "*.github.io", "*.ck", "*.kawasaki.jp"] {
         assert_eq!(refusal(&private, name), Some(NameRefusal::PublicSuffix), "{name}");
     }
 }
@@ -154,6 +154,7 @@ fn public_profiles_issue_for_public_names() {
         ("a.example", NameRefusal::NotPublic),
         ("com", NameRefusal::PublicSuffix),
         ("*.co.uk", NameRefusal::PublicSuffix),
+        ("*.kawasaki.jp", NameRefusal::PublicSuffix),
         ("github.io", NameRefusal::PublicSuffix),
         ("any.ck", NameRefusal::PublicSuffix),
         ("10.0.0.1", NameRefusal::Reserved),

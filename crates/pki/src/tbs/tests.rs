@@ -256,6 +256,16 @@ fn roots_and_issuers_are_checked() {
     let leaf = hierarchy.key.certify(&hierarchy.leaf(&profile(ProfileKind::Private), &["a.example"], &key));
     assert_eq!(Issuer::new(leaf, SignatureAlgorithm::Ed25519).unwrap_err(), crate::IssuerError::NotCa);
     let issuer = Issuer::new(certificate, SignatureAlgorithm::Ed25519).unwrap();
+    // keyCertSign alone: it could not sign its own CRLs.
+    let tbs = hierarchy.root.certificate().tbs_bytes().to_vec();
+    let both = tbs.windows(4).position(|window| window == [3, 2, 1, 6]).unwrap();
+    let mut alone = tbs;
+    alone[both + 2..both + 4].copy_from_slice(&[2, 4]);
+    let certificate = hierarchy.root_key.certify(&Tbs::from_der(&alone).unwrap());
+    assert_eq!(
+        Issuer::new(certificate, SignatureAlgorithm::Ed25519).unwrap_err(),
+        crate::IssuerError::KeyUsage
+    );
     for url in [
         "",
         "https://a.example/",
@@ -309,6 +319,7 @@ fn validities_are_inclusive_and_fit_the_issuer() {
     let usual = at(later, None, None).unwrap();
     assert_eq!(usual.not_before, later.minus(Period::from_hours(1)));
     assert_eq!(usual.period(), Period::from_days(90));
+    assert_eq!(at(NOW.minus(Period::from_hours(2)), None, None), Err(ValidityError::Issuer), "not yet valid");
     // The issuer began an hour ago: no leaf begins before it.
     assert_eq!(
         at(NOW.minus(Period::from_seconds(60)), None, None).unwrap().not_before,

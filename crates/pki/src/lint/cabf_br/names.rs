@@ -77,9 +77,14 @@ fn public(view: &View<'_>, context: &LintContext<'_>) -> Option<String> {
 }
 
 fn below_suffix(view: &View<'_>, context: &LintContext<'_>) -> Option<String> {
-    let bad = bases(view, context)
-        .find(|name| psl::suffix(name.as_bytes()).is_some_and(|suffix| suffix == *name && suffix.is_known()));
-    bad.map(|name| format!("{name:?} is itself a public suffix, or the base of a wildcard is"))
+    let is_suffix =
+        |name: &str| psl::suffix(name.as_bytes()).is_some_and(|suffix| suffix == name && suffix.is_known());
+    // A rule such as `*.kawasaki.jp` makes suffixes of all that the wildcard stands for.
+    let spans_suffixes =
+        |name: &str| name.strip_prefix('*').is_some_and(|rest| is_suffix(&format!("any{rest}")));
+    let bad = bases(view, context).find(|name| is_suffix(name));
+    let bad = bad.or_else(|| view.dns_names().find(|name| is_subscriber(context) && spans_suffixes(name)));
+    bad.map(|name| format!("{name:?} is itself a public suffix, or a wildcard over suffixes"))
 }
 
 /// Reverse zones; `home.arpa`, which every home has; `onion`, which needs other validation methods.

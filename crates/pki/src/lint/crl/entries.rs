@@ -13,8 +13,10 @@ use crate::lint::{Finding, view::Moment};
 struct EntryView<'a> {
     serial: &'a [u8],
     revoked_at: Moment,
-    /// The content of crlEntryExtensions, if it is there.
-    extensions: Option<&'a [u8]>,
+    /// Octets of the content of crlEntryExtensions, if it is there.
+    extensions_len: Option<usize>,
+    /// The one extension; `None` if there is none, another one as well, or something else.
+    extension: Option<ExtensionView<'a>>,
 }
 
 /// One extension, without the copies that `x509-cert`'s makes: there may be a million.
@@ -91,23 +93,13 @@ impl<'a> EntryView<'a> {
         let serial = AnyRef::decode(reader)?;
         serial.header().tag().assert_eq(Tag::Integer)?;
         let revoked_at = Moment::read(reader)?;
-        let extensions = if reader.is_finished() {
-            None
-        } else {
-            Some(reader.sequence(|reader| reader.read_slice(reader.remaining_len()))?)
-        };
-        Ok(Self { serial: serial.value(), revoked_at, extensions })
-    }
-
-    fn extensions(&self) -> impl Iterator<Item = der::Result<ExtensionView<'a>>> + use<'a> {
-        let mut reader = SliceReader::new(self.extensions.unwrap_or_default()).ok();
-        std::iter::from_fn(move || {
-            let extension = reader.as_mut().filter(|reader| !reader.is_finished())?.decode();
-            if extension.is_err() {
-                reader = None;
-            }
-            Some(extension)
-        })
+        let mut entry = Self { serial: serial.value(), revoked_at, extensions_len: None, extension: None };
+        if !reader.is_finished() {
+            let octets = reader.sequence(|reader| reader.read_slice(reader.remaining_len()))?;
+            entry.extensions_len = Some(octets.len());
+            entry.extension = ExtensionView::from_der(octets).ok();
+        }
+        Ok(entry)
     }
 }
 
@@ -127,25 +119,22 @@ fn time(entry: &EntryView<'_>, view: &CrlView<'_>) -> Option<String> {
 
 /// The reason is the only extension that this CA gives entries; RFC 5280 §5.3.1: not critical.
 fn extensions(entry: &EntryView<'_>, _: &CrlView<'_>) -> Option<String> {
-    let good = |extension: der::Result<ExtensionView<'_>>| {
-        extension.is_ok_and(|extension| extension.id == oid::ID_CE_CRL_REASONS && !extension.critical)
-    };
-    let one = entry.extensions().count() == usize::from(entry.extensions.is_some());
+    let octets = entry.extensions_len?;
+    let is_reason =
+        |extension: &ExtensionView<'_>| extension.id == oid::ID_CE_CRL_REASONS && !extension.critical;
     // `critical FALSE` written out would make it longer.
-    let plain = entry.extensions.is_none_or(|octets| octets.len() == REASON_LEN);
-    (!one || !plain || !entry.extensions().all(good)).then(|| {
+    let good = octets == REASON_LEN && entry.extension.as_ref().is_some_and(is_reason);
+    (!good).then(|| {
         "it has an empty list of extensions, another extension than a reason, or a critical one".to_owned()
     })
 }
 
-/// An extension with identifier and reason, both without anything that could be left out.
+/// Octets of an extension with identifier and reason, without anything that could be left out.
 const REASON_LEN: usize = 12;
 
 fn code<'e>(entry: &EntryView<'e>) -> Option<&'e [u8]> {
-    let mut extensions = entry.extensions().filter_map(Result::ok);
-    extensions
-        .find(|extension| extension.id == oid::ID_CE_CRL_REASONS)
-        .map(|extension| extension.value.as_bytes())
+    let extension = entry.extension.as_ref().filter(|extension| extension.id == oid::ID_CE_CRL_REASONS);
+    extension.map(|extension| extension.value.as_bytes())
 }
 
 /// "the reason code CRL entry extension SHOULD be absent instead of using the unspecified (0)

@@ -281,6 +281,7 @@ pub(super) const CASES: &[(&str, Base, Break)] = &[
     ("cabf_br.dns_name_below_suffix", Public, |d, _, _| d.names(&[(2, b"*.co.uk")])),
     ("cabf_br.dns_name_below_suffix", Public, |d, _, _| d.names(&[(2, b"com")])),
     ("cabf_br.dns_name_below_suffix", Public, |d, _, _| d.names(&[(2, b"*.github.io")])),
+    ("cabf_br.dns_name_below_suffix", Public, |d, _, _| d.names(&[(2, b"*.kawasaki.jp")])),
     ("cabf_br.dns_name_reserved_zone", Public, |d, _, _| d.names(&[(2, b"4.3.2.1.in-addr.arpa")])),
     ("cabf_br.dns_name_reserved_zone", Public, |d, _, _| d.names(&[(2, b"*.8.b.d.0.1.0.0.2.ip6.arpa")])),
     ("cabf_br.dns_name_reserved_zone", Public, |d, _, _| d.names(&[(2, b"abcdefghij.onion")])),

@@ -78,6 +78,39 @@ fn golden_files_have_not_changed() {
     check("node", node(&issuer, request).unwrap().as_bytes());
 }
 
+#[test]
+fn golden_crls_have_not_changed() {
+    use crate::{
+        Reason,
+        crl::{CrlParameters, CrlScope, CrlWriter, Entry},
+    };
+    let hierarchy = Hierarchy::fixed();
+    let shard = CrlParameters {
+        issuer: &hierarchy.issuer,
+        number: 128,
+        this_update: NOW,
+        next_update: NOW.plus(Period::from_days(4)),
+        scope: CrlScope::Shard(3),
+        delta_base: None,
+    };
+    let delta = CrlParameters { number: 129, delta_base: Some(128), ..shard };
+    let complete = CrlParameters { issuer: &hierarchy.root, scope: CrlScope::Complete, ..shard };
+    let entries = Reason::ALL.map(|reason| Entry {
+        serial: Serial::from_random([reason.code(); 16]),
+        revoked_at: NOW.minus(Period::from_days(reason.code().into())),
+        reason,
+    });
+    for (name, parameters, entries) in [
+        ("crl-shard", shard, &entries[..]),
+        ("crl-delta", delta, &entries[..1]),
+        ("crl-complete-empty", complete, &[]),
+    ] {
+        let mut writer = CrlWriter::start(&parameters, entries.iter().collect(), Vec::new()).unwrap();
+        entries.iter().for_each(|entry| writer.entry(entry).unwrap());
+        check(name, &writer.finish().unwrap().0);
+    }
+}
+
 fn check(name: &str, tbs: &[u8]) {
     let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src/tbs/golden"));
     let (der, txt) = (folder.join(format!("{name}.der")), folder.join(format!("{name}.txt")));
