@@ -33,7 +33,7 @@ impl<T> Journaled<T> {
 /// A certificate that is intended.
 #[derive(Debug)]
 pub struct CertificateIntent {
-    row: JournalRow,
+    row: Box<JournalRow>,
 }
 
 impl CertificateIntent {
@@ -184,7 +184,7 @@ pub enum Commit {
 #[derive(Debug)]
 pub enum Record {
     /// The certificate, whoever signed it. Its signature is set.
-    Issued(JournalRow),
+    Issued(Box<JournalRow>),
     /// The intent was given up in the meantime.
     Abandoned,
 }
@@ -251,7 +251,7 @@ impl Journal {
     }
 
     fn committed(&self, row: Sealed<JournalRow>) -> Outcome<Journaled<CertificateIntent>> {
-        Ok(Journaled(CertificateIntent { row: self.keys.open(row)? }))
+        Ok(Journaled(CertificateIntent { row: Box::new(self.keys.open(row)?) }))
     }
 
     /// Whether the store has this very row.
@@ -267,7 +267,7 @@ impl Journal {
     pub fn adopt(&self, entry: JournalEntry) -> Outcome<Option<Journaled<CertificateIntent>>> {
         let row = self.keys.open(entry.row)?;
         let open = row.signature.is_none() && row.abandoned_at.is_none();
-        Ok(open.then_some(Journaled(CertificateIntent { row })))
+        Ok(open.then(|| Journaled(CertificateIntent { row: Box::new(row) })))
     }
 
     /// Verifies the row of an entry.
@@ -311,7 +311,8 @@ impl Journal {
         signature: Vec<u8>,
         at: Timestamp,
     ) -> Outcome<Record> {
-        let signed = JournalRow { signature: Some(signature), signed_at: Some(at), ..intent.0.row.clone() };
+        let signed =
+            JournalRow { signature: Some(signature), signed_at: Some(at), ..(*intent.0.row).clone() };
         let row = self.keys.seal(signed);
         let mut retries = RECORD_RETRIES.into_iter();
         let outcome = loop {
@@ -326,10 +327,10 @@ impl Journal {
             }
         };
         match outcome {
-            RecordOutcome::Recorded => Ok(Record::Issued(self.keys.open(row)?)),
+            RecordOutcome::Recorded => Ok(Record::Issued(Box::new(self.keys.open(row)?))),
             RecordOutcome::Lost(entry) => {
                 let row = self.keys.open(entry.row)?;
-                Ok(if row.signature.is_some() { Record::Issued(row) } else { Record::Abandoned })
+                Ok(if row.signature.is_some() { Record::Issued(Box::new(row)) } else { Record::Abandoned })
             }
             RecordOutcome::Unknown => {
                 let detail = "an intent vanished between commit and record".to_owned();
@@ -348,7 +349,7 @@ impl Journal {
         at: Timestamp,
         audit: Vec<AuditEvent>,
     ) -> Outcome<AbandonOutcome> {
-        let row = self.keys.seal(JournalRow { abandoned_at: Some(at), ..intent.0.row });
+        let row = self.keys.seal(JournalRow { abandoned_at: Some(at), ..*intent.0.row });
         only(self.store.abandon(vec![Abandonment { row, audit }]).await?)
     }
 

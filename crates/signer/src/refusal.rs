@@ -157,7 +157,7 @@ pub struct Refusal {
     /// Out of the closed list.
     pub reason: Reason,
     /// What the client is told.
-    pub problem: Problem,
+    pub problem: Box<Problem>,
     /// RFC 8555 §7.3.5: the account that already has the key.
     pub account: Option<String>,
     /// When the same request may succeed.
@@ -174,14 +174,14 @@ impl Refusal {
 
     /// A refusal with a problem document of its own.
     #[must_use]
-    pub const fn with_problem(reason: Reason, problem: Problem) -> Self {
-        Self { reason, problem, account: None, retry_after: None, directory: None }
+    pub fn with_problem(reason: Reason, problem: Problem) -> Self {
+        Self { reason, problem: Box::new(problem), account: None, retry_after: None, directory: None }
     }
 
     /// The same with another HTTP status.
     #[must_use]
     pub fn status(mut self, status: u16) -> Self {
-        self.problem = self.problem.with_status(status);
+        self.problem.status = status;
         self
     }
 

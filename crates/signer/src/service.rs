@@ -249,7 +249,7 @@ impl Authority for AuthorityService {
 pub(crate) fn status_of(failure: &Failure) -> Status {
     match failure {
         Failure::Refused(refusal) => rpc::Refusal {
-            problem: refusal.problem.clone(),
+            problem: (*refusal.problem).clone(),
             account_id: refusal.account.clone(),
             retry_after: refusal.retry_after,
         }

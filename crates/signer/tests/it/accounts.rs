@@ -62,7 +62,7 @@ async fn a_certificates_key_makes_no_account() {
     ready.csr = future.csr_with_account_key(&["example.org"]);
     world.issue(ready.finalized_by(&client)).await.unwrap();
     assert_eq!(reason(world.ca.register_account(&future.new_account()).await), Reason::KeyUnacceptable);
-    let change = client.key_change(&future.as_account(client.account.unwrap()));
+    let change = client.key_change(&future.of_account(client.account.unwrap()));
     assert_eq!(reason(world.ca.change_key(&change).await), Reason::KeyUnacceptable);
 }
 
@@ -87,7 +87,7 @@ async fn contacts_change_and_a_request_is_good_once() {
     let other = world.client().await;
     let foreign = other.request_to(&client.account_url(), &json!({ "status": "deactivated" }));
     assert_eq!(reason(world.ca.update_account(&foreign).await), Reason::KidForeign);
-    let claimed = Client::new(OPEN).as_account(client.account.unwrap());
+    let claimed = Client::new(OPEN).of_account(client.account.unwrap());
     let forged = claimed.update(&json!({ "status": "deactivated" }));
     assert_eq!(reason(world.ca.update_account(&forged).await), Reason::JwsSignature);
 }
@@ -138,7 +138,7 @@ async fn a_former_key_never_returns() {
     let world = World::start().await;
     let client = world.client().await;
     let id = client.account.unwrap();
-    let second = Client::new(OPEN).as_account(id);
+    let second = Client::new(OPEN).of_account(id);
     world.ca.change_key(&client.key_change(&second)).await.unwrap();
     // Not to itself, not to a new account, not to another's, and it signs nothing.
     assert_eq!(reason(world.ca.change_key(&second.key_change(&client)).await), Reason::KeyInUse);

@@ -49,13 +49,15 @@ impl Scene {
     }
 }
 
+type Change = Box<dyn Fn(&mut Receipt)>;
+
 #[tokio::test]
 async fn every_field_of_a_receipt_is_compared() {
     let scene = Scene::new().await;
     let good = scene.receipt();
     let stranger = scene.world.client().await;
     let another = scene.world.ready(&scene.client, &["other.example.org"]).await.evidence[0].clone();
-    let changes: [(&str, Box<dyn Fn(&mut Receipt)>, Reason); 8] = [
+    let changes: [(&str, Change, Reason); 8] = [
         (
             "authorization",
             Box::new({
@@ -182,7 +184,7 @@ async fn a_perspective_outside_of_the_quorum_does_not_count() {
     let world = World::start().await;
     let mut client = Client::new(OTHER);
     let account = world.ca.register_account(&client.new_account()).await.unwrap().account.id;
-    client = client.as_account(account);
+    client = client.of_account(account);
     let ready = world.ready(&client, &["example.org"]).await;
     let with = |of: &[usize]| {
         let mut ready = ready.clone();
@@ -227,7 +229,7 @@ async fn where_nothing_is_reused_nothing_is_reused() {
     let world = World::start().await;
     let mut client = Client::new(OTHER);
     let account = world.ca.register_account(&client.new_account()).await.unwrap().account.id;
-    client = client.as_account(account);
+    client = client.of_account(account);
     let first = world.ready(&client, &["example.org"]).await;
     world.clock.advance(Duration::from_secs(1));
     let mut second = world.ready(&client, &["example.org"]).await;
@@ -239,7 +241,7 @@ async fn where_nothing_is_reused_nothing_is_reused() {
 async fn a_receipt_goes_with_the_key_of_its_time() {
     let scene = Scene::new().await;
     scene.world.clock.advance(Duration::from_secs(3600));
-    let renewed = Client::new(&scene.client.directory).as_account(scene.client.account.unwrap());
+    let renewed = Client::new(&scene.client.directory).of_account(scene.client.account.unwrap());
     scene.world.ca.change_key(&scene.client.key_change(&renewed)).await.unwrap();
     scene.world.clock.advance(Duration::from_secs(3600));
     // The old key's thumbprint in a receipt of now.

@@ -238,7 +238,7 @@ async fn a_tampered_account_counts_for_nothing() {
     let world = World::with_limits(Limits { cached_accounts: 0, ..Limits::default() }).await;
     let client = world.client().await;
     let ready = world.ready(&client, &["example.org"]).await;
-    let thief = Client::new(&client.directory).as_account(client.account.unwrap());
+    let thief = Client::new(&client.directory).of_account(client.account.unwrap());
     let thief_key = *thief.thumbprint().as_bytes();
     let thief_jwk = acme::Jwk::from_json(&thief.jwk().to_string()).unwrap().to_json();
     world.store.alter_account(move |record| {
@@ -280,7 +280,7 @@ async fn tampered_authority_counts_for_nothing() {
     let client = Client::new(MANAGED);
     let account =
         world.ca.register_account(&client.new_account_with_eab(&kid, &key)).await.unwrap().account.id;
-    let client = client.as_account(account);
+    let client = client.of_account(account);
     world.grant("g1", "one", ca_store::NameScope::Exact, "one.test").await;
     world.store.alter_authority(|authority| {
         authority.map(|mut authority| {

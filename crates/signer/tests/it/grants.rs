@@ -14,7 +14,7 @@ async fn registered(world: &World, registration: &str) -> Client {
     let client = Client::new(MANAGED);
     let account =
         world.ca.register_account(&client.new_account_with_eab(&kid, &key)).await.unwrap().account.id;
-    client.as_account(account)
+    client.of_account(account)
 }
 
 /// An order without any receipt.

@@ -78,14 +78,14 @@ async fn an_answer_outlives_the_key_and_the_account_but_not_its_owner() {
     let ready = world.ready(&client, &["example.org"]).await;
     let finalized = ready.finalized_by(&client);
     let first = world.issue(finalized).await.unwrap();
-    let renewed = Client::new(&client.directory).as_account(client.account.unwrap());
+    let renewed = Client::new(&client.directory).of_account(client.account.unwrap());
     world.ca.change_key(&client.key_change(&renewed)).await.unwrap();
     // The front repeats what it has, signed with the key of the day.
     assert_eq!(world.issue(ready.finalized_by(&client)).await.unwrap(), first);
     world.ca.update_account(&renewed.update(&json!({ "status": "deactivated" }))).await.unwrap();
     assert_eq!(world.issue(ready.finalized_by(&client)).await.unwrap(), first);
 
-    let stranger = Client::new(&client.directory).as_account(client.account.unwrap());
+    let stranger = Client::new(&client.directory).of_account(client.account.unwrap());
     assert_eq!(world.refusal(ready.finalized_by(&stranger)).await, Reason::JwsSignature);
 }
 
@@ -253,7 +253,7 @@ async fn both_requests_must_be_one_accounts_in_one_directory() {
     // The thief's finalize with the victim's newOrder, and with the victim's kid.
     let finalize = thief.finalize(&order, &ready.csr);
     assert_eq!(world.refusal(ready.with_finalize(finalize)).await, Reason::OrderForeign);
-    let claimed = Client::new(&client.directory).as_account(client.account.unwrap());
+    let claimed = Client::new(&client.directory).of_account(client.account.unwrap());
     let finalize = claimed.finalize(&order, &ready.csr);
     assert_eq!(world.refusal(ready.with_finalize(finalize)).await, Reason::JwsSignature);
     // The victim's finalize with a newOrder that another key signed.
@@ -263,7 +263,7 @@ async fn both_requests_must_be_one_accounts_in_one_directory() {
     // A finalize in the URL of another directory, of another CA, of another operation.
     let mut elsewhere = Client::new(OTHER);
     world.ca.register_account(&elsewhere.new_account()).await.unwrap();
-    elsewhere = elsewhere.as_account(client.account.unwrap());
+    elsewhere = elsewhere.of_account(client.account.unwrap());
     let finalize = elsewhere.finalize(&order, &ready.csr);
     assert_eq!(world.refusal(ready.with_finalize(finalize)).await, Reason::OrderForeign);
     let url = format!("https://evil.test/acme/open/order/{order}/finalize");
@@ -307,7 +307,7 @@ async fn keys_count_in_their_time() {
     let client = world.client().await;
     let before = world.ready(&client, &["example.org"]).await;
     world.clock.advance(Duration::from_secs(600));
-    let renewed = Client::new(&client.directory).as_account(client.account.unwrap());
+    let renewed = Client::new(&client.directory).of_account(client.account.unwrap());
     world.ca.change_key(&client.key_change(&renewed)).await.unwrap();
     world.clock.advance(Duration::from_secs(600));
 

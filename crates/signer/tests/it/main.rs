@@ -1,5 +1,7 @@
 //! The signer in process: real SQLite, keys in memory, a clock that stands still.
 
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
 mod accounts;
 mod evidence;
 mod faults;

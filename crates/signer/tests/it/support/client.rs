@@ -23,7 +23,7 @@ impl Client {
     }
 
     /// Another client's words with this one's key: the same account, if it is told so.
-    pub(crate) fn as_account(mut self, account: AccountId) -> Self {
+    pub(crate) fn of_account(mut self, account: AccountId) -> Self {
         self.account = Some(account);
         self
     }
