@@ -1,1 +1,7 @@
-//! Measurements as ratios against baselines of the same run.
+//! Measurements as ratios against baselines of the same run. Each `make bench-NAME` is a program of this crate: it prints a
+//! table and, as its last line, one JSON object.
+
+pub mod acme_client;
+pub mod connection;
+pub mod processes;
+pub mod responder;

@@ -1,0 +1,108 @@
+//! The programs under test, and what they cost.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, ensure};
+use serde::Deserialize;
+
+/// `chancery demo --serve`, the real programs; dropped, it ends.
+pub struct Demo {
+    child: Child,
+    /// Its state folder.
+    pub state: PathBuf,
+    /// What clients need to know.
+    pub facts: Facts,
+}
+
+/// What the load generator needs of `demo.json`.
+#[derive(Debug, Deserialize)]
+pub struct Facts {
+    /// The directory's URL.
+    pub directory: String,
+    /// PEM of the root.
+    pub root: PathBuf,
+}
+
+impl Demo {
+    /// Starts it from the program beside this one.
+    ///
+    /// # Errors
+    ///
+    /// When it is not built or does not come up.
+    pub fn start(state: &Path, http_01_port: u16) -> anyhow::Result<Self> {
+        let program = std::env::current_exe()?.with_file_name("chancery");
+        ensure!(program.exists(), "{} is missing: cargo build --release -p chancery", program.display());
+        let mut child = Command::new(program)
+            .args(["demo", "--serve", "--http-01-port", &http_01_port.to_string(), "--state"])
+            .arg(state)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut lines = BufReader::new(child.stdout.take().context("its output")?).lines();
+        let up = lines.by_ref().map_while(Result::ok).any(|line| line.contains("Chancery is running"));
+        ensure!(up, "the demo did not come up");
+        // Read on, so that it never blocks on a full pipe.
+        std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
+        let facts = serde_json::from_slice(&std::fs::read(state.join("demo.json"))?)?;
+        Ok(Self { child, state: state.to_owned(), facts })
+    }
+
+    /// CPU seconds so far by role, worker included; and peak memory in MiB.
+    #[must_use]
+    pub fn costs(&self) -> BTreeMap<String, Cost> {
+        let mut costs = BTreeMap::new();
+        collect(self.child.id(), &mut costs);
+        costs
+    }
+}
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        if let Ok(id) = i32::try_from(self.child.id())
+            && let Some(id) = rustix::process::Pid::from_raw(id)
+        {
+            let _ = rustix::process::kill_process(id, rustix::process::Signal::INT);
+        }
+        let _ = self.child.wait();
+    }
+}
+
+/// What a process has used.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Cost {
+    /// User and system time, seconds.
+    pub cpu_seconds: f64,
+    /// Peak resident memory, MiB.
+    pub peak_mib: f64,
+}
+
+fn collect(parent: u32, costs: &mut BTreeMap<String, Cost>) {
+    let tasks = std::fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten().flatten();
+    let lists = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+    let children: Vec<u32> = lists
+        .flat_map(|list| list.split_whitespace().filter_map(|id| id.parse().ok()).collect::<Vec<_>>())
+        .collect();
+    for id in children {
+        let command = std::fs::read_to_string(format!("/proc/{id}/cmdline")).unwrap_or_default();
+        if let Some(role) = command.split('\0').nth(1) {
+            costs.insert(role.to_owned(), cost_of(id));
+        }
+        collect(id, costs);
+    }
+}
+
+/// The cost of a process so far.
+#[must_use]
+pub fn cost_of(id: u32) -> Cost {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks: f64 = [11, 12].iter().filter_map(|at| fields.get(*at)?.parse::<f64>().ok()).sum();
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib: f64 = peak.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0.0);
+    // USER_HZ is 100 on every Linux that this runs on.
+    Cost { cpu_seconds: ticks / 100.0, peak_mib: kib / 1024.0 }
+}
