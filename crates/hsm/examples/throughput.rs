@@ -156,8 +156,14 @@ fn bare_loop(softhsm: &TestToken, id: &[u8], processes: usize, time: Duration) {
 
 fn raw(id: &str, module: &str, milliseconds: u64) {
     let pkcs11 = Pkcs11::new(module).unwrap();
-    pkcs11.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)).unwrap();
-    let slot = pkcs11.get_slots_with_initialized_token().unwrap()[0];
+    // The other process may be rewriting the token's file.
+    let slot = loop {
+        pkcs11.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)).unwrap();
+        if let Some(slot) = pkcs11.get_slots_with_initialized_token().unwrap().first() {
+            break *slot;
+        }
+        pkcs11.clone().finalize().unwrap();
+    };
     let session = pkcs11.open_rw_session(slot).unwrap();
     session.login(UserType::User, Some(&AuthPin::from(PIN))).unwrap();
     let template = [Attribute::Class(ObjectClass::PRIVATE_KEY), Attribute::Id(hex::decode(id).unwrap())];
