@@ -11,16 +11,19 @@ use acme::DirectoryName;
 use acme::resource::{BaseUrl, Located, Resource, UnknownUrl};
 use ca_store::IssuerState;
 use hsm::KeyHealth;
-use pki::crl::Crl;
-use pki::{Certificate, Issuer, Period, Profile, chain};
+use pki::{Certificate, Issuer, Period, Profile};
 use runtime::config::{FilePath, Invalid};
 
 use crate::doors::{DoorPlan, Doors, IssuerDoor, KeyPlace};
-use crate::policy::{DirectoryPolicy, IssuerPolicy, Policy, RootPolicy};
+use crate::policy::{DirectoryPolicy, Policy};
 
+mod load;
 mod synchronize;
 
+pub use load::RegistryError;
 pub use synchronize::SynchronizeError;
+
+use load::{load_issuers, load_root};
 
 /// The CA's parts, read-only.
 #[derive(Debug)]
@@ -90,60 +93,6 @@ pub struct ServerCertificates {
     pub profile: Arc<Profile>,
     /// Who issues them.
     pub pool: IssuerPool,
-}
-
-/// Why there is no registry.
-#[derive(Debug, thiserror::Error)]
-pub enum RegistryError {
-    /// The policy file.
-    #[error(transparent)]
-    Config(#[from] runtime::ConfigError),
-    /// What the policy says.
-    #[error("policy: {0}")]
-    Policy(#[from] crate::policy::PolicyError),
-    /// A file that the policy names.
-    #[error("{} cannot be read", path.display())]
-    Read {
-        /// The file.
-        path: std::path::PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// A chain of certificates that is none.
-    #[error("{}: {error}", path.display())]
-    Chain {
-        /// The file.
-        path: std::path::PathBuf,
-        /// Why.
-        error: chain::ChainError,
-    },
-    /// A certificate that cannot be an issuer.
-    #[error("issuer {issuer:?}: {error}")]
-    Issuer {
-        /// Which.
-        issuer: String,
-        /// Why.
-        error: pki::IssuerError,
-    },
-    /// Two issuers have one key: their CRLs and OCSP answers would be each other's.
-    #[error("issuers {0:?} and {1:?} have the same key identifier")]
-    SameKey(String, String),
-    /// A root's CRL that is not the root's.
-    #[error("{}: not a CRL of the root beside it", path.display())]
-    RootCrl {
-        /// The file.
-        path: std::path::PathBuf,
-    },
-    /// An issuer's token is not declared in `signer.toml`.
-    #[error(
-        "issuer {issuer:?} refers to token {token:?}, which is not declared in the signer's configuration"
-    )]
-    Token {
-        /// Which issuer.
-        issuer: String,
-        /// Which token.
-        token: String,
-    },
 }
 
 /// What `--check` can see of the policy.
@@ -343,42 +292,6 @@ impl IssuerEntry {
         crl_path(self.issuer.key_id(), shard)
     }
 
-    fn load(declared: &IssuerPolicy, tokens: &BTreeSet<&str>) -> Result<Self, RegistryError> {
-        if !tokens.contains(declared.token.as_str()) {
-            return Err(RegistryError::Token {
-                issuer: declared.name.clone(),
-                token: declared.token.clone(),
-            });
-        }
-        let chain = load_chain(&declared.certificate)?;
-        let wrong = |error| RegistryError::Issuer { issuer: declared.name.clone(), error };
-        let certificate = chain.first().cloned().ok_or_else(|| wrong(pki::IssuerError::NotCa))?;
-        let signature = certificate.public_key().algorithm().default_signature();
-        let issuer = Issuer::new(certificate, signature)
-            .and_then(|issuer| issuer.with_crl_url_base(declared.crl_url_base.as_str().trim_end_matches('/')))
-            .and_then(|issuer| match &declared.ca_issuers_url {
-                Some(url) => issuer.with_ca_issuers_url(url.as_str()),
-                None => Ok(issuer),
-            })
-            .map_err(wrong)?;
-        Ok(Self {
-            id: declared.name.clone(),
-            issuer,
-            chain,
-            pool: declared.pool.clone(),
-            shards: declared.shards,
-            state: IssuerState::Active,
-            crl_lifetime: declared.crl_lifetime,
-            crl_interval: declared.crl_interval,
-            place: KeyPlace {
-                token: declared.token.clone(),
-                // The policy was validated: it is hexadecimal.
-                id: hex::decode(&declared.key_id).unwrap_or_default(),
-                origin: declared.origin,
-            },
-        })
-    }
-
     fn door_plan(&self) -> DoorPlan {
         DoorPlan {
             name: self.id.clone(),
@@ -387,57 +300,4 @@ impl IssuerEntry {
             place: self.place.clone(),
         }
     }
-}
-
-fn load_issuers(
-    policy: &Policy,
-    tokens: &BTreeSet<&str>,
-) -> Result<BTreeMap<String, Arc<IssuerEntry>>, RegistryError> {
-    let mut issuers = BTreeMap::new();
-    let mut keys: BTreeMap<Vec<u8>, String> = BTreeMap::new();
-    for declared in &policy.issuer {
-        let entry = IssuerEntry::load(declared, tokens)?;
-        if let Some(other) = keys.insert(entry.issuer.key_id().to_vec(), entry.id.clone()) {
-            return Err(RegistryError::SameKey(other, entry.id));
-        }
-        issuers.insert(entry.id.clone(), Arc::new(entry));
-    }
-    Ok(issuers)
-}
-
-fn load_root(declared: &RootPolicy) -> Result<Root, RegistryError> {
-    let chain = load_chain(&declared.certificate)?;
-    let not_a_chain = || RegistryError::Chain {
-        path: declared.certificate.to_path_buf(),
-        error: chain::ChainError::Order { index: 0 },
-    };
-    let [certificate] = <[Certificate; 1]>::try_from(chain).map_err(|_| not_a_chain())?;
-    let crl = declared.crl.as_ref().map(|path| {
-        let der = pem_or_der(read(path)?);
-        let own = Crl::from_der(&der).is_ok_and(|crl| crl.verify_signed_by(certificate.public_key()).is_ok());
-        if own { Ok(der) } else { Err(RegistryError::RootCrl { path: path.to_path_buf() }) }
-    });
-    Ok(Root { name: declared.name.clone(), crl: crl.transpose()?, certificate })
-}
-
-fn load_chain(path: &FilePath) -> Result<Vec<Certificate>, RegistryError> {
-    let wrong = |error| RegistryError::Chain { path: path.to_path_buf(), error };
-    let text = read(path)?;
-    let chain = chain::from_pem(&String::from_utf8_lossy(&text)).map_err(wrong)?;
-    chain::check_order(&chain).map_err(wrong)?;
-    Ok(chain)
-}
-
-fn read(path: &FilePath) -> Result<Vec<u8>, RegistryError> {
-    std::fs::read(path).map_err(|source| RegistryError::Read { path: path.to_path_buf(), source })
-}
-
-/// The DER inside of a PEM block; other bytes as they are.
-fn pem_or_der(bytes: Vec<u8>) -> Vec<u8> {
-    let Ok(text) = std::str::from_utf8(&bytes) else { return bytes };
-    if !text.contains("-----BEGIN ") {
-        return bytes;
-    }
-    let body: String = text.lines().filter(|line| !line.starts_with("-----")).map(str::trim).collect();
-    base64::Engine::decode(&base64::engine::general_purpose::STANDARD, body).unwrap_or(bytes)
 }

@@ -1,0 +1,246 @@
+//! Everything that can be said against a policy without a token and without a database.
+
+use std::collections::BTreeSet;
+
+use pki::{Profile, ProfileKind};
+
+use super::{DirectoryPolicy, IssuerPolicy, Policy, ServerCertificatePolicy};
+
+/// What is wrong with a policy. Each names the entry, because the file is long.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum PolicyError {
+    /// Two entries of one kind have the same name.
+    #[error("{kind} {name:?} is declared twice")]
+    Duplicate {
+        /// `tenant`, `issuer`, `profile` or `directory`.
+        kind: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// A name that cannot be a path segment and an identity.
+    #[error("{kind} name {name:?} must be 1 to 64 of a-z, 0-9, '-' and '_'")]
+    Name {
+        /// `tenant`, `issuer`, `profile` or `directory`.
+        kind: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// An entry refers to something that is not declared.
+    #[error("{entry} refers to {kind} {name:?}, which is not declared")]
+    Dangling {
+        /// Which entry.
+        entry: String,
+        /// What it refers to.
+        kind: &'static str,
+        /// By which name.
+        name: String,
+    },
+    /// A list that must not be empty is.
+    #[error("{entry} needs at least one entry in {key}")]
+    Empty {
+        /// Which entry.
+        entry: String,
+        /// Which key.
+        key: &'static str,
+    },
+    /// A URL for certificates that relying parties could not use.
+    #[error("issuer {issuer:?}: {key} {url} must be an http URL without a trailing slash, query or fragment")]
+    IssuerUrl {
+        /// Which issuer.
+        issuer: String,
+        /// Which key.
+        key: &'static str,
+        /// The URL.
+        url: String,
+    },
+    /// A quorum that nothing or anything satisfies.
+    #[error(
+        "directory {directory:?}: maximum_dissent {maximum_dissent} leaves no perspective that must agree ({count} declared)"
+    )]
+    Quorum {
+        /// Which directory.
+        directory: String,
+        /// As declared.
+        maximum_dissent: u32,
+        /// Perspectives declared.
+        count: usize,
+    },
+    /// A number or time out of its range.
+    #[error("{entry}: {key} must be {range}")]
+    Range {
+        /// Which entry.
+        entry: String,
+        /// Which key.
+        key: &'static str,
+        /// What it must be.
+        range: &'static str,
+    },
+    /// Not hexadecimal.
+    #[error("issuer {issuer:?}: key_id {key_id:?} is not hexadecimal")]
+    KeyId {
+        /// Which issuer.
+        issuer: String,
+        /// As declared.
+        key_id: String,
+    },
+    /// Servers' certificates need a profile of their own kind.
+    #[error("server_certificates: profile {profile:?} is not of kind \"internal\"")]
+    NotInternal {
+        /// Which profile.
+        profile: String,
+    },
+    /// A directory must not offer a profile that is the signer's own.
+    #[error("directory {directory:?} offers profile {profile:?}, which is internal")]
+    InternalProfile {
+        /// Which directory.
+        directory: String,
+        /// Which profile.
+        profile: String,
+    },
+}
+
+impl Policy {
+    /// Everything that can be checked without a token and without a database.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn validate(&self) -> Result<(), PolicyError> {
+        let tenants = unique("tenant", self.tenant.iter().map(|tenant| tenant.name.as_str()))?;
+        let profiles = unique("profile", self.profile.iter().map(Profile::name))?;
+        let internal = |name: &str| {
+            self.profile
+                .iter()
+                .any(|profile| profile.name() == name && profile.kind() == ProfileKind::Internal)
+        };
+        unique("issuer", self.issuer.iter().map(|issuer| issuer.name.as_str()))?;
+        unique("directory", self.directory.iter().map(|directory| directory.name.as_str()))?;
+        self.issuer.iter().try_for_each(IssuerPolicy::validate)?;
+        let pools: BTreeSet<&str> = self.issuer.iter().map(|issuer| issuer.pool.as_str()).collect();
+        for directory in &self.directory {
+            directory.validate()?;
+            let refers = |kind, known: &BTreeSet<&str>, name: &str| match known.contains(name) {
+                true => Ok(()),
+                false => Err(PolicyError::Dangling { entry: directory.entry(), kind, name: name.to_owned() }),
+            };
+            refers("tenant", &tenants, &directory.tenant)?;
+            refers("pool", &pools, &directory.pool)?;
+            for profile in &directory.profiles {
+                refers("profile", &profiles, profile)?;
+                if internal(profile) {
+                    let directory = directory.name.to_string();
+                    return Err(PolicyError::InternalProfile { directory, profile: profile.clone() });
+                }
+            }
+        }
+        self.server_certificates.iter().try_for_each(|servers| servers.validate(&profiles, &pools, internal))
+    }
+}
+
+impl IssuerPolicy {
+    pub(super) fn validate(&self) -> Result<(), PolicyError> {
+        let entry = || format!("issuer {:?}", self.name);
+        valid_name("pool", &self.pool)?;
+        if hex::decode(&self.key_id).map_or(true, |id| id.is_empty()) {
+            return Err(PolicyError::KeyId { issuer: self.name.clone(), key_id: self.key_id.clone() });
+        }
+        if !(1..=4096).contains(&self.shards) {
+            return Err(PolicyError::Range { entry: entry(), key: "shards", range: "from 1 to 4096" });
+        }
+        if self.crl_interval.seconds() == 0 || self.crl_interval >= self.crl_lifetime {
+            let range = "more than zero and less than crl_lifetime";
+            return Err(PolicyError::Range { entry: entry(), key: "crl_interval", range });
+        }
+        let urls =
+            [("crl_url_base", Some(&self.crl_url_base)), ("ca_issuers_url", self.ca_issuers_url.as_ref())];
+        for (key, url) in urls.into_iter().filter_map(|(key, url)| Some((key, url?))) {
+            let plain = url.query().is_none() && url.fragment().is_none();
+            if url.scheme() != "http" || url.host().is_none() || !plain || url.as_str().ends_with("//") {
+                return Err(PolicyError::IssuerUrl { issuer: self.name.clone(), key, url: url.to_string() });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl ServerCertificatePolicy {
+    pub(super) fn validate(
+        &self,
+        profiles: &BTreeSet<&str>,
+        pools: &BTreeSet<&str>,
+        internal: impl Fn(&str) -> bool,
+    ) -> Result<(), PolicyError> {
+        let dangling = |kind, name: &String| PolicyError::Dangling {
+            entry: "server_certificates".to_owned(),
+            kind,
+            name: name.clone(),
+        };
+        if !profiles.contains(self.profile.as_str()) {
+            return Err(dangling("profile", &self.profile));
+        }
+        if !pools.contains(self.pool.as_str()) {
+            return Err(dangling("pool", &self.pool));
+        }
+        if internal(&self.profile) {
+            Ok(())
+        } else {
+            Err(PolicyError::NotInternal { profile: self.profile.clone() })
+        }
+    }
+}
+
+impl DirectoryPolicy {
+    pub(super) fn entry(&self) -> String {
+        format!("directory {:?}", self.name)
+    }
+
+    pub(super) fn validate(&self) -> Result<(), PolicyError> {
+        let empty = |key| PolicyError::Empty { entry: self.entry(), key };
+        let range = |key, range| PolicyError::Range { entry: self.entry(), key, range };
+        if self.base_urls.is_empty() {
+            return Err(empty("base_urls"));
+        }
+        if self.profiles.is_empty() {
+            return Err(empty("profiles"));
+        }
+        if !(1..=1000).contains(&self.maximum_names) {
+            return Err(range("maximum_names", "from 1 to 1000"));
+        }
+        if self.order_lifetime.seconds() < 60 || self.authorization_lifetime.seconds() < 60 {
+            return Err(range("order_lifetime and authorization_lifetime", "at least a minute"));
+        }
+        let count = self.quorum.perspectives.len();
+        // With no perspective at all a directory lives from grants alone: nothing but a grant can satisfy it.
+        if count > 0 && u32::try_from(count).is_ok_and(|count| self.quorum.maximum_dissent >= count) {
+            let maximum_dissent = self.quorum.maximum_dissent;
+            return Err(PolicyError::Quorum { directory: self.name.to_string(), maximum_dissent, count });
+        }
+        Ok(())
+    }
+}
+
+fn unique<'a>(
+    kind: &'static str,
+    names: impl Iterator<Item = &'a str>,
+) -> Result<BTreeSet<&'a str>, PolicyError> {
+    let mut seen = BTreeSet::new();
+    for name in names {
+        // Directories' and profiles' names have rules of their own and were checked when they were read.
+        if !matches!(kind, "directory" | "profile") {
+            valid_name(kind, name)?;
+        }
+        if !seen.insert(name) {
+            return Err(PolicyError::Duplicate { kind, name: name.to_owned() });
+        }
+    }
+    Ok(seen)
+}
+
+fn valid_name(kind: &'static str, name: &str) -> Result<(), PolicyError> {
+    let good =
+        |octet: u8| octet.is_ascii_lowercase() || octet.is_ascii_digit() || matches!(octet, b'-' | b'_');
+    if (1..=64).contains(&name.len()) && name.bytes().all(good) {
+        Ok(())
+    } else {
+        Err(PolicyError::Name { kind, name: name.to_owned() })
+    }
+}
