@@ -14,7 +14,7 @@ pub(crate) fn signer(args: &RoleArgs) -> ExitCode {
             ca_store::StoreError::InUse { .. } => Failure::refused(error),
             other => other.into(),
         })?;
-        let worker = signer::doors::WorkerCommand::with_args(std::env::current_exe()?, [crate::WORKER]);
+        let worker = signer::doors::WorkerCommand::this_program([crate::WORKER]);
         signer::run(config, lifecycle, Arc::new(store), worker).await.map_err(signer::RunError::into_failure)
     })
 }

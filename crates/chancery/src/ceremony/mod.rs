@@ -35,7 +35,7 @@ pub(crate) enum CeremonyCommand {
 ///
 /// As [`run`].
 pub(crate) async fn command(file: PathBuf, json: bool) -> anyhow::Result<()> {
-    let worker = hsm::WorkerCommand::with_args(std::env::current_exe()?, [crate::WORKER]);
+    let worker = hsm::WorkerCommand::this_program([crate::WORKER]);
     let outcome = run(&file, worker, &runtime::SystemClock).await?;
     let files: Vec<_> = outcome.files.iter().map(|file| file.display().to_string()).collect();
     if json {

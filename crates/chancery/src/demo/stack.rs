@@ -66,7 +66,7 @@ impl Stack {
 
         let step = steps.begin("ceremony: root, intermediate, node CA, CRLs");
         let program = std::env::current_exe()?;
-        let worker = hsm::WorkerCommand::with_args(&program, [crate::WORKER]);
+        let worker = hsm::WorkerCommand::this_program([crate::WORKER]);
         let outcome =
             crate::ceremony::run(&layout.ceremony(addresses.status)?, worker, &runtime::SystemClock).await?;
         step.done(&format!("{} signed, {} kept", outcome.signed, outcome.kept));
