@@ -160,6 +160,14 @@ impl Ca {
         self.clock.check(&*self.store).await
     }
 
+    /// Writes the refusals that were counted since the last time.
+    ///
+    /// # Errors
+    /// By the store: they are counted on.
+    pub async fn flush_refusals(&self) -> Result<(), StoreError> {
+        self.refusals.flush(&*self.store).await
+    }
+
     /// The nodes that are none any more; the mTLS port closes their connections.
     #[must_use]
     pub const fn revocations(&self) -> &Revocations {

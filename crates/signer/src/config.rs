@@ -226,6 +226,14 @@ impl RoleConfig for Config {
     }
 
     fn check(&self) -> Result<(), Invalid> {
+        let tokens = self.check_itself()?;
+        crate::registry::check_policy(&self.policy, &tokens)
+    }
+}
+
+impl Config {
+    /// What this file says, without those that it names. Answers with the tokens' names.
+    fn check_itself(&self) -> Result<BTreeSet<&str>, Invalid> {
         self.limits.check()?;
         let mut tokens = BTreeSet::new();
         for token in &self.token {
@@ -254,7 +262,7 @@ impl RoleConfig for Config {
                 return Err(Invalid::new("node_ca.key_id", "must be hexadecimal"));
             }
         }
-        crate::registry::check_policy(&self.policy, &tokens)
+        Ok(tokens)
     }
 }
 
@@ -278,4 +286,67 @@ fn default_readers() -> u32 {
 
 fn generated() -> Origin {
     Origin::Generated
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONFIG: &str = r#"
+        version = 1
+        listen = "127.0.0.1:14000"
+        [node]
+        certificate = "node.pem"
+        key = "node.key"
+        authority = "node-ca.pem"
+        [database]
+        sqlite = "ca.db"
+        [[tier_secret]]
+        version = 1
+        file = "tier-secret"
+        [[token]]
+        name = "main"
+        label = "Main"
+        module = "/usr/lib/softhsm/libsofthsm2.so"
+        pin_file = "pin"
+        [node_ca]
+        certificate = "node-ca.pem"
+        token = "main"
+        key_id = "21"
+    "#;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        runtime::config::parse::<Config>(text, Path::new("/etc/chancery/signer.toml"))
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_defaults_are_beside_the_file() {
+        let config = parse(CONFIG).unwrap();
+        assert_eq!(config.policy, Path::new("/etc/chancery/policy.toml").into());
+        assert_eq!(config.state, Path::new("/etc/chancery/state").into());
+        assert_eq!(config.check_itself().unwrap(), BTreeSet::from(["main"]));
+        let token = config.token[0].to_token_config(&config.state);
+        assert_eq!(token.latch_file, Path::new("/etc/chancery/state/main.pin-latch"));
+        assert_eq!(token.pin_file, Path::new("/etc/chancery/pin"));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_said() {
+        let second = "[[token]]\nname = \"main\"\nlabel = \"x\"\nmodule = \"m\"\npin_file = \"p\"\n";
+        let cases = [
+            (CONFIG.replace("version = 1\n        file", "version = 0\n        file"), "tier_secret.version"),
+            (CONFIG.replace("token = \"main\"", "token = \"other\""), "node_ca.token"),
+            (CONFIG.replace("key_id = \"21\"", "key_id = \"xyz\""), "node_ca.key_id"),
+            (CONFIG.replace("name = \"main\"", "name = \"../main\""), "token.name"),
+            (format!("{CONFIG}\n{second}"), "declared twice"),
+            (format!("{CONFIG}\n[limits]\nlease_seconds = 0\n"), "limits.lease_seconds"),
+        ];
+        for (text, expected) in cases {
+            let error = parse(&text).unwrap().check_itself().unwrap_err().to_string();
+            assert!(error.contains(expected), "{expected}: {error}");
+        }
+        assert!(parse(&format!("{CONFIG}\n[limits]\nleases = 1\n")).unwrap_err().contains("leases"));
+        assert!(parse(&CONFIG.replace("label = \"Main\"", "label = \"Main\"\npin = \"1\"")).is_err());
+    }
 }

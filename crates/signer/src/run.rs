@@ -218,7 +218,7 @@ async fn serve(
     .await;
     // Whatever was begun is brought to its end: its client may have gone, its intent is journaled.
     ca.in_flight.drained().await;
-    if let Err(error) = ca.refusals.flush(&**store).await {
+    if let Err(error) = ca.flush_refusals().await {
         tracing::warn!(%error, "refusals.lost");
     }
     Ok(served?)
@@ -274,7 +274,7 @@ fn start_tasks(ca: &Arc<Ca>, lifecycle: &Lifecycle, tokens: &Tokens) {
         }
     });
     every(ca, lifecycle, "refusals", Duration::from_secs(10), |ca| async move {
-        if let Err(error) = ca.refusals.flush(&*ca.store).await {
+        if let Err(error) = ca.flush_refusals().await {
             tracing::warn!(%error, "refusals.not_written");
         }
     });

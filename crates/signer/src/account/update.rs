@@ -80,11 +80,11 @@ impl Ca {
         }
         let id = request.account_id(&self.registry)?;
         for _ in 0..TRIES {
-            let account = self.authenticate(&request).await?;
-            let change = KeyChange::from_verified(&request.verify(account.key())?).map_err(|error| {
-                Refusal::with_problem(Reason::KeyChangeMismatch, error.problem())
-                    .directory(request.directory().name().as_str())
-            })?;
+            let account = match self.authenticate(&request).await {
+                Ok(account) => account,
+                Err(failure) => return self.changed_before(&request, &id).await?.ok_or(failure),
+            };
+            let change = read_change(&request, account.key())?;
             self.check_new_key(&request, &change.new_key).await?;
             let update = self.key_update(&request, &account, &change.new_key, self.now()?)?;
             if let Some(account) = self.apply(&request, &id, update).await? {
@@ -92,6 +92,16 @@ impl Ca {
             }
         }
         Err(Failure::Contended)
+    }
+
+    /// The account, if this very change was made before: its answer was lost, and the key that signed it is a former one.
+    async fn changed_before(&self, request: &ClientRequest, id: &AccountId) -> Outcome<Option<Arc<Account>>> {
+        let account = self.account_of(request, id).await?;
+        account.must_be_valid(request)?;
+        let made = account
+            .all_keys()
+            .any(|former| read_change(request, former).is_ok_and(|change| change.new_key == *account.key()));
+        Ok(made.then_some(account))
     }
 
     async fn check_new_key(&self, request: &ClientRequest, key: &Jwk) -> Outcome<()> {
@@ -170,6 +180,14 @@ impl Ca {
             UpdateOutcome::Unknown => Err(account_unknown(request).into()),
         }
     }
+}
+
+/// Both JWSs of a key change, the outer one verified with this key.
+fn read_change(request: &ClientRequest, key: &Jwk) -> Result<KeyChange, Refusal> {
+    KeyChange::from_verified(&request.verify(key)?).map_err(|error| {
+        Refusal::with_problem(Reason::KeyChangeMismatch, error.problem())
+            .directory(request.directory().name().as_str())
+    })
 }
 
 fn update_refusal(request: &ClientRequest, error: UpdateError) -> Refusal {

@@ -244,3 +244,93 @@ fn valid_name(kind: &'static str, name: &str) -> Result<(), PolicyError> {
         Err(PolicyError::Name { kind, name: name.to_owned() })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POLICY: &str = r#"
+version = 1
+[[tenant]]
+name = "tenant"
+[[issuer]]
+name = "tls-1"
+certificate = "issuer.pem"
+token = "main"
+key_id = "11"
+pool = "tls"
+shards = 2
+crl_lifetime = "4d"
+crl_url_base = "http://status.test/crl"
+[[profile]]
+name = "tls"
+[[profile]]
+name = "front"
+kind = "internal"
+[[directory]]
+name = "open"
+tenant = "tenant"
+base_urls = ["https://ca.test"]
+pool = "tls"
+profiles = ["tls"]
+maximum_names = 10
+quorum = { perspectives = ["v1", "v2"], maximum_dissent = 1 }
+"#;
+
+    fn parse(text: &str) -> Result<Policy, String> {
+        runtime::config::parse::<Policy>(text, std::path::Path::new("/policy.toml"))
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_good_policy_is_good() {
+        let policy = parse(POLICY).unwrap();
+        policy.validate().unwrap();
+        let servers = policy.server_certificates().unwrap();
+        assert_eq!((servers.profile.as_str(), servers.pool.as_str()), ("front", "tls"));
+    }
+
+    #[test]
+    fn every_mistake_is_named() {
+        let cases = [
+            ("name = \"tenant\"\n[[issuer]]", "name = \"Tenant!\"\n[[issuer]]", "tenant name"),
+            ("tenant = \"tenant\"", "tenant = \"other\"", "refers to tenant"),
+            ("pool = \"tls\"\nprofiles", "pool = \"none\"\nprofiles", "refers to pool"),
+            ("profiles = [\"tls\"]", "profiles = [\"tls\", \"none\"]", "refers to profile"),
+            ("profiles = [\"tls\"]", "profiles = [\"front\"]", "which is internal"),
+            ("profiles = [\"tls\"]", "profiles = []", "in profiles"),
+            ("base_urls = [\"https://ca.test\"]", "base_urls = []", "in base_urls"),
+            ("maximum_dissent = 1", "maximum_dissent = 2", "leaves no perspective"),
+            ("maximum_names = 10", "maximum_names = 0", "maximum_names"),
+            ("key_id = \"11\"", "key_id = \"1\"", "not hexadecimal"),
+            ("shards = 2", "shards = 0", "shards"),
+            ("crl_lifetime = \"4d\"", "crl_lifetime = \"1d\"", "crl_interval"),
+            ("http://status.test/crl", "https://status.test/crl", "crl_url_base"),
+            ("[[profile]]\nname = \"front\"", "[[profile]]\nname = \"tls\"", "declared twice"),
+            (
+                "[[directory]]",
+                "[server_certificates]\nprofile = \"tls\"\npool = \"tls\"\n[[directory]]",
+                "not of kind \"internal\"",
+            ),
+        ];
+        for (from, to, expected) in cases {
+            let text = POLICY.replacen(from, to, 1);
+            assert_ne!(text, POLICY, "{from}");
+            let error = parse(&text).unwrap().validate().unwrap_err().to_string();
+            assert!(error.contains(expected), "{expected}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_written_cannot_be_read() {
+        for (from, to) in [
+            ("https://ca.test", "http://ca.test"),
+            ("https://ca.test", "https://ca.test/"),
+            ("name = \"open\"", "name = \"Open\""),
+            ("maximum_names", "maximum_name"),
+            ("version = 1", "version = 2"),
+        ] {
+            assert!(parse(&POLICY.replacen(from, to, 1)).is_err(), "{to}");
+        }
+    }
+}

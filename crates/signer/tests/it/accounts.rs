@@ -129,8 +129,12 @@ async fn a_key_change_is_checked_in_every_part() {
         }
         outcome => panic!("{outcome:?}"),
     }
-    let account = world.ca.change_key(&client.key_change(&new)).await.unwrap();
+    let change = client.key_change(&new);
+    let account = world.ca.change_key(&change).await.unwrap();
     assert_eq!((account.id, account.key().thumbprint()), (client.account.unwrap(), new.thumbprint()));
+    // Its answer was lost: the front asks again, and nothing changes.
+    let again = world.ca.change_key(&change).await.unwrap();
+    assert_eq!(again.row, account.row);
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ mod faults;
 mod grants;
 mod issue;
 mod servers;
+mod service;
 mod support;
 mod time;
 mod token;

@@ -355,6 +355,12 @@ impl World {
         page.items.iter().map(|entry| entry.row.unverified().clone()).collect()
     }
 
+    /// Refusals as the store has them: reason, directory, count.
+    pub(crate) async fn refusals(&self) -> Vec<(String, String, u64)> {
+        let counts = self.store.refusals(Timestamp::from_unix(0)).await.unwrap();
+        counts.into_iter().map(|count| (count.reason, count.directory, count.count)).collect()
+    }
+
     pub(crate) async fn audit_kinds(&self) -> Vec<String> {
         let mut kinds = Vec::new();
         for head in self.store.audit_heads().await.unwrap() {
