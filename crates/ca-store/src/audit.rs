@@ -216,3 +216,110 @@ fn sha256(octets: &[u8]) -> Digest {
 }
 
 const LABEL: &str = "chancery audit v1";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn incarnation() -> Incarnation {
+        Incarnation { id: [3; 16], node: "signer-1".to_owned() }
+    }
+
+    fn event(n: u8) -> AuditEvent {
+        AuditEvent {
+            at: Timestamp::from_unix(u64::from(n)),
+            kind: "test".to_owned(),
+            actor: "a".to_owned(),
+            subject: "s".to_owned(),
+            detail: "{}".to_owned(),
+        }
+    }
+
+    fn chain() -> (AuditHead, Vec<AuditRecord>) {
+        let mut chain = AuditChain::start(&incarnation());
+        let records: Vec<_> = (0..6).map(|n| chain.append(event(n))).collect();
+        let head = AuditHead {
+            number: 1,
+            incarnation: incarnation(),
+            sequence: chain.sequence(),
+            hash: *chain.hash(),
+        };
+        (head, records)
+    }
+
+    #[test]
+    fn a_chain_holds() {
+        let (head, records) = chain();
+        assert_eq!(verify_chain(&head, &records), Ok(()));
+        // Against an older head too: what came later is no fault.
+        let older = AuditHead { sequence: 4, hash: records[3].hash, ..head.clone() };
+        assert_eq!(verify_chain(&older, &records), Ok(()));
+        // Resumed, it goes on alike.
+        let mut resumed = AuditChain::resume(&older);
+        assert_eq!(resumed.append(event(4)), records[4]);
+        let empty = AuditChain::start(&incarnation());
+        assert_eq!((empty.sequence(), AuditChain::start(&incarnation())), (0, empty));
+    }
+
+    /// Stored in every database there is, and in checkpoints outside of it.
+    #[test]
+    fn the_hash_stays_what_it_is() {
+        let hex = |hash: &Digest| hash.iter().map(|octet| format!("{octet:02x}")).collect::<String>();
+        let mut chain = AuditChain::start(&incarnation());
+        assert_eq!(hex(chain.hash()), "a67047ee614551284308ec7b78c657ddafbb2b0e96b525ff9c016f29cff253f2");
+        let record = chain.append(event(7));
+        assert_eq!(hex(&record.hash), "5858998fa34b2c5d9742296735e0339c387eb65da18cdae4039be8efa9d3697b");
+    }
+
+    #[test]
+    fn every_column_of_every_row_counts() {
+        let (head, records) = chain();
+        let changes: [fn(&mut AuditRecord); 7] = [
+            |record| record.event.at = Timestamp::from_unix(99),
+            |record| record.event.kind.push('x'),
+            |record| record.event.actor.push('x'),
+            |record| record.event.subject.push('x'),
+            |record| record.event.detail.push('x'),
+            |record| record.hash[0] ^= 1,
+            // A word moved from one column to the next.
+            |record| {
+                record.event.subject = format!("{}{}", record.event.actor, record.event.subject);
+                record.event.actor.clear();
+            },
+        ];
+        for place in 0..records.len() {
+            for change in changes {
+                let mut forged = records.clone();
+                change(&mut forged[place]);
+                let sequence = records[place].sequence;
+                assert_eq!(verify_chain(&head, &forged), Err(AuditError::Changed { sequence }));
+            }
+        }
+    }
+
+    #[test]
+    fn rows_do_not_vanish_or_move() {
+        let (head, records) = chain();
+        for place in 0..records.len() {
+            let mut fewer = records.clone();
+            fewer.remove(place);
+            assert!(verify_chain(&head, &fewer).is_err());
+            // Renumbered, so that no number is missing.
+            for record in &mut fewer[place..] {
+                record.sequence -= 1;
+            }
+            assert!(verify_chain(&head, &fewer).is_err());
+        }
+        let mut swapped = records.clone();
+        swapped.swap(2, 3);
+        assert!(verify_chain(&head, &swapped).is_err());
+        // A chain written anew is not that of the head.
+        let mut other = AuditChain::start(&incarnation());
+        let rewritten: Vec<_> = (10..16).map(|n| other.append(event(n))).collect();
+        assert_eq!(verify_chain(&head, &rewritten), Err(AuditError::Changed { sequence: 6 }));
+        // Nor is that of another incarnation.
+        let elsewhere = Incarnation { id: [4; 16], ..incarnation() };
+        let head = AuditHead { incarnation: elsewhere, ..head };
+        assert_eq!(verify_chain(&head, &records), Err(AuditError::Changed { sequence: 1 }));
+    }
+}

@@ -329,3 +329,21 @@ impl CertificateQuery {
         self
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_indexed_by_domain() {
+        for (name, indexed) in [
+            ("www.example.org", "org.example.www"),
+            ("*.example.org", "org.example.*"),
+            ("org", "org"),
+            ("192.0.2.1", "192.0.2.1"),
+            ("2001:db8::1", "2001:db8::1"),
+        ] {
+            assert_eq!(indexed_name(name), indexed);
+        }
+    }
+}

@@ -156,3 +156,395 @@ fn message<T: Sealable>(key_version: u32, row: &T) -> Canonical {
 }
 
 const LABEL: &str = "chancery row mac v1";
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use pki::{Serial, Timestamp};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::*;
+
+    /// A row with each of its columns altered, one at a time. Implemented by `sealed_row!`, from the
+    /// same list of columns as the row.
+    pub(crate) trait Altered: Sized {
+        fn altered_rows(&self) -> Vec<(&'static str, Self)>;
+    }
+
+    /// A value of a column, altered.
+    pub(crate) trait AlteredColumn {
+        fn altered(&self) -> Self;
+    }
+
+    impl AlteredColumn for String {
+        fn altered(&self) -> Self {
+            format!("{self}x")
+        }
+    }
+
+    impl AlteredColumn for Vec<String> {
+        /// The same text, divided in another way.
+        fn altered(&self) -> Self {
+            if self.len() > 1 { vec![self.concat()] } else { vec![String::new(), self.concat()] }
+        }
+    }
+
+    impl AlteredColumn for Vec<u8> {
+        fn altered(&self) -> Self {
+            let mut octets = self.clone();
+            octets.push(0);
+            octets
+        }
+    }
+
+    impl<const N: usize> AlteredColumn for [u8; N] {
+        fn altered(&self) -> Self {
+            let mut octets = *self;
+            octets[N - 1] ^= 1;
+            octets
+        }
+    }
+
+    impl AlteredColumn for u32 {
+        fn altered(&self) -> Self {
+            self ^ 1
+        }
+    }
+
+    impl AlteredColumn for u64 {
+        fn altered(&self) -> Self {
+            self ^ 1
+        }
+    }
+
+    impl AlteredColumn for Timestamp {
+        fn altered(&self) -> Self {
+            Self::from_unix(self.unix() ^ 1)
+        }
+    }
+
+    impl AlteredColumn for Serial {
+        fn altered(&self) -> Self {
+            let mut octets = self.as_bytes().to_vec();
+            *octets.last_mut().unwrap() ^= 1;
+            Self::from_bytes(&octets).unwrap()
+        }
+    }
+
+    impl<T: AlteredColumn + Empty> AlteredColumn for Option<T> {
+        /// Present becomes absent, absent becomes present and empty.
+        fn altered(&self) -> Self {
+            if self.is_some() { None } else { Some(T::empty()) }
+        }
+    }
+
+    /// The value that is most like none.
+    pub(crate) trait Empty {
+        fn empty() -> Self;
+    }
+
+    impl Empty for String {
+        fn empty() -> Self {
+            Self::new()
+        }
+    }
+
+    impl Empty for Vec<u8> {
+        fn empty() -> Self {
+            Self::new()
+        }
+    }
+
+    impl Empty for [u8; 32] {
+        fn empty() -> Self {
+            [0; 32]
+        }
+    }
+
+    impl Empty for u32 {
+        fn empty() -> Self {
+            0
+        }
+    }
+
+    impl Empty for Timestamp {
+        fn empty() -> Self {
+            Self::from_unix(0)
+        }
+    }
+
+    fn keys() -> RowMacKeys {
+        RowMacKeys::new([(1, &[1; 32]), (2, &[2; 32])]).unwrap()
+    }
+
+    /// Whether a row's MAC holds for the row, and breaks when any column, any octet of the MAC, its
+    /// key or its table is another.
+    fn is_sealed<T: Sealable + Altered + Clone + fmt::Debug + PartialEq>(row: &T) {
+        let keys = keys();
+        let sealed = keys.seal(row.clone());
+        assert_eq!(keys.verify(&sealed), Ok(row));
+        let changed = Err(MacError::Changed { table: T::TABLE });
+        for (column, other) in row.altered_rows() {
+            let forged = Sealed::from_stored(other, sealed.mac.clone());
+            assert_eq!(keys.verify(&forged), changed, "{}.{column}", T::TABLE);
+            assert_eq!(keys.open(forged), Err(MacError::Changed { table: T::TABLE }));
+        }
+        for octet in 0..32 {
+            let mut mac = sealed.mac.clone();
+            mac.mac[octet] ^= 0x80;
+            assert_eq!(keys.verify(&Sealed::from_stored(row.clone(), mac)), changed);
+        }
+        let other_key = RowMac { key_version: 1, ..sealed.mac.clone() };
+        assert_eq!(keys.verify(&Sealed::from_stored(row.clone(), other_key)), changed);
+        let no_key = RowMac { key_version: 3, ..sealed.mac };
+        let unknown = Err(MacError::UnknownKey { table: T::TABLE, version: 3 });
+        assert_eq!(keys.verify(&Sealed::from_stored(row.clone(), no_key)), unknown);
+    }
+
+    fn text() -> impl Strategy<Value = String> {
+        "[a-z \"\u{0}ü]{0,6}"
+    }
+
+    fn time() -> impl Strategy<Value = Timestamp> {
+        (0u64..1 << 37).prop_map(Timestamp::from_unix)
+    }
+
+    prop_compose! {
+        fn journal_row()(
+            serial in any::<[u8; 16]>(),
+            kind in 0..JournalKind::ALL.len(),
+            order in proptest::option::of(text()),
+            new_order in proptest::option::of(any::<[u8; 32]>()),
+            directory in proptest::option::of(text()),
+            account in proptest::option::of(text()),
+            issuer in text(),
+            profile in text(),
+            shard in any::<u32>(),
+            spki_sha256 in any::<[u8; 32]>(),
+            csr_sha256 in proptest::option::of(any::<[u8; 32]>()),
+            not_before in time(),
+            not_after in time(),
+            tbs in proptest::collection::vec(any::<u8>(), 0..40),
+            created_at in time(),
+            signature in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..40)),
+            signed_at in proptest::option::of(time()),
+            abandoned_at in proptest::option::of(time()),
+        ) -> JournalRow {
+            let (serial, kind) = (Serial::from_random(serial), JournalKind::ALL[kind]);
+            JournalRow {
+                serial, kind, order, new_order, directory, account, issuer, profile, shard, spki_sha256,
+                csr_sha256, not_before, not_after, tbs, created_at, signature, signed_at, abandoned_at,
+            }
+        }
+    }
+
+    prop_compose! {
+        fn account_row()(
+            id in text(),
+            directory in text(),
+            status in 0..AccountStatus::ALL.len(),
+            contacts in proptest::collection::vec(text(), 0..3),
+            terms_agreed_at in proptest::option::of(time()),
+            registration in proptest::option::of(text()),
+            eab_kid in proptest::option::of(text()),
+            key in any::<[u8; 32]>(),
+            created_at in time(),
+            version in 0u64..1 << 60,
+        ) -> AccountRow {
+            let status = AccountStatus::ALL[status];
+            AccountRow {
+                id, directory, status, contacts, terms_agreed_at, registration, eab_kid, key, created_at, version,
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn a_journal_row_is_sealed_in_every_column(row in journal_row()) {
+            is_sealed(&row);
+        }
+
+        #[test]
+        fn an_account_is_sealed_in_every_column(row in account_row()) {
+            is_sealed(&row);
+        }
+
+        /// Texts and octets do not run into each other.
+        #[test]
+        fn columns_have_borders(a in text(), b in text(), c in text(), d in text()) {
+            prop_assume!((&a, &b) != (&c, &d));
+            let encoding = |first: &String, second: &String| {
+                let mut canonical = Canonical::new();
+                canonical.column(first);
+                canonical.column(second);
+                canonical.as_bytes().to_vec()
+            };
+            prop_assert_ne!(encoding(&a, &b), encoding(&c, &d));
+        }
+    }
+
+    #[test]
+    fn every_other_row_is_sealed_in_every_column() {
+        let (at, version, state) = (Timestamp::from_unix(9), 3, State::Active);
+        let word = || "word".to_owned();
+        is_sealed(&TenantRow { id: word(), title: word(), state, created_at: at, version });
+        is_sealed(&DirectoryRow {
+            name: word(),
+            tenant: word(),
+            policy: word(),
+            state,
+            created_at: at,
+            version,
+        });
+        is_sealed(&ProfileRow { name: word(), body: word(), state, created_at: at, version });
+        is_sealed(&IssuerRow {
+            id: word(),
+            certificate: vec![1],
+            settings: word(),
+            shards: 1,
+            state: IssuerState::Active,
+            created_at: at,
+            version,
+        });
+        is_sealed(&RegistrationRow {
+            id: word(),
+            directory: word(),
+            title: word(),
+            settings: word(),
+            state,
+            created_at: at,
+            version,
+        });
+        let eab = EabKeyRow {
+            kid: word(),
+            registration: word(),
+            secret_version: 1,
+            epoch: 1,
+            max_uses: Some(1),
+            uses: 0,
+            state: EabState::Active,
+            expires_at: None,
+            created_at: at,
+            version,
+        };
+        is_sealed(&eab);
+        is_sealed(&EabKeyRow { max_uses: None, expires_at: Some(at), ..eab });
+        let (id, registration, name, scope) = (word(), word(), word(), NameScope::Exact);
+        is_sealed(&PermitRow {
+            id: id.clone(),
+            registration: registration.clone(),
+            scope,
+            name: name.clone(),
+            state,
+            created_at: at,
+            version,
+        });
+        is_sealed(&GrantRow {
+            id,
+            registration,
+            scope,
+            name,
+            state,
+            expires_at: None,
+            created_at: at,
+            version,
+        });
+        is_sealed(&DeactivationRow { authorization: word(), account: word(), request: vec![1], at });
+        is_sealed(&AccountKeyRow {
+            directory: word(),
+            thumbprint: [1; 32],
+            account: word(),
+            jwk: word(),
+            valid_from: at,
+            valid_until: None,
+        });
+        is_sealed(&NodeRow {
+            role: word(),
+            name: word(),
+            settings: word(),
+            receipt_key: None,
+            server_names: vec![word(), word()],
+            state: NodeState::Active,
+            created_at: at,
+            version,
+        });
+        is_sealed(&JoinTokenRow {
+            digest: [1; 32],
+            role: word(),
+            name: word(),
+            server_names: vec![],
+            settings: word(),
+            expires_at: at,
+            used_at: None,
+            created_at: at,
+            version,
+        });
+    }
+
+    #[test]
+    fn a_row_does_not_move_to_another_table() {
+        let (word, state, created_at, version) = ("w".to_owned(), State::Active, Timestamp::from_unix(1), 1);
+        let tenant = TenantRow { id: word.clone(), title: word.clone(), state, created_at, version };
+        let profile = ProfileRow { name: word.clone(), body: word, state, created_at, version };
+        let (mut one, mut other) = (Canonical::new(), Canonical::new());
+        tenant.encode(&mut one);
+        profile.encode(&mut other);
+        assert_eq!(one.as_bytes(), other.as_bytes(), "alike in every column");
+        let sealed = keys().seal(tenant);
+        let moved = Sealed::from_stored(profile, sealed.mac);
+        assert_eq!(keys().verify(&moved), Err(MacError::Changed { table: "profiles" }));
+    }
+
+    /// The encoding is stored in every database there is: if this fails, no row of any is valid.
+    #[test]
+    fn the_encoding_stays_what_it_is() {
+        let row = DeactivationRow {
+            authorization: "ab".to_owned(),
+            account: String::new(),
+            request: vec![0xff, 0],
+            at: Timestamp::from_unix(0x0102_0304),
+        };
+        let label = "02000000136368616e6365727920726f77206d6163207631";
+        let expected = format!(
+            "{label}{key_version}{table}{authorization}{account}{request}{at}",
+            key_version = "030000000000000002",
+            table = "020000000d646561637469766174696f6e73",
+            authorization = "02000000026162",
+            account = "0200000000",
+            request = "0100000002ff00",
+            at = "030000000001020304",
+        );
+        let hex: String = message(2, &row).as_bytes().iter().map(|octet| format!("{octet:02x}")).collect();
+        assert_eq!(hex, expected);
+        let mut rest = Canonical::new();
+        rest.column(&None::<u32>);
+        rest.column(&vec!["a".to_owned(), String::new()]);
+        rest.column(&true);
+        rest.appended(&None::<u32>);
+        rest.appended(&Some(1_u32));
+        let hex: String = rest.as_bytes().iter().map(|octet| format!("{octet:02x}")).collect();
+        assert_eq!(hex, "0004000000020200000001610200000000030000000000000001030000000000000001");
+        let mac: String = keys().seal(row).mac.mac.iter().map(|octet| format!("{octet:02x}")).collect();
+        assert_eq!(mac, "52123ee371c3f2c19cc80da31df73f0c7319519718af7aea38f3e73bc78cbe1e");
+    }
+
+    #[test]
+    fn the_newest_key_seals_and_older_ones_verify() {
+        let row = TenantRow {
+            id: "t".to_owned(),
+            title: String::new(),
+            state: State::Active,
+            created_at: Timestamp::from_unix(1),
+            version: 1,
+        };
+        let old = RowMacKeys::new([(1, &[1; 32])]).unwrap().seal(row.clone());
+        assert_eq!(keys().verify(&old), Ok(&row));
+        assert_eq!(keys().seal(row.clone()).mac().key_version, 2);
+        let other = RowMacKeys::new([(1, &[9; 32])]).unwrap();
+        assert_eq!(other.verify(&old), Err(MacError::Changed { table: "tenants" }));
+        assert_eq!(RowMacKeys::new([]).unwrap_err(), MacError::NoKey);
+        assert_eq!(format!("{:?}", keys()), "RowMacKeys { newest: 2, .. }");
+    }
+}

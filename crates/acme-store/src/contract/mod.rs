@@ -49,6 +49,7 @@ macro_rules! contract_suite {
             a_unit_is_saved_whole
             units_do_not_affect_each_other
             one_of_many_savers_wins
+            a_long_state_reads_back
             a_stuck_order_is_taken_over
             a_lease_ends_with_processing
             what_is_dead_is_purged

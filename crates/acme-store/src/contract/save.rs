@@ -106,3 +106,27 @@ pub async fn one_of_many_savers_wins(fixture: &dyn Fixture) {
     let winner = outcomes.iter().position(|it| *it == SaveOutcome::Saved).unwrap();
     assert_eq!(two.order("1").await.unwrap().unwrap().state, winner.to_string());
 }
+
+/// Requests make a state long for a while; backends may keep it elsewhere then.
+pub async fn a_long_state_reads_back(fixture: &dyn Fixture) {
+    let store = fixture.open().await;
+    let long = |word: &str| word.repeat(5000);
+    create(store.as_ref(), OrderRow { state: long("ü"), ..order("1") }).await;
+    create(store.as_ref(), OrderRow { state: long("x"), ..order("2") }).await;
+    assert_eq!(store.order("1").await.unwrap().unwrap().state, long("ü"));
+    for (version, state) in (1..).zip([long("a"), "short".to_owned(), long("b"), long("c"), String::new()]) {
+        let mut change = change("1", version, OrderStatus::Processing);
+        (change.state, change.lease) = (state.clone(), Some(std::time::Duration::ZERO));
+        assert_eq!(save(store.as_ref(), of_order(change)).await, SaveOutcome::Saved);
+        assert_eq!(store.order("1").await.unwrap().unwrap().state, state);
+        assert_eq!(store.order("2").await.unwrap().unwrap().state, long("x"));
+    }
+    let again = crate::NewOrder { order: order("2"), authorizations: vec![] };
+    store.create_orders(vec![again]).await.unwrap();
+    let orders = store.orders_of_account("account", at(0), &crate::Page::first(9)).await.unwrap().items;
+    assert_eq!(orders.iter().map(|order| order.state.len()).collect::<Vec<_>>(), [0, 5000]);
+    let claimed = store.claim_processing(&crate::ProcessingClaim::Any(9), HOUR).await.unwrap();
+    assert_eq!(claimed[0].state, "");
+    assert_eq!(store.purge(at(9000), 9).await.unwrap().orders, 1);
+    assert_eq!(store.order("2").await.unwrap(), None);
+}

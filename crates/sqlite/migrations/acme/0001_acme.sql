@@ -8,11 +8,19 @@ CREATE TABLE orders (
     account        TEXT    NOT NULL,
     status         TEXT    NOT NULL,
     authorizations TEXT    NOT NULL,
-    state          TEXT    NOT NULL,
+    state          TEXT,
     created_at     INTEGER NOT NULL,
     expires_at     INTEGER NOT NULL,
     lease_until_ms INTEGER,
     version        INTEGER NOT NULL
+) STRICT;
+
+-- The state of an order while it is long, that is while it has the client's requests in it; `orders.state`
+-- is absent then. A row that grew to three kilobytes and shrank to three hundred would keep its page:
+-- pages of this table are free again when its orders are done.
+CREATE TABLE order_states (
+    order_row INTEGER PRIMARY KEY REFERENCES orders (row) ON DELETE CASCADE,
+    state     TEXT NOT NULL
 ) STRICT;
 
 -- The orders list of an account, and how many it has under way.

@@ -72,12 +72,19 @@ async fn insert(
          INSERT OR IGNORE INTO orders (
             id, directory, account, status, authorizations, state, created_at, expires_at, version)
          SELECT r.value ->> 0, r.value ->> 1, r.value ->> 2, r.value ->> 3, r.value ->> 4,
-                CAST(substr(?, r.value ->> 5, r.value ->> 6) AS TEXT), r.value ->> 7, r.value ->> 8,
-                r.value ->> 9
+                CASE WHEN r.value ->> 6 <= ? THEN CAST(substr(?, r.value ->> 5, r.value ->> 6) AS TEXT) END,
+                r.value ->> 7, r.value ->> 8, r.value ->> 9
          FROM json_each(?) AS r
-         RETURNING id",
+         RETURNING id;
+         INSERT OR IGNORE INTO order_states (order_row, state)
+         SELECT o.row, CAST(substr(?, r.value ->> 5, r.value ->> 6) AS TEXT)
+         FROM json_each(?) AS r CROSS JOIN orders AS o ON o.id = r.value ->> 0
+         WHERE o.state IS NULL",
         more.as_slice(),
         authorizations,
+        order::SHORT,
+        states.as_slice(),
+        orders,
         states.as_slice(),
         orders
     )

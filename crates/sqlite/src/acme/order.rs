@@ -15,6 +15,9 @@ use crate::{
 
 pub(super) const ORDERS: Table = Table("orders");
 
+/// How many octets a state has at most that is kept in the order's row.
+pub(super) const SHORT: i64 = 512;
+
 /// An order as it is stored.
 struct Stored {
     row: i64,
@@ -52,8 +55,10 @@ macro_rules! orders {
     ($rest:literal $(, $argument:expr)+) => {
         sqlx::query_as!(
             Stored,
-            "SELECT row, id, directory, account, status, authorizations, state, created_at, expires_at,
-                    lease_until_ms, version FROM orders " + $rest
+            r#"SELECT row, id, directory, account, status, authorizations,
+                      coalesce(orders.state, order_states.state) AS "state!", created_at, expires_at,
+                      lease_until_ms, version
+               FROM orders LEFT JOIN order_states ON order_row = row "# + $rest
             $(, $argument)+
         )
     };

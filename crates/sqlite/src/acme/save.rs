@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use acme_store::{AuthorizationChange, OrderChange, SaveOutcome, Unit};
 use sqlx::SqliteConnection;
 
-use super::order::ORDERS;
+use super::order::{ORDERS, SHORT};
 use crate::{
     failure::Failure,
     rows::{Rows, list},
@@ -21,7 +21,6 @@ pub(super) async fn save(connection: &mut SqliteConnection, jobs: &mut [&mut Sav
         return Ok(());
     }
     let mut standing = versions(connection, jobs).await?;
-    let (mut orders, mut authorizations) = (HashMap::new(), HashMap::new());
     for job in &mut *jobs {
         let mut outcomes = Vec::with_capacity(job.input.len());
         for unit in &job.input {
@@ -29,6 +28,7 @@ pub(super) async fn save(connection: &mut SqliteConnection, jobs: &mut [&mut Sav
         }
         job.outcome = Some(outcomes);
     }
+    let (mut orders, mut authorizations) = (HashMap::new(), HashMap::new());
     for job in &*jobs {
         let saved = job.outcome.iter().flatten().map(|outcome| *outcome == SaveOutcome::Saved);
         for unit in job.input.iter().zip(saved).filter_map(|(unit, saved)| saved.then_some(unit)) {
@@ -37,33 +37,41 @@ pub(super) async fn save(connection: &mut SqliteConnection, jobs: &mut [&mut Sav
             authorizations.extend(unit.authorizations.iter().map(|change| (change.id.as_str(), change)));
         }
     }
-    write(connection, orders.into_values(), authorizations.into_values()).await
+    write(connection, &standing, orders.into_values(), authorizations.into_values()).await
 }
 
-/// The versions of rows, as they are after the units accepted so far.
+/// The places of rows, and their versions as they are after the units accepted so far.
 struct Standing {
-    orders: HashMap<String, u64>,
-    authorizations: HashMap<String, u64>,
+    orders: HashMap<String, (i64, u64)>,
+    authorizations: HashMap<String, (i64, u64)>,
 }
 
 impl Standing {
     /// Whether everything in a unit has the version that it expects; if so, it has the next one.
     fn accept(&mut self, unit: &Unit) -> bool {
-        let fits = unit.orders.iter().all(|change| self.orders.get(&change.id) == Some(&change.expected))
+        let has = |rows: &HashMap<String, (i64, u64)>, id: &str, expected: u64| {
+            rows.get(id).is_some_and(|(_, version)| *version == expected)
+        };
+        let fits = unit.orders.iter().all(|change| has(&self.orders, &change.id, change.expected))
             && unit
                 .authorizations
                 .iter()
-                .all(|change| self.authorizations.get(&change.id) == Some(&change.expected));
+                .all(|change| has(&self.authorizations, &change.id, change.expected));
         if fits {
             for change in &unit.orders {
-                self.orders.insert(change.id.clone(), change.expected + 1);
+                self.orders.entry(change.id.clone()).and_modify(|(_, version)| *version += 1);
             }
             for change in &unit.authorizations {
-                self.authorizations.insert(change.id.clone(), change.expected + 1);
+                self.authorizations.entry(change.id.clone()).and_modify(|(_, version)| *version += 1);
             }
         }
         fits
     }
+}
+
+/// The place of a row that was accepted.
+fn place(rows: &HashMap<String, (i64, u64)>, id: &str) -> Option<i64> {
+    rows.get(id).map(|(row, _)| *row)
 }
 
 async fn versions(connection: &mut SqliteConnection, jobs: &[&mut Saves]) -> Result<Standing, Failure> {
@@ -72,10 +80,10 @@ async fn versions(connection: &mut SqliteConnection, jobs: &[&mut Saves]) -> Res
     let authorizations: Vec<String> =
         units().flat_map(|unit| &unit.authorizations).map(|change| change.id.clone()).collect();
     let rows = sqlx::query!(
-        r#"SELECT 1 AS "is_order!: bool", o.id AS "id!", o.version AS "version!"
+        r#"SELECT 1 AS "is_order!: bool", o.row AS "row!", o.id AS "id!", o.version AS "version!"
            FROM json_each(?) AS r CROSS JOIN orders AS o ON o.id = r.value
            UNION ALL
-           SELECT 0, a.id, a.version
+           SELECT 0, a.rowid, a.id, a.version
            FROM json_each(?) AS r CROSS JOIN authorizations AS a ON a.id = r.value"#,
         list(&orders),
         list(&authorizations)
@@ -85,13 +93,14 @@ async fn versions(connection: &mut SqliteConnection, jobs: &[&mut Saves]) -> Res
     let mut standing = Standing { orders: HashMap::new(), authorizations: HashMap::new() };
     for row in rows {
         let versions = if row.is_order { &mut standing.orders } else { &mut standing.authorizations };
-        versions.insert(row.id, ORDERS.unsigned("version", row.version)?);
+        versions.insert(row.id, (row.row, ORDERS.unsigned("version", row.version)?));
     }
     Ok(standing)
 }
 
 async fn write<'a>(
     connection: &mut SqliteConnection,
+    standing: &Standing,
     orders: impl Iterator<Item = &'a OrderChange> + Send,
     authorizations: impl Iterator<Item = &'a AuthorizationChange> + Send,
 ) -> Result<(), Failure> {
@@ -99,7 +108,7 @@ async fn write<'a>(
     for change in orders {
         order_rows
             .row()
-            .text(change.id.as_str())
+            .number(place(&standing.orders, &change.id))
             .text(change.status.as_str())
             .octets(change.state.as_bytes())
             .number(seconds(change.expires_at))
@@ -109,7 +118,7 @@ async fn write<'a>(
     for change in authorizations {
         authorization_rows
             .row()
-            .text(change.id.as_str())
+            .number(place(&standing.authorizations, &change.id))
             .text(change.status.as_str())
             .octets(change.state.as_bytes())
             .number(seconds(change.expires_at))
@@ -119,23 +128,17 @@ async fn write<'a>(
         return Ok(());
     }
     let ((orders, states), (authorizations, more)) = (order_rows.finish(), authorization_rows.finish());
-    sqlx::query!(
-        "UPDATE orders SET status = s.status, state = s.state, expires_at = s.expires_at,
-                lease_until_ms = CAST(unixepoch('subsec') * 1000 AS INTEGER) + s.lease, version = s.version
-         FROM (SELECT r.value ->> 0 AS id, r.value ->> 1 AS status,
-                      CAST(substr(?, r.value ->> 2, r.value ->> 3) AS TEXT) AS state,
-                      r.value ->> 4 AS expires_at, r.value ->> 5 AS lease, r.value ->> 6 AS version
-               FROM json_each(?) AS r) AS s
-         WHERE orders.id = s.id;
-         UPDATE authorizations SET status = s.status, state = s.state, expires_at = s.expires_at,
-                version = s.version
-         FROM (SELECT r.value ->> 0 AS id, r.value ->> 1 AS status,
-                      CAST(substr(?, r.value ->> 2, r.value ->> 3) AS TEXT) AS state,
-                      r.value ->> 4 AS expires_at, r.value ->> 5 AS version
-               FROM json_each(?) AS r) AS s
-         WHERE authorizations.id = s.id",
-        states.as_slice(),
+    let states = states.as_slice();
+    sqlx::query_file!(
+        "sql/save.sql",
+        SHORT,
+        states,
         orders,
+        orders,
+        SHORT,
+        states,
+        orders,
+        SHORT,
         more.as_slice(),
         authorizations
     )
