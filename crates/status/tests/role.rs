@@ -13,6 +13,8 @@ mod world;
 use std::fs;
 use std::time::Duration;
 
+use bytes::Bytes;
+use rpc::proto::status::v1::ObjectRevision;
 use status::{RunError, SpoolError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -279,23 +281,24 @@ async fn an_older_crl_never_replaces_a_newer_one() {
     world.signer().publish((newest.clone(), revision));
     let node = world.node(NO_POLL).await;
     node.until(CRL, &newest).await;
-    // By its announcement, and by its own number or time under an announcement that claims to be newer.
-    let (older, mut lower) = world.issuer.crl(19, NOW + 5, 2);
-    world.signer().publish((older.clone(), lower.clone()));
-    lower.revision = 30;
-    world.signer().publish((older, lower));
-    let (earlier, mut early) = world.issuer.crl(31, NOW - 5, 2);
-    early.revision = 31;
-    world.signer().publish((earlier, early));
-    let (other, mut same) = world.issuer.crl(32, NOW, 9);
-    same.revision = 20;
-    world.signer().publish((other, same));
-    // What comes after them is served: they were looked at.
-    let (last, revision) = world.issuer.crl(40, NOW + 10, 2);
-    let (marker, announced) = world.root.object("issuer/marker.crt", &world.root);
-    world.signer().publish((marker.clone(), announced));
-    node.until("/issuer/marker.crt", &marker).await;
-    assert_eq!(node.get(CRL).await.body, newest);
+    // By its announcement; by its own number, or its own time, under an announcement that claims to be newer; by other
+    // bytes under the same revision.
+    let announced = |number, this_update, revision| {
+        let (crl, mut announced) = world.issuer.crl(number, this_update, 2);
+        announced.revision = revision;
+        (crl, announced)
+    };
+    for (what, older) in [
+        ("revision", announced(21, NOW + 5, 19)),
+        ("number", announced(19, NOW + 5, 30)),
+        ("same number", announced(20, NOW + 5, 31)),
+        ("time", announced(32, NOW - 5, 32)),
+        ("bytes", announced(33, NOW, 20)),
+    ] {
+        world.offer(&node, older).await;
+        assert_eq!(node.get(CRL).await.body, newest, "{what}");
+    }
+    let (last, revision) = world.issuer.crl(40, NOW, 2);
     world.signer().publish((last.clone(), revision));
     node.until(CRL, &last).await;
     node.stop().await;
@@ -308,51 +311,82 @@ async fn what_is_not_what_it_is_said_to_be_is_not_served() {
     let node = world.node(ANCHORS).await;
     node.wait(|| async { node.get(CRL).await.status == 200 }).await;
     let before = node.get(CRL).await.body;
-    let stranger = world::Ca::root("Stranger");
-    // Another key's, under the issuer's name.
-    let (forged, mut revision) = stranger.crl(6, NOW, 1);
-    revision.issuer_sha256 = world.issuer.sha256().into();
-    world.signer().publish((forged, revision));
-    // A stranger's own, whose certificate nobody knows.
-    let (strange, mut revision) = stranger.crl(7, NOW, 1);
-    revision.path = "crl/bad/0.crl".to_owned();
-    world.signer().publish((strange, revision));
-    world.signer().publish(stranger.object("issuer/bad.crt", &stranger));
-    // Other bytes than announced; other times; longer than announced; another kind; no CRL at all.
-    let (crl, revision) = world.issuer.crl(8, NOW, 1);
-    let mut wrong = revision.clone();
-    wrong.sha256 = vec![7; 32].into();
-    world.signer().publish((crl.clone(), wrong));
-    let mut wrong = revision.clone();
-    (wrong.revision, wrong.next_update) = (9, NOW + 8 * DAY);
-    world.signer().publish((crl.clone(), wrong));
-    let mut wrong = revision.clone();
-    (wrong.revision, wrong.size) = (10, 10);
-    world.signer().publish((crl.clone(), wrong));
-    let mut wrong = revision.clone();
-    (wrong.revision, wrong.kind) = (11, 1);
-    world.signer().publish((crl, wrong));
-    let mut wrong = revision;
-    (wrong.revision, wrong.sha256, wrong.size) = (12, sha256(b"no CRL").into(), 6);
-    world.signer().publish((bytes::Bytes::from_static(b"no CRL"), wrong));
-    let (marker, announced) = world.root.object("issuer/marker.crt", &world.root);
-    world.signer().publish((marker.clone(), announced));
-    node.until("/issuer/marker.crt", &marker).await;
-    assert_eq!(node.get(CRL).await.body, before);
-    assert_eq!(node.get("/crl/bad/0.crl").await.status, 404);
+    let stranger = world::Ca::root("Test issuer");
+    let (good, announced) = world.issuer.crl(8, NOW, 1);
+    let (forged, as_forged) = stranger.crl(8, NOW, 1);
+    let mut number = 100;
+    let mut with = |bytes: &Bytes, announced: &ObjectRevision, change: fn(&mut ObjectRevision)| {
+        number += 1;
+        let mut announced = ObjectRevision { revision: number, ..announced.clone() };
+        change(&mut announced);
+        (bytes.clone(), announced)
+    };
+    let same: fn(&mut ObjectRevision) = |_| {};
+    let mut by_issuer = as_forged.clone();
+    by_issuer.issuer_sha256 = announced.issuer_sha256.clone();
+    let mut root_as_issuer = announced.clone();
+    root_as_issuer.issuer_sha256 = world.root.sha256().into();
+    let text = Bytes::from_static(b"no CRL");
+    let as_text = ObjectRevision { sha256: sha256(&text).into(), size: 6, ..announced.clone() };
+    for (what, object) in [
+        ("another key's under the issuer's name", with(&forged, &by_issuer, same)),
+        ("of an issuer that nobody knows", with(&forged, &as_forged, same)),
+        ("said to be another issuer's", with(&good, &root_as_issuer, same)),
+        ("other bytes", with(&good, &announced, |wrong| wrong.sha256 = vec![7; 32].into())),
+        ("earlier by itself", with(&good, &announced, |wrong| wrong.this_update += 1)),
+        ("ending later than it says", with(&good, &announced, |wrong| wrong.next_update += 1)),
+        ("longer than announced", with(&good, &announced, |wrong| wrong.size = 10)),
+        ("shorter than announced", with(&good, &announced, |wrong| wrong.size += 1)),
+        ("not a certificate", with(&good, &announced, |wrong| wrong.kind = 1)),
+        ("nothing known", with(&good, &announced, |wrong| wrong.kind = 9)),
+        ("no CRL at all", with(&text, &as_text, same)),
+    ] {
+        world.offer(&node, object).await;
+        assert_eq!(node.get(CRL).await.body, before, "{what}");
+    }
+    world.offer(&node, stranger.object("issuer/bad.crt", &stranger)).await;
     assert_eq!(node.get("/issuer/bad.crt").await.status, 404);
+    // The same CRL as it is: nothing but its announcement was wrong.
+    let (crl, revision) = with(&good, &announced, same);
+    world.signer().publish((crl.clone(), revision));
+    node.until(CRL, &crl).await;
     node.stop().await;
 }
 
 #[tokio::test]
-async fn objects_beyond_the_limits_are_left_alone() {
+async fn objects_beyond_the_limits_of_size_are_left_alone() {
     let world = World::new().await;
     world.publish_all();
-    let node = world.node("sync = { poll_seconds = 3600, object_mib = 1, objects = 4 }").await;
+    let node = world.node("sync = { poll_seconds = 3600, object_mib = 1, total_mib = 2 }").await;
     node.wait(|| async { node.get(CRL).await.status == 200 }).await;
+    let before = node.get(CRL).await.body;
     let (huge, revision) = world.issuer.crl(6, NOW, 60_000);
     assert!(huge.len() > 1 << 20);
-    world.signer().publish((huge, revision));
+    world.offer(&node, (huge, revision)).await;
+    assert_eq!(node.get(CRL).await.body, before);
+    // Two fit; a third does not beside them; each may be replaced.
+    for (path, number, status) in [
+        ("crl/0a/1.crl", 1, 200),
+        ("crl/0a/2.crl", 2, 200),
+        ("crl/0a/3.crl", 3, 404),
+        ("crl/0a/2.crl", 4, 200),
+    ] {
+        let (large, mut revision) = world.issuer.crl(number, NOW, 30_000);
+        assert!((700_000..1 << 20).contains(&large.len()), "{}", large.len());
+        revision.path = path.to_owned();
+        world.offer(&node, (large.clone(), revision)).await;
+        let answer = node.get(&format!("/{path}")).await;
+        assert_eq!((answer.status, answer.body == large), (status, status == 200), "{path} {number}");
+    }
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn objects_beyond_the_limit_of_number_are_left_alone() {
+    let world = World::new().await;
+    world.publish_all();
+    let node = world.node("sync = { poll_seconds = 3600, objects = 4 }").await;
+    node.wait(|| async { node.get(CRL).await.status == 200 }).await;
     for more in ["issuer/1.crt", "issuer/2.crt"] {
         world.signer().publish(world.root.object(more, &world.root));
     }

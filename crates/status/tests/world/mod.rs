@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -249,6 +250,7 @@ pub struct World {
     pub issuer: Ca,
     pub folder: TempDir,
     pub clock: TestClock,
+    markers: AtomicUsize,
 }
 
 impl World {
@@ -260,7 +262,16 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("root.pem"), &root.pem).unwrap();
         let clock = TestClock::at(at(NOW));
-        Self { signer_address: signer.address, nodes, signer: Some(signer), root, issuer, folder, clock }
+        Self {
+            signer_address: signer.address,
+            nodes,
+            signer: Some(signer),
+            root,
+            issuer,
+            folder,
+            clock,
+            markers: AtomicUsize::new(0),
+        }
     }
 
     pub fn signer(&self) -> &Signer {
@@ -286,6 +297,14 @@ impl World {
 
     pub async fn restart_signer(&mut self) {
         self.signer = Some(Signer::start_on(&self.nodes, self.signer_address).await);
+    }
+
+    /// Publishes an object and waits until a node has judged it: what is announced after it is served.
+    pub async fn offer(&self, node: &Node, object: (Bytes, ObjectRevision)) {
+        self.signer().publish(object);
+        let marker = format!("issuer/marker-{}.crt", self.markers.fetch_add(1, Ordering::Relaxed));
+        self.signer().publish(self.root.object(&marker, &self.root));
+        node.until(&format!("/{marker}"), &self.root.der).await;
     }
 
     pub fn spool(&self) -> std::path::PathBuf {
