@@ -37,6 +37,14 @@ impl AdminService {
         Self { ca, tokens }
     }
 
+    /// The operator's name. An operator of the ceremony is known, and listed, from its first act on.
+    async fn operator<T>(&self, request: &Request<T>) -> Result<String, Status> {
+        let peer = PeerIdentity::of(request)?.clone();
+        let known = self.ca.know_node(&peer).await;
+        self.ca.observe(known).map_err(|failure| status_of(&failure))?;
+        Ok(peer.name.as_str().to_owned())
+    }
+
     /// The answer of an operator's request, refusals counted like all others.
     fn answer<T>(&self, outcome: Outcome<T>) -> Result<Response<T>, Status> {
         self.ca.observe(outcome).map(Response::new).map_err(|failure| status_of(&failure))
@@ -85,7 +93,7 @@ impl Admin for AdminService {
         &self,
         request: Request<proto::CreateRegistrationRequest>,
     ) -> Result<Response<proto::Registration>, Status> {
-        let operator = operator(&request)?;
+        let operator = self.operator(&request).await?;
         let request = request.into_inner();
         let made = self.ca.create_registration(&operator, &request.directory, &request.name).await;
         self.answer(made.map(registration))
@@ -108,7 +116,7 @@ impl Admin for AdminService {
         &self,
         request: Request<proto::AddGrantRequest>,
     ) -> Result<Response<proto::Grant>, Status> {
-        let operator = operator(&request)?;
+        let operator = self.operator(&request).await?;
         let request = request.into_inner();
         let made = match scope(request.kind()) {
             Ok(scope) => self.ca.add_grant(&operator, &request.registration_id, scope, &request.value).await,
@@ -121,7 +129,7 @@ impl Admin for AdminService {
         &self,
         request: Request<proto::RemoveGrantRequest>,
     ) -> Result<Response<proto::Grant>, Status> {
-        let operator = operator(&request)?;
+        let operator = self.operator(&request).await?;
         let gone = self.ca.remove_grant(&operator, &request.into_inner().grant_id).await;
         self.answer(gone.map(grant))
     }
@@ -140,7 +148,7 @@ impl Admin for AdminService {
         &self,
         request: Request<proto::AddPermitRequest>,
     ) -> Result<Response<proto::Permit>, Status> {
-        let operator = operator(&request)?;
+        let operator = self.operator(&request).await?;
         let request = request.into_inner();
         let made = match scope(request.kind()) {
             Ok(scope) => self.ca.add_permit(&operator, &request.registration_id, scope, &request.value).await,
@@ -158,7 +166,7 @@ impl Admin for AdminService {
         &self,
         request: Request<proto::CreateEabKeyRequest>,
     ) -> Result<Response<proto::CreateEabKeyResponse>, Status> {
-        let operator = operator(&request)?;
+        let operator = self.operator(&request).await?;
         let request = request.into_inner();
         let lifetime = or_default(request.lifetime_seconds, EAB_LIFETIME);
         let uses = request.uses.max(1);
@@ -174,7 +182,7 @@ impl Admin for AdminService {
         &self,
         request: Request<proto::RevokeEabKeyRequest>,
     ) -> Result<Response<proto::RevokeEabKeyResponse>, Status> {
-        let operator = operator(&request)?;
+        let operator = self.operator(&request).await?;
         let done = self.ca.revoke_eab_key(&operator, &request.into_inner().kid).await;
         self.answer(done.map(|()| proto::RevokeEabKeyResponse {}))
     }
@@ -183,7 +191,7 @@ impl Admin for AdminService {
         &self,
         request: Request<proto::CreateJoinTokenRequest>,
     ) -> Result<Response<proto::CreateJoinTokenResponse>, Status> {
-        let operator = operator(&request)?;
+        let operator = self.operator(&request).await?;
         let request = request.into_inner();
         let lifetime = or_default(request.lifetime_seconds, JOIN_LIFETIME);
         let made = match role(&request.role) {
@@ -202,17 +210,19 @@ impl Admin for AdminService {
 
     async fn list_nodes(
         &self,
-        _: Request<proto::ListNodesRequest>,
+        request: Request<proto::ListNodesRequest>,
     ) -> Result<Response<proto::ListNodesResponse>, Status> {
+        self.operator(&request).await?;
+        let reloaded = self.ca.reload_nodes().await.map_err(Into::into);
         let nodes = self.ca.membership.nodes();
-        Ok(Response::new(proto::ListNodesResponse { nodes: nodes.iter().map(node).collect() }))
+        self.answer(reloaded.map(|()| proto::ListNodesResponse { nodes: nodes.iter().map(node).collect() }))
     }
 
     async fn revoke_node(
         &self,
         request: Request<proto::RevokeNodeRequest>,
     ) -> Result<Response<proto::Node>, Status> {
-        let operator = operator(&request)?;
+        let operator = self.operator(&request).await?;
         let request = request.into_inner();
         let revoked = match role(&request.role) {
             Ok(role) => self.ca.revoke_node(&operator, role, &request.name).await,
@@ -233,7 +243,7 @@ impl Admin for AdminService {
         &self,
         request: Request<proto::RevokeCertificateRequest>,
     ) -> Result<Response<proto::RevokeCertificateResponse>, Status> {
-        let operator = operator(&request)?;
+        let operator = self.operator(&request).await?;
         let revoked = self.revoke(&operator, &request.into_inner()).await;
         self.answer(revoked)
     }
@@ -251,7 +261,12 @@ impl AdminService {
         let filter = match (request.account_id.as_str(), request.name.as_str(), request.issuer_id.as_str()) {
             ("", "", "") => CertificateFilter::All,
             (account, "", "") => CertificateFilter::Account(account.to_owned()),
-            ("", name, _) => CertificateFilter::Name(name.to_ascii_lowercase()),
+            // In the journal's spelling.
+            ("", name, _) => {
+                let name: pki::Name =
+                    name.parse().map_err(|_| refused("this is no DNS name or IP address"))?;
+                CertificateFilter::Name(name.to_string())
+            }
             (.., issuer) => CertificateFilter::Issuer(issuer.to_owned()),
         };
         let page = page(request.page_token, request.page_size);
@@ -313,10 +328,6 @@ impl AdminService {
 /// Nodes' certificates are listed with the nodes.
 fn is_subscribers(entry: &JournalEntry) -> bool {
     entry.row.unverified().kind != JournalKind::Node
-}
-
-fn operator<T>(request: &Request<T>) -> Result<String, Status> {
-    Ok(PeerIdentity::of(request)?.name.as_str().to_owned())
 }
 
 fn refused(detail: &str) -> Refusal {

@@ -102,6 +102,13 @@ pub enum Event<'a> {
         /// Why.
         reason: &'a str,
     },
+    /// A key is certified no more.
+    KeyBlocked {
+        /// SHA-256 of its SubjectPublicKeyInfo, hexadecimal.
+        spki_sha256: &'a str,
+        /// Who asked.
+        actor: &'a str,
+    },
     /// A CRL was journaled, and may be signed from now on.
     CrlIntended {
         /// Its path.
@@ -120,6 +127,16 @@ pub enum Event<'a> {
     },
     /// A node joined.
     NodeJoined {
+        /// `role/name`.
+        node: &'a str,
+    },
+    /// A node gets a new certificate.
+    NodeRenewed {
+        /// `role/name`.
+        node: &'a str,
+    },
+    /// A node that the ceremony made was seen for the first time.
+    NodeKnown {
         /// `role/name`.
         node: &'a str,
     },
@@ -183,6 +200,9 @@ impl Event<'_> {
                 let detail = json!({ "reason": reason });
                 ("certificate.revoked", actor.to_owned(), serial.to_string(), detail)
             }
+            Self::KeyBlocked { spki_sha256, actor } => {
+                ("key.blocked", actor.to_owned(), spki_sha256.to_owned(), Value::Null)
+            }
             Self::CrlIntended { path, number, entries } => {
                 let detail = json!({ "number": number, "entries": entries });
                 ("crl.intended", signer(), path.to_owned(), detail)
@@ -191,6 +211,8 @@ impl Event<'_> {
                 ("crl.published", signer(), path.to_owned(), json!({ "number": number }))
             }
             Self::NodeJoined { node } => ("node.joined", node.to_owned(), node.to_owned(), Value::Null),
+            Self::NodeRenewed { node } => ("node.renewed", node.to_owned(), node.to_owned(), Value::Null),
+            Self::NodeKnown { node } => ("node.known", signer(), node.to_owned(), Value::Null),
         }
     }
 }

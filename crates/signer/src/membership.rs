@@ -21,6 +21,8 @@ pub struct Membership {
 #[derive(Debug, Default)]
 pub struct Nodes {
     rows: BTreeMap<(String, String), NodeRow>,
+    /// Nodes whose rows somebody changed: whatever the row said, perhaps that it is revoked, they get nothing.
+    barred: Vec<Revoked>,
     receipts: BTreeMap<Perspective, ReceiptVerifier>,
 }
 
@@ -31,7 +33,7 @@ impl Membership {
         self.nodes.load_full()
     }
 
-    /// Reads them again. Rows that were tampered with are left out; they are answered, to be reported.
+    /// Reads them again. Nodes whose rows were tampered with are shut out; they are answered, to be reported.
     ///
     /// # Errors
     /// By the store: the old snapshot then stays.
@@ -39,9 +41,13 @@ impl Membership {
         let mut nodes = Nodes::default();
         let mut tampered = Vec::new();
         for row in store.nodes().await? {
+            let barred = revoked(row.unverified());
             match keys.open(row) {
                 Ok(row) => nodes.add(row),
-                Err(error) => tampered.push(error),
+                Err(error) => {
+                    nodes.barred.extend(barred);
+                    tampered.push(error);
+                }
             }
         }
         self.nodes.store(Arc::new(nodes));
@@ -79,11 +85,16 @@ impl Nodes {
         self.rows
             .values()
             .filter(|row| row.state == NodeState::Revoked)
-            .filter_map(|row| Some(Revoked::Node(row.role.parse().ok()?, row.name.parse().ok()?)))
+            .filter_map(revoked)
+            .chain(self.barred.iter().cloned())
     }
 
     /// All nodes, revoked ones included.
     pub fn iter(&self) -> impl Iterator<Item = &NodeRow> {
         self.rows.values()
     }
+}
+
+fn revoked(row: &NodeRow) -> Option<Revoked> {
+    Some(Revoked::Node(row.role.parse().ok()?, row.name.parse().ok()?))
 }

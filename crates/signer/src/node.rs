@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use ca_store::{
-    AuthorityChange, AuthorityChanges, AuthorityRow, Evidence, JoinTokenRow, JournalKind, JournalRow,
-    NodeRow, NodeState, PutOutcome,
+    AuthorityChange, AuthorityChanges, AuthorityRow, Evidence, JoinTokenRow, JournalKey, JournalKind,
+    JournalRow, NodeRow, NodeState, PutOutcome,
 };
 use pki::lint::{self, LintContext};
 use pki::tbs::NodeRequest;
@@ -25,8 +25,15 @@ use crate::refusal::{Failure, Outcome, Reason, Refusal};
 /// How long a node's certificate is valid. It renews itself at a third of it, so that it outlives many days without an HSM.
 pub const NODE_VALIDITY: Period = Period::from_days(30);
 
-/// How long a join token lives if the operator does not say.
+/// How long a join token lives if the operator does not say, and at most.
 pub const JOIN_LIFETIME: Duration = Duration::from_secs(3600);
+/// The longest life of a join token: whoever finds one becomes a node.
+pub const LONGEST_JOIN_LIFETIME: Duration = Duration::from_secs(7 * 86_400);
+
+/// A node renews every ten days or so. More often than this it is a loop or an attack, and would fill the journal.
+const RENEWAL_SPACING: Period = Period::from_seconds(60);
+/// Names that a node's services can have.
+const MOST_SERVER_NAMES: usize = 100;
 
 /// Nodes' clocks may be behind this signer's by this much.
 const BACKDATE: Period = Period::from_hours(1);
@@ -41,9 +48,15 @@ pub(crate) struct NodeSettings {
     /// Digest of the token that it joined with, hexadecimal: a lost answer is asked for again with the same token and key.
     #[serde(default)]
     pub(crate) joined_with: String,
-    /// When its newest certificate ends, seconds since the epoch.
+    /// When its newest certificate ends, seconds since the epoch; 0: not known.
     #[serde(default)]
     pub(crate) not_after: u64,
+    /// Its newest certificate's serial number, hexadecimal: one token, one certificate.
+    #[serde(default)]
+    pub(crate) serial: String,
+    /// When it was renewed, seconds since the epoch.
+    #[serde(default)]
+    pub(crate) renewed_at: u64,
 }
 
 impl NodeSettings {
@@ -52,7 +65,7 @@ impl NodeSettings {
     }
 
     fn text(&self) -> String {
-        // A struct of two strings and a number always has a JSON form.
+        // A struct of strings and numbers always has a JSON form.
         serde_json::to_string(self).unwrap_or_default()
     }
 }
@@ -73,10 +86,12 @@ impl Ca {
         let node_ca = self.node_ca.as_ref().ok_or_else(no_node_ca)?;
         let bad = |detail: String| Refusal::new(Reason::OperatorRequest, detail);
         NodeIdentity::new(role.as_str(), name).map_err(|error| bad(error.to_string()))?;
-        for name in &server_names {
-            name.parse::<Name>().map_err(|error| bad(format!("server name {name:?}: {error}")))?;
+        let server_names = checked_server_names(&server_names)?;
+        if lifetime.is_zero() || lifetime > LONGEST_JOIN_LIFETIME {
+            return Err(bad("a join token lives for 1 second to 7 days".to_owned()).into());
         }
         // A revoked name never returns: certificates of its former life would be good again.
+        self.reload_nodes().await?;
         if self.membership.nodes().node(role, name).is_some() {
             return Err(bad(format!("there is, or was, a node {role}/{name}; names are used once")).into());
         }
@@ -114,6 +129,8 @@ impl Ca {
     pub async fn join(&self, token: &str, csr: &[u8], receipt_key: &[u8]) -> Outcome<Vec<Vec<u8>>> {
         // One refusal for all: a stranger learns nothing about tokens.
         let refused = || Refusal::new(Reason::JoinToken, "the token is unknown, used or expired").status(403);
+        // Before a token is used up for nothing.
+        let node_ca = self.node_ca.as_ref().ok_or_else(no_node_ca)?;
         let digest = JoinToken::digest_of(token).map_err(|_| refused())?;
         let sealed = self.store.join_token(&digest).await?.ok_or_else(refused)?;
         let row = self.secrets.rows.open(sealed)?;
@@ -140,13 +157,18 @@ impl Ca {
             {
                 return Err(refused().into());
             }
-            return self.certify_node(&node, &key, now).await;
+            return self.certify_node(&node, &settings, &key, now).await;
         }
         if known.is_some() {
             return Err(refused().into());
         }
-        let settings =
-            NodeSettings { spki_sha256: spki, joined_with, not_after: node_validity(now).not_after.unix() };
+        let settings = NodeSettings {
+            spki_sha256: spki,
+            joined_with,
+            not_after: validity_within(node_ca.issuer.certificate(), now).not_after.unix(),
+            serial: Serial::from_random(self.random.bytes()?).to_string(),
+            renewed_at: 0,
+        };
         let node = NodeRow {
             role: row.role.clone(),
             name: row.name.clone(),
@@ -174,44 +196,81 @@ impl Ca {
             PutOutcome::Conflict(_) => return Err(refused().into()),
         }
         self.nodes_changed().await?;
-        self.certify_node(&node, &key, now).await
+        self.certify_node(&node, &settings, &key, now).await
     }
 
     /// A new certificate for a node's own identity; DER chain as in [`Ca::join`].
     ///
     /// # Errors
-    /// A refusal when the node is revoked.
+    /// A refusal when the node is revoked, its row was lost, or it renews in a loop.
     pub async fn renew(&self, peer: &PeerIdentity, csr: &[u8]) -> Outcome<Vec<Vec<u8>>> {
+        let node_ca = self.node_ca.as_ref().ok_or_else(no_node_ca)?;
         let key = requested_key(csr).map_err(|error| Refusal::new(Reason::CsrInvalid, error.to_string()))?;
         let now = self.now()?;
         let known = self.membership.nodes().node(peer.role, peer.name.as_str()).cloned();
         let expected = known.as_ref().map(|node| node.version);
-        // A node that the ceremony made has no row yet: its certificate, of this node CA, is what it has.
-        let mut node = known.unwrap_or_else(|| NodeRow {
-            role: peer.role.to_string(),
-            name: peer.name.as_str().to_owned(),
-            settings: String::new(),
-            receipt_key: None,
-            server_names: Vec::new(),
-            state: NodeState::Active,
-            created_at: now,
-            version: 0,
-        });
+        let mut node = match known {
+            Some(node) => node,
+            None => self.ceremony_node(peer, now).await?,
+        };
         if node.state != NodeState::Active {
             return Err(Refusal::new(Reason::NodeForbidden, "this node was revoked").status(403).into());
+        }
+        let renewed_at = Timestamp::from_unix(NodeSettings::of(&node).renewed_at);
+        if now < renewed_at.plus(RENEWAL_SPACING) {
+            let mut refusal = Refusal::new(Reason::RateLimited, "this node was renewed a moment ago");
+            refusal.retry_after = Some(RENEWAL_SPACING.duration());
+            return Err(refusal.into());
         }
         let settings = NodeSettings {
             spki_sha256: hex::encode(key.sha256()),
             joined_with: String::new(),
-            not_after: node_validity(now).not_after.unix(),
+            not_after: validity_within(node_ca.issuer.certificate(), now).not_after.unix(),
+            serial: Serial::from_random(self.random.bytes()?).to_string(),
+            renewed_at: now.unix(),
         };
         node.settings = settings.text();
         node.version += 1;
+        let subject = format!("{}/{}", node.role, node.name);
         let changes =
             vec![AuthorityChange { row: AuthorityRow::Node(self.secrets.rows.seal(node.clone())), expected }];
-        self.put(AuthorityChanges { changes, audit: Vec::new() }).await?;
+        // Revoked in this moment by another signer: the version says so.
+        let audit = vec![Event::NodeRenewed { node: &subject }.at(now)];
+        self.put(AuthorityChanges { changes, audit }).await?;
         self.nodes_changed().await?;
-        self.certify_node(&node, &key, now).await
+        self.certify_node(&node, &settings, &key, now).await
+    }
+
+    /// Keeps a row of a node that the ceremony made, so that it is listed: its certificate was all that it had.
+    ///
+    /// # Errors
+    /// A refusal when it is no node of the ceremony and yet has no row.
+    pub async fn know_node(&self, peer: &PeerIdentity) -> Outcome<()> {
+        if self.membership.nodes().node(peer.role, peer.name.as_str()).is_some() {
+            return Ok(());
+        }
+        let now = self.now()?;
+        let settings = NodeSettings { not_after: peer.not_after.unix(), ..NodeSettings::default() };
+        let row = NodeRow { settings: settings.text(), version: 1, ..self.ceremony_node(peer, now).await? };
+        let subject = format!("{}/{}", peer.role, peer.name);
+        let changes =
+            vec![AuthorityChange { row: AuthorityRow::Node(self.secrets.rows.seal(row)), expected: None }];
+        let audit = vec![Event::NodeKnown { node: &subject }.at(now)];
+        // A conflict: it has a row by now, or one that was tampered with and is left as it is.
+        if self.store.put_authority(AuthorityChanges { changes, audit }).await? == PutOutcome::Applied {
+            self.nodes_changed().await?;
+        }
+        Ok(())
+    }
+
+    /// The row that a node of the ceremony gets: its certificate, of this node CA and not of the journal, is what it has.
+    async fn ceremony_node(&self, peer: &PeerIdentity, now: Timestamp) -> Outcome<NodeRow> {
+        if !self.store.journal(&JournalKey::Serial(peer.serial)).await?.is_empty() {
+            // It joined: its row was taken away, and with it perhaps that it was revoked.
+            let detail = "this node's row is not there any more; it must join again under another name";
+            return Err(Refusal::new(Reason::NodeForbidden, detail).status(403).into());
+        }
+        Ok(bare_node(peer.role, peer.name.as_str(), now))
     }
 
     /// Revokes a node. Its living connections end; other signers follow within seconds.
@@ -221,27 +280,19 @@ impl Ca {
     pub async fn revoke_node(&self, operator: &str, role: Role, name: &str) -> Outcome<NodeRow> {
         let bad = |detail: &str| Refusal::new(Reason::OperatorRequest, detail);
         let now = self.now()?;
+        self.reload_nodes().await?;
         let known = self.membership.nodes().node(role, name).cloned();
         if known.as_ref().is_some_and(|node| node.state == NodeState::Revoked) {
             return Err(bad("this node is revoked already").into());
         }
         let expected = known.as_ref().map(|node| node.version);
-        // A node of the ceremony has no row; its name can be revoked all the same.
+        // A node of the ceremony may have no row; its name can be revoked all the same.
         let mut node = match known {
             Some(node) => node,
-            None => NodeRow {
-                role: NodeIdentity::new(role.as_str(), name)
-                    .map_err(|error| bad(&error.to_string()))?
-                    .role()
-                    .to_owned(),
-                name: name.to_owned(),
-                settings: String::new(),
-                receipt_key: None,
-                server_names: Vec::new(),
-                state: NodeState::Active,
-                created_at: now,
-                version: 0,
-            },
+            None => {
+                NodeIdentity::new(role.as_str(), name).map_err(|error| bad(&error.to_string()))?;
+                bare_node(role, name, now)
+            }
         };
         node.state = NodeState::Revoked;
         node.version += 1;
@@ -276,22 +327,37 @@ impl Ca {
         }
     }
 
-    /// Journals, signs and records a node's certificate.
-    async fn certify_node(&self, node: &NodeRow, key: &PublicKey, now: Timestamp) -> Outcome<Vec<Vec<u8>>> {
+    /// Journals, signs and records a node's certificate; the one that is there, if it is the lost answer that is asked for.
+    async fn certify_node(
+        &self,
+        node: &NodeRow,
+        settings: &NodeSettings,
+        key: &PublicKey,
+        now: Timestamp,
+    ) -> Outcome<Vec<Vec<u8>>> {
         let node_ca = self.node_ca.as_ref().ok_or_else(no_node_ca)?;
-        let identity = NodeIdentity::new(&node.role, &node.name).map_err(|_| unreadable("nodes", "name"))?;
-        let names: Vec<Name> = node.server_names.iter().filter_map(|name| name.parse().ok()).collect();
-        let names = if names.is_empty() { None } else { NameSet::new(names).ok() };
         let issuer = &node_ca.issuer;
-        let validity = within(issuer.certificate(), node_validity(now));
-        let request = NodeRequest {
-            serial: Serial::from_random(self.random.bytes()?),
-            identity: &identity,
-            names: names.as_ref(),
-            public_key: key,
-            validity,
+        let serial =
+            Serial::from_hex(&settings.serial).map_err(|_| unreadable("nodes", "settings.serial"))?;
+        if let Some(entry) = self.store.journal(&JournalKey::Serial(serial)).await?.into_iter().next() {
+            let row = self.journal.open(entry)?;
+            if row.signature.is_none() {
+                // Somebody is about to sign it, or will take it over.
+                return Err(Failure::Contended);
+            }
+            return Ok(vec![issued(&row)?.certificate, issuer.certificate().der().to_vec()]);
+        }
+        let identity = NodeIdentity::new(&node.role, &node.name).map_err(|_| unreadable("nodes", "name"))?;
+        let names: Result<Vec<Name>, _> = node.server_names.iter().map(|name| name.parse()).collect();
+        let names = names.map_err(|_| unreadable("nodes", "server_names"))?;
+        let names = if names.is_empty() {
+            None
+        } else {
+            Some(NameSet::new(names).map_err(|_| unreadable("nodes", "server_names"))?)
         };
-        let serial = request.serial;
+        let validity = validity_within(issuer.certificate(), now);
+        let request =
+            NodeRequest { serial, identity: &identity, names: names.as_ref(), public_key: key, validity };
         let tbs = pki::tbs::node(issuer, request)
             .map_err(|error| Failure::Unmakeable { detail: error.to_string() })?;
         let findings = lint::check(tbs.as_bytes(), &LintContext::new(lint::Subject::Node, Some(issuer), now));
@@ -354,15 +420,40 @@ fn unreadable(table: &'static str, column: &str) -> Failure {
     Failure::Unreadable { table, detail: format!("column {column}") }
 }
 
-fn node_validity(now: Timestamp) -> Validity {
-    Validity { not_before: now.minus(BACKDATE), not_after: now.plus(NODE_VALIDITY) }
+fn bare_node(role: Role, name: &str, now: Timestamp) -> NodeRow {
+    NodeRow {
+        role: role.to_string(),
+        name: name.to_owned(),
+        settings: String::new(),
+        receipt_key: None,
+        server_names: Vec::new(),
+        state: NodeState::Active,
+        created_at: now,
+        version: 0,
+    }
 }
 
-fn within(issuer: &Certificate, wanted: Validity) -> Validity {
+fn validity_within(issuer: &Certificate, now: Timestamp) -> Validity {
     Validity {
-        not_before: wanted.not_before.max(issuer.not_before()),
-        not_after: wanted.not_after.min(issuer.not_after()),
+        not_before: now.minus(BACKDATE).max(issuer.not_before()),
+        not_after: now.plus(NODE_VALIDITY).min(issuer.not_after()),
     }
+}
+
+/// In their one spelling.
+fn checked_server_names(names: &[String]) -> Outcome<Vec<String>> {
+    let bad = |detail: String| Refusal::new(Reason::OperatorRequest, detail);
+    if names.len() > MOST_SERVER_NAMES {
+        return Err(bad(format!("a node has at most {MOST_SERVER_NAMES} server names")).into());
+    }
+    let name = |text: &String| match text.parse::<Name>() {
+        Ok(name) if !name.is_wildcard() => Ok(name.to_string()),
+        Ok(_) => {
+            Err(bad(format!("server name {text:?}: a server has a name of its own, no wildcard")).into())
+        }
+        Err(error) => Err(bad(format!("server name {text:?}: {error}")).into()),
+    };
+    names.iter().map(name).collect()
 }
 
 /// A validator joins with the key that its receipts are signed with; nobody else has one.

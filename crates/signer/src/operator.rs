@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use acme::directory::DirectoryName;
 use acme::eab::EabKeyId;
+use aws_lc_rs::digest;
 use ca_store::{
     Authority, AuthorityChange, AuthorityChanges, AuthorityRow, AuthoritySelector, Cursor, EabKeyRow,
     EabState, GrantRow, NameScope, Page, Paged, PermitRow, RegistrationRow, State,
@@ -17,12 +18,14 @@ use zeroize::Zeroizing;
 
 use crate::audit::Event;
 use crate::ca::Ca;
-use crate::refusal::{Outcome, Reason, Refusal};
+use crate::refusal::{Failure, Outcome, Reason, Refusal};
 
 /// How long an EAB key lives if the operator does not say.
 pub const EAB_LIFETIME: Duration = Duration::from_secs(30 * 86_400);
-/// The most that an EAB key may be used.
-const MOST_EAB_USES: u32 = 1_000_000;
+/// The longest life of an EAB key: ten years. It is for registering; accounts outlive it.
+pub const LONGEST_EAB_LIFETIME: Duration = Duration::from_secs(3650 * 86_400);
+/// The most accounts that may register with one EAB key.
+pub const MOST_EAB_USES: u32 = 1_000_000;
 /// Rows of a page if nobody says, and the most that there can be.
 const PAGE: u32 = 100;
 const LONGEST_PAGE: u32 = 1000;
@@ -72,15 +75,10 @@ impl Ca {
         if title.is_empty() || title.len() > LONGEST_TITLE || title.chars().any(char::is_control) {
             return Err(refused(format!("a name is 1 to {LONGEST_TITLE} printable characters")).into());
         }
-        if self.title_is_taken(directory, title).await? {
-            return Err(
-                refused(format!("directory {directory:?} has a registration {title:?} already")).into()
-            );
-        }
         let now = self.now()?;
         let settings = RegistrationSettings { created_by: operator.to_owned() };
         let row = RegistrationRow {
-            id: self.new_id()?,
+            id: registration_id(directory, title),
             directory: directory.to_owned(),
             title: title.to_owned(),
             settings: json!(settings).to_string(),
@@ -90,21 +88,11 @@ impl Ca {
         };
         let detail = json!({ "directory": directory, "name": title });
         let change = AuthorityRow::Registration(self.secrets.rows.seal(row.clone()));
-        self.act(operator, "registration.created", &row.id, detail, vec![(change, None)]).await?;
-        Ok(row)
-    }
-
-    async fn title_is_taken(&self, directory: &str, title: &str) -> Outcome<bool> {
-        let mut page = Page::first(LONGEST_PAGE);
-        loop {
-            let rows = self.store.registrations(Some(directory), &page).await?;
-            if rows.items.iter().any(|row| row.unverified().title == title) {
-                return Ok(true);
+        match self.act(operator, "registration.created", &row.id, detail, vec![(change, None)]).await {
+            Err(Failure::Refused(refusal)) if refusal.reason == Reason::Conflict => {
+                Err(refused(format!("directory {directory:?} has a registration {title:?} already")).into())
             }
-            match rows.next {
-                Some(cursor) => page = Page::after(cursor, LONGEST_PAGE),
-                None => return Ok(false),
-            }
+            other => other.map(|()| row),
         }
     }
 
@@ -126,7 +114,7 @@ impl Ca {
     /// Grants a name to a registration: its accounts get it without a challenge.
     ///
     /// # Errors
-    /// A refusal when there is no such registration, or the name is not one of that kind.
+    /// A refusal when there is no such registration, the name is not one of that kind, or this very grant is in force.
     pub async fn add_grant(
         &self,
         operator: &str,
@@ -136,6 +124,12 @@ impl Ca {
     ) -> Outcome<GrantRow> {
         let name = checked_pattern(scope, name)?;
         self.active_registration(registration).await?;
+        // Or else taking one of the two back would take nothing.
+        let granted = self.list_grants(registration).await?;
+        let same = |row: &&GrantRow| row.state == State::Active && row.scope == scope && row.name == name;
+        if let Some(row) = granted.iter().find(same) {
+            return Err(refused(format!("grant {:?} is this one, and is in force", row.id)).into());
+        }
         let row = GrantRow {
             id: format!("{registration}-{}", self.new_id()?),
             registration: registration.to_owned(),
@@ -222,7 +216,8 @@ impl Ca {
     /// Makes an EAB key (RFC 8555 §7.3.4). The secret is in the answer and nowhere else.
     ///
     /// # Errors
-    /// A refusal when there is no such registration, or the uses are too many.
+    /// A refusal when there is no such registration, or uses ([`MOST_EAB_USES`]) or lifetime ([`LONGEST_EAB_LIFETIME`])
+    /// are out of bounds.
     pub async fn create_eab_key(
         &self,
         operator: &str,
@@ -232,6 +227,9 @@ impl Ca {
     ) -> Outcome<ShownEabKey> {
         if !(1..=MOST_EAB_USES).contains(&uses) {
             return Err(refused(format!("an EAB key has 1 to {MOST_EAB_USES} uses")).into());
+        }
+        if lifetime.is_zero() || lifetime > LONGEST_EAB_LIFETIME {
+            return Err(refused("an EAB key lives for 1 second to 10 years".to_owned()).into());
         }
         self.active_registration(registration).await?;
         let now = self.now()?;
@@ -311,6 +309,14 @@ impl Ca {
     fn new_id(&self) -> Outcome<String> {
         Ok(hex::encode(self.random.bytes::<8>()?))
     }
+}
+
+/// One registration for a title of a directory: the database's key makes it unique, whoever makes it at the same time. Hex:
+/// ids of grants and permits have it in front of their hyphen.
+fn registration_id(directory: &str, title: &str) -> String {
+    // No directory name has a zero octet.
+    let digest = digest::digest(&digest::SHA256, format!("{directory}\0{title}").as_bytes());
+    hex::encode(digest.as_ref().iter().take(10).copied().collect::<Vec<u8>>())
 }
 
 /// A page as it was asked for.

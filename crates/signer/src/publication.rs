@@ -18,6 +18,7 @@ use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
+use crate::crl::Finished;
 use crate::registry::Registry;
 
 /// Objects travel in pieces of this many octets.
@@ -42,6 +43,8 @@ pub struct Object {
     updates: Option<(Timestamp, Timestamp)>,
     issuer_sha256: [u8; 32],
     content: Content,
+    /// Its file is gone or was changed: it counts as not there until it is published again.
+    spoiled: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -52,37 +55,36 @@ enum Content {
 
 impl Object {
     /// A CRL in a file.
-    ///
-    /// # Errors
-    /// When the file cannot be read.
-    pub fn crl(
+    pub(crate) fn crl(
         number: u64,
         updates: (Timestamp, Timestamp),
         issuer: &Certificate,
-        file: PathBuf,
-    ) -> std::io::Result<Self> {
-        let content = std::fs::read(&file)?;
-        Ok(Self {
+        finished: Finished,
+    ) -> Self {
+        Self {
             kind: wire::ObjectKind::Crl,
             revision: number,
-            sha256: sha256(&content),
-            size: content.len() as u64,
+            sha256: finished.sha256,
+            size: finished.size,
             updates: Some(updates),
             issuer_sha256: sha256(issuer.der()),
-            content: Content::File(file),
-        })
+            content: Content::File(finished.file),
+            spoiled: false,
+        }
     }
 
     fn certificate(certificate: &Certificate, issuer: &Certificate) -> Self {
         let der = Bytes::copy_from_slice(certificate.der());
         Self {
             kind: wire::ObjectKind::Certificate,
-            revision: 1,
+            // Rises when a certificate is replaced by a younger one of the same name.
+            revision: certificate.not_before().unix().max(1),
             sha256: sha256(&der),
             size: der.len() as u64,
             updates: None,
             issuer_sha256: sha256(issuer.der()),
             content: Content::Memory(der),
+            spoiled: false,
         }
     }
 
@@ -96,6 +98,7 @@ impl Object {
             updates: Some((crl.this_update(), crl.next_update())),
             issuer_sha256: sha256(root.der()),
             content: Content::Memory(Bytes::copy_from_slice(der)),
+            spoiled: false,
         })
     }
 
@@ -145,13 +148,17 @@ impl Objects {
     /// The revision at hand of a path.
     #[must_use]
     pub fn revision(&self, path: &str) -> Option<u64> {
-        self.current.read().get(path).map(|object| object.revision)
+        self.current.read().get(path).filter(|object| !object.spoiled).map(|object| object.revision)
     }
 
     /// Publishes a newer revision; an older one changes nothing. Answers the file of the one before.
     pub fn publish(&self, path: &str, object: Object) -> Option<PathBuf> {
         let mut current = self.current.write();
-        if current.get(path).is_some_and(|there| there.revision >= object.revision) {
+        let stays = |there: &Object| match there.spoiled {
+            false => there.revision >= object.revision,
+            true => there.revision > object.revision,
+        };
+        if current.get(path).is_some_and(stays) {
             return None;
         }
         let before = current.insert(path.to_owned(), object);
@@ -161,6 +168,15 @@ impl Objects {
         match before?.content {
             Content::File(file) => Some(file),
             Content::Memory(_) => None,
+        }
+    }
+
+    /// What is at hand of a path is no good: it is to be published again.
+    fn spoil(&self, path: &str, revision: u64) {
+        let mut current = self.current.write();
+        if let Some(object) = current.get_mut(path).filter(|object| object.revision == revision) {
+            tracing::warn!(path, revision, "publication.spoiled");
+            object.spoiled = true;
         }
     }
 
@@ -214,12 +230,24 @@ impl Publication for PublicationService {
         }
         Ok(Response::new(match object.content {
             Content::Memory(bytes) => Box::pin(stream::iter(pieces_of(bytes).map(Ok))),
-            Content::File(path) => {
-                let file = tokio::fs::File::open(&path).await.map_err(|error| {
-                    tracing::warn!(path = %path.display(), %error, "publication.file_missing");
-                    Status::unavailable("the object is being made again")
-                })?;
-                Box::pin(stream::unfold(file, next_piece))
+            Content::File(file) => {
+                let file = match tokio::fs::File::open(&file).await {
+                    Ok(file) => file,
+                    Err(error) => {
+                        tracing::warn!(file = %file.display(), %error, "publication.file_missing");
+                        self.objects.spoil(&request.path, object.revision);
+                        return Err(Status::unavailable("the object is being made again"));
+                    }
+                };
+                let reading = Reading {
+                    file,
+                    digest: digest::Context::new(&digest::SHA256),
+                    expected: object.sha256,
+                    revision: object.revision,
+                    path: request.path,
+                    objects: self.objects.clone(),
+                };
+                Box::pin(stream::unfold(Some(reading), next_piece))
             }
         }))
     }
@@ -235,7 +263,7 @@ impl Publication for PublicationService {
         let objects = self.objects.clone();
         let draining = self.draining.clone();
         let (sender, receiver) = tokio::sync::mpsc::channel(64);
-        tokio::spawn(async move {
+        let watch = async move {
             for object in objects.list() {
                 if sender.send(Ok(object)).await.is_err() {
                     return;
@@ -243,7 +271,6 @@ impl Publication for PublicationService {
             }
             loop {
                 let path = tokio::select! {
-                    () = draining.cancelled() => return,
                     () = sender.closed() => return,
                     path = published.recv() => path,
                 };
@@ -254,7 +281,9 @@ impl Publication for PublicationService {
                     return;
                 }
             }
-        });
+        };
+        // A watcher that reads nothing does not hold up the drain either.
+        tokio::spawn(async move { draining.run_until_cancelled(watch).await });
         Ok(Response::new(Box::pin(tokio_stream::wrappers::ReceiverStream::new(receiver))))
     }
 }
@@ -267,14 +296,37 @@ fn pieces_of(bytes: Bytes) -> impl Iterator<Item = wire::ObjectPiece> + Send {
     })
 }
 
+/// A file on its way to a status node.
+struct Reading {
+    file: tokio::fs::File,
+    digest: digest::Context,
+    expected: [u8; 32],
+    revision: u64,
+    path: String,
+    objects: Objects,
+}
+
 async fn next_piece(
-    mut file: tokio::fs::File,
-) -> Option<(Result<wire::ObjectPiece, Status>, tokio::fs::File)> {
+    reading: Option<Reading>,
+) -> Option<(Result<wire::ObjectPiece, Status>, Option<Reading>)> {
+    let mut reading = reading?;
     let mut buffer = Vec::with_capacity(PIECE);
-    match (&mut file).take(PIECE as u64).read_to_end(&mut buffer).await {
-        Ok(0) => None,
-        Ok(_) => Some((Ok(wire::ObjectPiece { data: buffer.into() }), file)),
-        Err(error) => Some((Err(Status::internal(error.to_string())), file)),
+    match (&mut reading.file).take(PIECE as u64).read_to_end(&mut buffer).await {
+        Ok(0) if reading.digest.clone().finish().as_ref() == reading.expected.as_slice() => None,
+        // Somebody changed it on the disk: the status node hears that it is none, and it is made again.
+        Ok(0) => {
+            reading.objects.spoil(&reading.path, reading.revision);
+            Some((Err(Status::unavailable("the object is being made again")), None))
+        }
+        Ok(_) => {
+            reading.digest.update(&buffer);
+            Some((Ok(wire::ObjectPiece { data: buffer.into() }), Some(reading)))
+        }
+        Err(error) => {
+            reading.objects.spoil(&reading.path, reading.revision);
+            tracing::warn!(path = reading.path, %error, "publication.file_unreadable");
+            Some((Err(Status::unavailable("the object is being made again")), None))
+        }
     }
 }
 

@@ -8,7 +8,8 @@ use acme::jws::KeyReference;
 use acme::resource::Resource;
 use acme::revocation::{Revocation, RevocationError};
 use ca_store::{
-    BlockedKeyRow, JournalEntry, JournalKey, JournalKind, JournalRow, NewRevocation, RevokeOutcome,
+    AuthorityChange, AuthorityChanges, AuthorityRow, BlockedKeyRow, JournalEntry, JournalKey, JournalKind,
+    JournalRow, NewRevocation, RevokeOutcome,
 };
 use pki::{Certificate, Reason as Because, Serial, Timestamp};
 
@@ -38,7 +39,7 @@ impl Ca {
         if !matches!(request.resource(), Resource::RevokeCertificate) {
             return Err(request.wrong_operation().into());
         }
-        let (revocation, row, certificate, by) = match &request.jws().header().key {
+        let (revocation, row, by) = match &request.jws().header().key {
             KeyReference::Jwk(jwk) => {
                 let verified = request.verify(jwk)?;
                 let revocation = read(&request, &verified)?;
@@ -49,7 +50,7 @@ impl Ca {
                         .status(403)
                         .into());
                 }
-                (revocation, row, certificate, By::Key)
+                (revocation, row, By::Key)
             }
             KeyReference::Kid(_) => {
                 let account = self.authenticate(&request).await?;
@@ -60,7 +61,7 @@ impl Ca {
                     let names = certificate.names().ok_or_else(|| unknown(&request))?;
                     self.check_names_held(&request, &account, names, &evidence).await?;
                 }
-                (revocation, row, certificate, By::Account(account.row.id.clone()))
+                (revocation, row, By::Account(account.row.id.clone()))
             }
         };
         let now = self.now()?;
@@ -68,14 +69,11 @@ impl Ca {
             By::Account(id) => format!("account {id}"),
             By::Key => "certificate key".to_owned(),
         };
-        // Only who has the key can know that it is compromised, so only then it is blocked for ever (BR §6.1.1.3).
+        // An account may not even have the key: of clients only who has it blocks it for ever (BR §6.1.1.3).
         let proven = matches!(by, By::Key) && revocation.reason == Because::KeyCompromise;
-        let block = proven.then(|| BlockedKeyRow {
-            spki_sha256: certificate.public_key().sha256(),
-            reason: "keyCompromise".to_owned(),
-            source: source.clone(),
-            at: now,
-        });
+        if proven {
+            self.block_key(row.spki_sha256, &source, now).await?;
+        }
         let new = NewRevocation {
             serial: row.serial,
             at: now,
@@ -83,7 +81,7 @@ impl Ca {
             upgrade: proven,
             source,
             request: Some(request.jws().to_json().into_bytes()),
-            block,
+            block: None,
             audit: Vec::new(),
         };
         let outcome = self.revoke_one(&row, new).await?;
@@ -118,12 +116,18 @@ impl Ca {
         // Whatever may have been signed can be revoked, an intent as well (DESIGN §2.4).
         let row = self.journal.open(entry)?;
         let now = self.now()?;
+        let source = format!("operator {operator}");
+        let compromised = reason == Because::KeyCompromise;
+        // A CA that was made aware of a compromise certifies the key no more (BR §6.1.1.3).
+        if compromised {
+            self.block_key(row.spki_sha256, &source, now).await?;
+        }
         let new = NewRevocation {
             serial,
             at: now,
             reason,
-            upgrade: reason == Because::KeyCompromise,
-            source: format!("operator {operator}"),
+            upgrade: compromised,
+            source,
             request: None,
             block: None,
             audit: Vec::new(),
@@ -139,19 +143,31 @@ impl Ca {
         }
     }
 
+    /// Blocks a key, before its certificate is revoked: also when the certificate was revoked as compromised already, by
+    /// somebody who could not know.
+    async fn block_key(&self, spki_sha256: [u8; 32], source: &str, at: Timestamp) -> Outcome<()> {
+        if !self.store.blocked_keys(&[spki_sha256]).await?.is_empty() {
+            return Ok(());
+        }
+        let key = hex::encode(spki_sha256);
+        let event = Event::KeyBlocked { spki_sha256: &key, actor: source };
+        let row =
+            BlockedKeyRow { spki_sha256, reason: "keyCompromise".to_owned(), source: source.to_owned(), at };
+        let changes = vec![AuthorityChange { row: AuthorityRow::BlockedKey(row), expected: None }];
+        self.put(AuthorityChanges { changes, audit: vec![event.at(at)] }).await
+    }
+
     async fn revoke_one(&self, row: &JournalRow, mut new: NewRevocation) -> Outcome<RevokeOutcome> {
         let event =
             Event::CertificateRevoked { serial: new.serial, actor: &new.source, reason: new.reason.as_str() };
         new.audit = vec![event.at(new.at)];
-        let outcome = self.store.revoke(vec![new]).await?.into_iter().next();
-        let outcome = outcome.ok_or_else(|| Failure::Unreadable {
+        let outcome = self.store.revoke(vec![new]).await;
+        // Also when the answer was lost: it is a hint, and the revision says what is true.
+        self.events.announce(Change::Shard { issuer: Arc::from(row.issuer.as_str()), shard: row.shard });
+        outcome?.into_iter().next().ok_or_else(|| Failure::Unreadable {
             table: "revocations",
             detail: "the store answered with no outcome".to_owned(),
-        })?;
-        if matches!(outcome, RevokeOutcome::Revoked(_) | RevokeOutcome::Upgraded(_)) {
-            self.events.announce(Change::Shard { issuer: Arc::from(row.issuer.as_str()), shard: row.shard });
-        }
-        Ok(outcome)
+        })
     }
 
     /// The journal's certificate that these very bytes are, of the request's directory. All else is "unknown", with one answer.

@@ -4,6 +4,7 @@
 //! cannot be reloaded says so: the policy and the tier secret need a restart; the node's certificate does not.
 
 use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -158,6 +159,8 @@ async fn serve(
     node_ca: Option<NodeCa>,
     tokens: &Tokens,
 ) -> Result<(), RunError> {
+    // First of all, so that nobody is told "ready" before there is a port to come to.
+    let port = lifecycle.readiness().dependency("port");
     let node_plan = node_ca.as_ref().map(NodeCa::door_plan);
     let doors = Doors::open(tokens, registry.door_plans(), node_plan, config.limits.signature())?;
     let ca = Ca::start(Parts {
@@ -172,7 +175,10 @@ async fn serve(
         node: credentials.identity().name.as_str().to_owned(),
     })
     .await?;
-    lifecycle.watch_credentials(credentials);
+    // So that `node list` shows it: the ceremony makes the first signer without the database.
+    if let Err(failure) = ca.know_node(&credentials.identity()).await {
+        ca.alarm(&failure);
+    }
     let probed = tokens.clone();
     lifecycle.on_reload("tokens", move || {
         probed.probe();
@@ -181,6 +187,7 @@ async fn serve(
     start_tasks(&ca, lifecycle, tokens);
 
     let listener = lifecycle.listen(&config.listen).await?;
+    renew_itself(lifecycle, credentials, listener.local_addr().ok(), ca.node_ca.is_some());
     let authority = AuthorityService::new(Arc::clone(&ca), lifecycle.drain_token());
     let objects = Objects::of(&ca.registry);
     let spool = config.state.join("crl");
@@ -205,6 +212,7 @@ async fn serve(
     }
     let limits = rpc::Limits { request_bytes: REQUEST_BYTES, ..rpc::Limits::default() };
     let access = AccessTable::signer();
+    port.up();
     tracing::info!(listen = %config.listen, "signer.serving");
     let served = rpc::serve(
         listener,
@@ -222,6 +230,28 @@ async fn serve(
         tracing::warn!(%error, "refusals.lost");
     }
     Ok(served?)
+}
+
+/// The signer's own certificate is renewed as every node's is: by a call over mutual TLS, here to itself.
+fn renew_itself(
+    lifecycle: &Lifecycle,
+    credentials: &Arc<NodeCredentials>,
+    listening: Option<SocketAddr>,
+    has_node_ca: bool,
+) {
+    let own = listening.map(|address| match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), address.port()),
+        IpAddr::V6(ip) if ip.is_unspecified() => SocketAddr::new(Ipv6Addr::LOCALHOST.into(), address.port()),
+        _ => address,
+    });
+    let channel = own.filter(|_| has_node_ca).and_then(|own| {
+        rpc::Channel::connect_lazy(vec![own.to_string()], Role::Signer, Arc::clone(credentials)).ok()
+    });
+    match channel {
+        Some(channel) => lifecycle.renew_credentials(credentials, channel),
+        // Whoever brings the files renews them.
+        None => lifecycle.watch_credentials(credentials),
+    }
 }
 
 /// A finalization of a hundred names with the receipts of many perspectives.

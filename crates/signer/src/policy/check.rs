@@ -53,6 +53,18 @@ pub enum PolicyError {
         /// The URL.
         url: String,
     },
+    /// A URL at which status nodes serve something else, or nothing.
+    #[error("issuer {issuer:?}: {key} {url} must end with {ending:?}: there it is served")]
+    IssuerPath {
+        /// Which issuer.
+        issuer: String,
+        /// Which key.
+        key: &'static str,
+        /// The URL.
+        url: String,
+        /// How it must end.
+        ending: String,
+    },
     /// A quorum that nothing or anything satisfies.
     #[error(
         "directory {directory:?}: maximum_dissent {maximum_dissent} leaves no perspective that must agree ({count} declared)"
@@ -112,7 +124,10 @@ impl Policy {
                 .iter()
                 .any(|profile| profile.name() == name && profile.kind() == ProfileKind::Internal)
         };
-        unique("issuer", self.issuer.iter().map(|issuer| issuer.name.as_str()))?;
+        let issuers = || self.issuer.iter().map(|issuer| issuer.name.as_str());
+        unique("issuer", issuers())?;
+        // Both are published as `issuer/{name}.cer`.
+        unique("issuer or root", issuers().chain(self.root.iter().map(|root| root.name.as_str())))?;
         unique("directory", self.directory.iter().map(|directory| directory.name.as_str()))?;
         self.issuer.iter().try_for_each(IssuerPolicy::validate)?;
         let pools: BTreeSet<&str> = self.issuer.iter().map(|issuer| issuer.pool.as_str()).collect();
@@ -156,6 +171,14 @@ impl IssuerPolicy {
             let plain = url.query().is_none() && url.fragment().is_none();
             if url.scheme() != "http" || url.host().is_none() || !plain || url.as_str().ends_with("//") {
                 return Err(PolicyError::IssuerUrl { issuer: self.name.clone(), key, url: url.to_string() });
+            }
+            let ending = match key {
+                "crl_url_base" => "/crl".to_owned(),
+                _ => format!("/issuer/{}.cer", self.name),
+            };
+            if !url.path().ends_with(&ending) {
+                let (issuer, url) = (self.name.clone(), url.to_string());
+                return Err(PolicyError::IssuerPath { issuer, key, url, ending });
             }
         }
         Ok(())
@@ -306,6 +329,17 @@ quorum = { perspectives = ["v1", "v2"], maximum_dissent = 1 }
             ("shards = 2", "shards = 0", "shards"),
             ("crl_lifetime = \"4d\"", "crl_lifetime = \"1d\"", "crl_interval"),
             ("http://status.test/crl", "https://status.test/crl", "crl_url_base"),
+            ("http://status.test/crl", "http://status.test/crls", "must end with \"/crl\""),
+            (
+                "[[profile]]",
+                "ca_issuers_url = \"http://status.test/tls-1.cer\"\n[[profile]]",
+                "must end with \"/issuer/tls-1.cer\"",
+            ),
+            (
+                "[[profile]]",
+                "[[root]]\nname = \"tls-1\"\ncertificate = \"root.pem\"\n[[profile]]",
+                "issuer or root \"tls-1\" is declared twice",
+            ),
             ("[[profile]]\nname = \"front\"", "[[profile]]\nname = \"tls\"", "declared twice"),
             (
                 "[[directory]]",

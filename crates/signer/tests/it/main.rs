@@ -7,6 +7,7 @@ mod evidence;
 mod faults;
 mod grants;
 mod issue;
+mod role;
 mod servers;
 mod service;
 mod support;

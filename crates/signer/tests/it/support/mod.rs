@@ -453,7 +453,8 @@ pub(crate) fn foreign_account() -> AccountId {
     AccountId::derive(&OPEN.parse().unwrap(), &Thumbprint::from_bytes([9; 32]))
 }
 
-const POLICY: &str = r#"
+/// The policy of these tests.
+pub(crate) const POLICY: &str = r#"
 version = 1
 
 [[tenant]]
