@@ -138,3 +138,68 @@ fn follows(served: &Object, offered: &Object) -> bool {
         && offered.revision.revision > served.revision.revision
         && offered.revision.this_update >= served.revision.this_update
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::object::Kind;
+
+    fn crl(number: u64, revision: u64, this_update: i64, digest: u8) -> Object {
+        let revision = Revision {
+            path: "crl/00/0.crl".to_owned().try_into().unwrap(),
+            kind: Kind::Crl,
+            revision,
+            sha256: Sha256([digest; 32]),
+            size: 0,
+            this_update,
+            next_update: this_update + 10,
+            issuer_sha256: Sha256([0; 32]),
+        };
+        Object { revision, bytes: Bytes::new(), content: Content::Crl { number }, made_at: this_update }
+    }
+
+    fn shelf() -> Shelf {
+        let shelf = Shelf::default();
+        assert!(shelf.put(crl(5, 5, 100, 1)));
+        shelf
+    }
+
+    #[test]
+    fn what_is_offered_stands_to_what_is_served() {
+        let standing =
+            |revision, this_update, digest| shelf().standing(&crl(0, revision, this_update, digest).revision);
+        assert_eq!(standing(5, 100, 1), Standing::Same);
+        assert_eq!(standing(6, 100, 2), Standing::Newer);
+        assert_eq!(standing(6, 100, 1), Standing::Newer);
+        assert_eq!(standing(5, 100, 2), Standing::Conflict);
+        assert_eq!(standing(4, 200, 2), Standing::Older);
+        assert_eq!(standing(6, 99, 2), Standing::Older);
+    }
+
+    #[test]
+    fn only_what_is_newer_in_every_way_replaces() {
+        for (number, revision, this_update, taken) in
+            [(6, 6, 100, true), (6, 6, 101, true), (5, 6, 101, false), (6, 5, 101, false), (6, 6, 99, false)]
+        {
+            let shelf = shelf();
+            let offered = crl(number, revision, this_update, 2);
+            assert_eq!(shelf.takes(&offered), taken);
+            assert_eq!(shelf.put(offered), taken);
+            let served = shelf.find("crl/00/0.crl").unwrap();
+            assert_eq!(served.revision.sha256 == Sha256([2; 32]), taken);
+        }
+    }
+
+    #[test]
+    fn what_is_withdrawn_goes_when_it_is_expired_and_not_before() {
+        let shelf = shelf();
+        let revisions = shelf.revisions();
+        assert_eq!(shelf.forget_expired(&revisions, 1000), 0);
+        assert_eq!(shelf.forget_expired(&[], 109), 0);
+        assert_eq!(shelf.stock(109), Stock { objects: 1, expired: 0, next_expiry: Some(1) });
+        assert_eq!(shelf.stock(110), Stock { objects: 1, expired: 1, next_expiry: None });
+        assert_eq!(shelf.forget_expired(&[], 110), 1);
+    }
+}
