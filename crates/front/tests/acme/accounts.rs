@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::ca::{EAB_KEY, EAB_KID, TERMS};
 use crate::client::{Answer, Client, Key, encode, seal};
-use crate::stage::{Stage, pause};
+use crate::stage::{Stage, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn c1_a_key_has_one_account() {
@@ -132,9 +132,7 @@ fn key_change(client: &Client, new: &Key, change: impl FnOnce(&mut Value, &mut V
 #[tokio::test(flavor = "multi_thread")]
 async fn c7_key_change_counts_at_once_on_every_front() {
     let (one, two) = Stage::pair().await;
-    while !one.ca.is_watched() {
-        pause().await;
-    }
+    until("a stream of changes", async || one.ca.is_watched()).await;
     let mut client = Client::registered(&one.wire, "open").await;
     let order = client.order(&["kept.example.org"]).await.ok(201).location();
     for new in [Key::rsa(KeySize::Rsa2048), Key::es384(), Key::ed25519(), Key::es256()] {
@@ -212,9 +210,7 @@ async fn c9_a_deactivated_account_gets_401_for_everything() {
 async fn accounts_are_kept_in_memory_only_while_changes_are_heard_of() {
     let stage = Stage::new().await;
     let client = Client::registered(&stage.wire, "open").await;
-    while !stage.ca.is_watched() {
-        pause().await;
-    }
+    until("a stream of changes", async || stage.ca.is_watched()).await;
     client.post_as_get(&client.account()).await.ok(200);
     let before = stage.ca.look_ups.load(Ordering::SeqCst);
     for _ in 0..3 {

@@ -7,7 +7,7 @@ use acme_store::{OrderStatus, ProcessingClaim};
 use serde_json::json;
 
 use crate::client::{Client, encode};
-use crate::stage::{Stage, pause};
+use crate::stage::{Stage, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn e1_only_a_ready_order_is_finalized() {
@@ -109,9 +109,7 @@ async fn e7_a_long_outage_is_waited_out() {
     let id = url.rsplit('/').next().unwrap();
     let version = async || stage.store.order(id).await.unwrap().unwrap().version;
     let before = version().await;
-    while version().await < before + 2 {
-        pause().await;
-    }
+    until("two more looks at the order", async || version().await >= before + 2).await;
     let (tried, order) = (calls(), client.post_as_get(&url).await.ok(200).json());
     assert!(tried > 2 && order["status"] == "processing" && order.get("error").is_none(), "{order}");
     stage.ca.fail_issuances(0);
@@ -139,9 +137,7 @@ async fn e7_an_order_outlives_its_front() {
         stage.store.claim_processing(&ProcessingClaim::Order(id), Duration::from_secs(1)).await.unwrap();
     assert!(early.is_empty(), "taken over before its time");
     // The sweeper of the next front sends the stored request again.
-    while stage.ca.issue_calls.load(Ordering::SeqCst) < 2 {
-        pause().await;
-    }
+    until("a second request", async || stage.ca.issue_calls.load(Ordering::SeqCst) >= 2).await;
     let order = stage.poll(&client, &url, &["valid"]).await.json();
     client.post_as_get(order["certificate"].as_str().unwrap()).await.ok(200);
     assert_eq!(stage.ca.certificates(), 1);

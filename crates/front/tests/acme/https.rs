@@ -10,7 +10,7 @@ use rcgen::{CertificateParams, KeyPair};
 use rustls_pki_types::CertificateDer;
 
 use crate::client::{Client, Wire};
-use crate::stage::{BASE, Stage, pause};
+use crate::stage::{BASE, Stage, pause, until};
 
 async fn leaf(wire: &Wire) -> Vec<u8> {
     let stream = wire.connect().await;
@@ -41,12 +41,9 @@ async fn own_certificate_is_kept_and_renewed_at_a_third_of_its_life() {
     std::fs::write(folder.join("state-2").join("https.pem"), &kept).unwrap();
     stage.clock.advance(Duration::from_secs(11 * 24 * 3600));
     let stage = stage.restart().await;
-    while leaf(&stage.wire).await == first {
-        pause().await;
-    }
-    while std::fs::read(folder.join("state-2").join("https.pem")).unwrap() == kept {
-        pause().await;
-    }
+    until("another certificate", async || leaf(&stage.wire).await != first).await;
+    let file = folder.join("state-2").join("https.pem");
+    until("another file", async || std::fs::read(&file).unwrap() != kept).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

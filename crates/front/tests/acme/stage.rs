@@ -101,7 +101,7 @@ impl Stage {
         let mut config: Config = runtime::config::parse(&text, &world.path("front.toml")).unwrap();
         runtime::RoleConfig::check(&config).unwrap();
         change(&mut config);
-        let options = sqlite::Options { path: world.path(database), readers: 2 };
+        let options = sqlite::Options::new(world.path(database));
         let store: Arc<dyn AcmeStore> = Arc::new(sqlite::Acme::open(options).await.unwrap());
         let lifecycle = Lifecycle::new(world.clock.shared());
         let running = tokio::spawn(front::run(config, lifecycle.clone(), Arc::clone(&store)));
@@ -328,4 +328,15 @@ fn free_port() -> u16 {
 /// Between two looks at something that happens by itself.
 pub(crate) async fn pause() {
     tokio::time::sleep(Duration::from_millis(20)).await;
+}
+
+/// Waits for something that happens by itself.
+pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    for _ in 0..1_500 {
+        if condition().await {
+            return;
+        }
+        pause().await;
+    }
+    panic!("never happened: {what}");
 }
