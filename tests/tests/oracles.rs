@@ -60,6 +60,18 @@ fn a_ceremony_under_the_baseline_requirements_is_accepted() {
     succeed(verify.arg(ca.join("tls-ecdsa.pem")).arg(ca.join("tls-rsa.pem")));
 }
 
+/// The golden bytes of `pki` are what the BR profile makes; a linter does not look at the signature.
+#[test]
+fn a_leaf_under_the_baseline_requirements_is_accepted() {
+    let golden = e2e::program::root().join("crates/pki/src/tbs/golden/leaf-public-dv.der");
+    let tbs = pki::Tbs::from_der(&std::fs::read(golden).unwrap()).unwrap();
+    let certificate = pki::assemble(&tbs, &[0x30, 0x06, 0x02, 0x01, 0x01, 0x02, 0x01, 0x01]);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("leaf.pem");
+    std::fs::write(&file, pki::chain::pem_block("CERTIFICATE", &certificate)).unwrap();
+    oracle::pkilint("lint_cabf_serverauth_cert", &["-d"], &[&file], &[]);
+}
+
 #[test]
 fn a_ceremony_run_twice_changes_nothing() {
     let token = testkit::token::TestToken::create("ceremony");

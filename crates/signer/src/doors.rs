@@ -34,6 +34,9 @@ pub enum DoorError {
     /// No key is behind this name.
     #[error("no key is configured for issuer {0:?}")]
     NoDoor(String),
+    /// An issuer has the node CA's key: certificates of clients would be nodes' (DESIGN §1).
+    #[error("issuer {0:?} has the node CA's key")]
+    NodeKey(String),
     /// The key that is configured is not the certificate's.
     #[error("the key configured for {0:?} is not that of its certificate")]
     WrongKey(String),
@@ -122,13 +125,19 @@ impl Doors {
     ///
     /// # Errors
     /// [`DoorError::NoDoor`] for a token that is not configured, [`DoorError::WrongKey`] when the source gives another
-    /// key than the certificate's.
+    /// key than the certificate's, [`DoorError::NodeKey`] when an issuer has the node CA's.
     pub fn open(
         source: &dyn KeySource,
         issuers: Vec<DoorPlan>,
         node: Option<DoorPlan>,
         deadline: Duration,
     ) -> Result<Self, DoorError> {
+        if let Some(node) = &node
+            && let Some(plan) =
+                issuers.iter().find(|plan| plan.public_key == node.public_key || plan.place == node.place)
+        {
+            return Err(DoorError::NodeKey(plan.name.clone()));
+        }
         let issuers = issuers.into_iter().map(|plan| {
             let key = key_for(source, &plan)?;
             let door = IssuerDoor { issuer: plan.name.clone(), algorithm: plan.algorithm, key, deadline };
@@ -165,4 +174,40 @@ fn key_for(source: &dyn KeySource, plan: &DoorPlan) -> Result<Arc<dyn Signing>, 
     let key = source.key(plan).ok_or_else(|| DoorError::NoDoor(plan.name.clone()))?;
     // hsm compares the token's key with this one at start and after every recovery; here: that it was asked to.
     if *key.public_key() == plan.public_key { Ok(key) } else { Err(DoorError::WrongKey(plan.name.clone())) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct NoKeys;
+
+    impl KeySource for NoKeys {
+        fn key(&self, _: &DoorPlan) -> Option<Arc<dyn Signing>> {
+            None
+        }
+    }
+
+    fn plan(name: &str, key: &PublicKey, id: u8) -> DoorPlan {
+        let place = KeyPlace { token: "t".to_owned(), id: vec![id], origin: hsm::Origin::Generated };
+        DoorPlan {
+            name: name.to_owned(),
+            public_key: key.clone(),
+            algorithm: SignatureAlgorithm::Ed25519,
+            place,
+        }
+    }
+
+    #[test]
+    fn no_issuer_has_the_node_cas_key() {
+        let mut point = [0x66; 32];
+        point[0] = 0x58;
+        let key = PublicKey::from_ed25519(&point).unwrap();
+        let open = |issuer: DoorPlan, node: DoorPlan| {
+            Doors::open(&NoKeys, vec![issuer], Some(node), Duration::from_secs(1)).unwrap_err()
+        };
+        let error = open(plan("tls", &key, 1), plan(NODE_CA, &key, 2));
+        assert!(matches!(&error, DoorError::NodeKey(issuer) if issuer == "tls"), "{error}");
+    }
 }

@@ -51,11 +51,17 @@ impl Transcript {
     ///
     /// When it cannot be read or written, or a line in it is not understood.
     pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
-        let text = match std::fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-            Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
-        };
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        // Two ceremonies on one folder would each think that the other's objects are missing.
+        file.try_lock().map_err(|error| {
+            anyhow::anyhow!("{} is in use; another ceremony may be running: {error}", path.display())
+        })?;
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         let whole = text.rfind('\n').map_or(0, |end| end + 1);
         let mut entries = Vec::new();
         for (number, line) in text.get(..whole).unwrap_or_default().lines().enumerate() {
@@ -63,11 +69,6 @@ impl Transcript {
                 .with_context(|| format!("{}:{} is no line of a transcript", path.display(), number + 1))?;
             entries.push(entry);
         }
-        let file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(path)
-            .with_context(|| format!("cannot write {}", path.display()))?;
         file.set_len(whole as u64).and_then(|()| file.sync_all())?;
         if let Some(folder) = path.parent() {
             File::open(folder)?.sync_all()?;
@@ -181,6 +182,8 @@ mod tests {
         let mut transcript = Transcript::open(&path).unwrap();
         assert_eq!(transcript.intent("a").unwrap(), Some(vec![1]));
         transcript.append(intent("b", "02")).unwrap();
+        assert!(Transcript::open(&path).is_err(), "one ceremony at a time");
+        drop(transcript);
         let again = Transcript::open(&path).unwrap();
         assert_eq!(again.intent("b").unwrap(), Some(vec![2]));
     }

@@ -84,12 +84,20 @@ pub(crate) async fn lego(
     let took = run(&mut command, "lego").await?;
     Ok(Obtained {
         chain: target.folder.join(format!("certificates/{name}.crt")),
-        command: format!(
-            "lego --server {} --eab --kid {} --hmac … --domains {name} --http run",
-            target.directory, eab.kid
-        ),
+        command: typed(&command).replace(eab.hmac_key, "…"),
         took,
     })
+}
+
+/// A command with what was set of its environment, as it would be typed.
+fn typed(command: &Command) -> String {
+    let command = command.as_std();
+    let environment = command
+        .get_envs()
+        .filter_map(|(name, value)| Some(format!("{}={}", name.to_string_lossy(), value?.to_string_lossy())));
+    let program = command.get_program().to_string_lossy().into_owned();
+    let arguments = command.get_args().map(|argument| argument.to_string_lossy().into_owned());
+    environment.chain([program]).chain(arguments).collect::<Vec<_>>().join(" ")
 }
 
 async fn run(command: &mut Command, program: &str) -> anyhow::Result<Duration> {

@@ -82,10 +82,10 @@ pub(crate) enum EabCommand {
         #[arg(long)]
         registration: String,
         /// How many accounts may register with it.
-        #[arg(long, default_value_t = 1)]
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
         uses: u32,
         /// Days until it expires.
-        #[arg(long, default_value_t = 30)]
+        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
         days: u32,
     },
     /// Revoke a key; accounts that registered with it stay.
@@ -139,7 +139,7 @@ pub(crate) enum NodeCommand {
         #[arg(long = "server-name", value_name = "NAME")]
         server_names: Vec<String>,
         /// Minutes until the token expires.
-        #[arg(long, default_value_t = 60)]
+        #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
         minutes: u32,
     },
     /// List the nodes.
