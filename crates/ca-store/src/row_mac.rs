@@ -385,10 +385,13 @@ pub(crate) mod tests {
         }
     }
 
+    fn word() -> String {
+        "word".to_owned()
+    }
+
     #[test]
-    fn every_other_row_is_sealed_in_every_column() {
+    fn rows_of_the_registry_are_sealed_in_every_column() {
         let (at, version, state) = (Timestamp::from_unix(9), 3, State::Active);
-        let word = || "word".to_owned();
         is_sealed(&TenantRow { id: word(), title: word(), state, created_at: at, version });
         is_sealed(&DirectoryRow {
             name: word(),
@@ -408,6 +411,11 @@ pub(crate) mod tests {
             created_at: at,
             version,
         });
+    }
+
+    #[test]
+    fn rows_of_authority_are_sealed_in_every_column() {
+        let (at, version, state) = (Timestamp::from_unix(9), 3, State::Active);
         is_sealed(&RegistrationRow {
             id: word(),
             directory: word(),
@@ -460,6 +468,11 @@ pub(crate) mod tests {
             valid_from: at,
             valid_until: None,
         });
+    }
+
+    #[test]
+    fn rows_of_nodes_are_sealed_in_every_column() {
+        let (at, version) = (Timestamp::from_unix(9), 3);
         is_sealed(&NodeRow {
             role: word(),
             name: word(),

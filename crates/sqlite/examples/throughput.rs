@@ -131,7 +131,7 @@ fn cpu_ms() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
     let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
     // In ticks of ten milliseconds.
-    (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) * 10.0
+    fields.iter().skip(11).take(2).map(|ticks| ticks.parse::<f64>().unwrap() * 10.0).sum()
 }
 
 fn now() -> Timestamp {

@@ -23,13 +23,21 @@ pub struct Options {
     pub path: PathBuf,
     /// At most how many reads run at once; each is a connection with a thread of its own.
     pub readers: usize,
+    /// How long a commit waits for another process's.
+    busy: Duration,
 }
 
 impl Options {
     /// With as many readers as two cores can use.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), readers: 4 }
+        Self { path: path.into(), readers: 4, busy: BUSY }
+    }
+
+    #[cfg(test)]
+    pub(crate) const fn busy_for(mut self, busy: Duration) -> Self {
+        self.busy = busy;
+        self
     }
 
     /// Creates the database file, empty and for its owner alone, if there is none. Its name is
@@ -89,8 +97,7 @@ impl Options {
     fn connection(&self) -> SqliteConnectOptions {
         SqliteConnectOptions::new()
             .filename(&self.path)
-            // Several fronts may write `acme`: each waits for the other's commit.
-            .busy_timeout(Duration::from_secs(5))
+            .busy_timeout(self.busy)
             .statement_cache_capacity(256)
             .disable_statement_logging()
     }
@@ -99,6 +106,10 @@ impl Options {
         Failure::Open { path: path.display().to_string(), source: Arc::new(source) }
     }
 }
+
+/// Several fronts may write `acme`, and each waits for the other's commit; so long only behind a disk
+/// that is in trouble.
+const BUSY: Duration = Duration::from_secs(5);
 
 /// The folder of a file; the current one for a bare name.
 fn parent(path: &Path) -> &Path {

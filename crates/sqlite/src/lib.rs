@@ -22,6 +22,8 @@ mod page;
 mod reader;
 mod rows;
 mod stored;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub use acme::Acme;

@@ -19,7 +19,7 @@ mod intent;
 mod orphan;
 mod record;
 mod revocation;
-mod sample;
+pub mod sample;
 
 use std::sync::Arc;
 

@@ -12,32 +12,32 @@ use crate::{
     RecordOutcome, RegistrationRow, RowMacKeys, Sealable, Sealed, SignedRow, State, TenantRow,
 };
 
-pub(super) const HOUR: Duration = Duration::from_secs(3600);
+pub const HOUR: Duration = Duration::from_secs(3600);
 
-pub(super) fn keys() -> RowMacKeys {
+pub fn keys() -> RowMacKeys {
     RowMacKeys::new([(1, &[7; 32])]).unwrap()
 }
 
-pub(super) fn seal<T: Sealable>(row: T) -> Sealed<T> {
+pub fn seal<T: Sealable>(row: T) -> Sealed<T> {
     keys().seal(row)
 }
 
-pub(super) fn at(seconds: u64) -> Timestamp {
+pub fn at(seconds: u64) -> Timestamp {
     Timestamp::from_unix(1_800_000_000 + seconds)
 }
 
 /// A digest that differs from those of other tags.
-pub(super) fn digest(tag: &str) -> Digest {
+pub fn digest(tag: &str) -> Digest {
     let mut digest = [0x40; 32];
     digest.iter_mut().zip(tag.bytes()).for_each(|(to, from)| *to = from);
     digest
 }
 
-pub(super) fn serial(tag: u64) -> Serial {
+pub fn serial(tag: u64) -> Serial {
     Serial::from_random(u128::from(tag).to_be_bytes())
 }
 
-pub(super) fn event(kind: &str) -> Vec<AuditEvent> {
+pub fn event(kind: &str) -> Vec<AuditEvent> {
     vec![AuditEvent {
         at: at(0),
         kind: kind.to_owned(),
@@ -47,7 +47,7 @@ pub(super) fn event(kind: &str) -> Vec<AuditEvent> {
     }]
 }
 
-pub(super) fn tenant(id: &str) -> TenantRow {
+pub fn tenant(id: &str) -> TenantRow {
     TenantRow {
         id: id.to_owned(),
         title: "A “tenant”".to_owned(),
@@ -57,7 +57,7 @@ pub(super) fn tenant(id: &str) -> TenantRow {
     }
 }
 
-pub(super) fn directory(name: &str) -> DirectoryRow {
+pub fn directory(name: &str) -> DirectoryRow {
     DirectoryRow {
         name: name.to_owned(),
         tenant: "house".to_owned(),
@@ -68,7 +68,7 @@ pub(super) fn directory(name: &str) -> DirectoryRow {
     }
 }
 
-pub(super) fn profile(name: &str) -> ProfileRow {
+pub fn profile(name: &str) -> ProfileRow {
     ProfileRow {
         name: name.to_owned(),
         body: "{}".to_owned(),
@@ -78,7 +78,7 @@ pub(super) fn profile(name: &str) -> ProfileRow {
     }
 }
 
-pub(super) fn issuer(id: &str) -> IssuerRow {
+pub fn issuer(id: &str) -> IssuerRow {
     IssuerRow {
         id: id.to_owned(),
         certificate: vec![0, 1, 0xff],
@@ -90,7 +90,7 @@ pub(super) fn issuer(id: &str) -> IssuerRow {
     }
 }
 
-pub(super) fn registration(id: &str) -> RegistrationRow {
+pub fn registration(id: &str) -> RegistrationRow {
     RegistrationRow {
         id: id.to_owned(),
         directory: "main".to_owned(),
@@ -102,7 +102,7 @@ pub(super) fn registration(id: &str) -> RegistrationRow {
     }
 }
 
-pub(super) fn eab_key(kid: &str) -> EabKeyRow {
+pub fn eab_key(kid: &str) -> EabKeyRow {
     EabKeyRow {
         kid: kid.to_owned(),
         registration: "client".to_owned(),
@@ -117,7 +117,7 @@ pub(super) fn eab_key(kid: &str) -> EabKeyRow {
     }
 }
 
-pub(super) fn permit(id: &str) -> PermitRow {
+pub fn permit(id: &str) -> PermitRow {
     PermitRow {
         id: id.to_owned(),
         registration: "client".to_owned(),
@@ -129,7 +129,7 @@ pub(super) fn permit(id: &str) -> PermitRow {
     }
 }
 
-pub(super) fn grant(id: &str) -> GrantRow {
+pub fn grant(id: &str) -> GrantRow {
     GrantRow {
         id: id.to_owned(),
         registration: "client".to_owned(),
@@ -142,7 +142,7 @@ pub(super) fn grant(id: &str) -> GrantRow {
     }
 }
 
-pub(super) fn node(name: &str) -> NodeRow {
+pub fn node(name: &str) -> NodeRow {
     NodeRow {
         role: "front".to_owned(),
         name: name.to_owned(),
@@ -155,7 +155,7 @@ pub(super) fn node(name: &str) -> NodeRow {
     }
 }
 
-pub(super) fn join_token(tag: &str) -> JoinTokenRow {
+pub fn join_token(tag: &str) -> JoinTokenRow {
     JoinTokenRow {
         digest: digest(tag),
         role: "front".to_owned(),
@@ -169,7 +169,7 @@ pub(super) fn join_token(tag: &str) -> JoinTokenRow {
     }
 }
 
-pub(super) fn deactivation(authorization: &str) -> DeactivationRow {
+pub fn deactivation(authorization: &str) -> DeactivationRow {
     DeactivationRow {
         authorization: authorization.to_owned(),
         account: "account".to_owned(),
@@ -178,7 +178,7 @@ pub(super) fn deactivation(authorization: &str) -> DeactivationRow {
     }
 }
 
-pub(super) fn blocked_key(tag: &str) -> BlockedKeyRow {
+pub fn blocked_key(tag: &str) -> BlockedKeyRow {
     BlockedKeyRow {
         spki_sha256: digest(tag),
         reason: "key-compromise".to_owned(),
@@ -187,7 +187,7 @@ pub(super) fn blocked_key(tag: &str) -> BlockedKeyRow {
     }
 }
 
-pub(super) fn account(id: &str) -> AccountRow {
+pub fn account(id: &str) -> AccountRow {
     AccountRow {
         id: id.to_owned(),
         directory: "main".to_owned(),
@@ -202,7 +202,7 @@ pub(super) fn account(id: &str) -> AccountRow {
     }
 }
 
-pub(super) fn account_key(id: &str) -> AccountKeyRow {
+pub fn account_key(id: &str) -> AccountKeyRow {
     AccountKeyRow {
         directory: "main".to_owned(),
         thumbprint: digest(id),
@@ -213,7 +213,7 @@ pub(super) fn account_key(id: &str) -> AccountKeyRow {
     }
 }
 
-pub(super) fn new_account(id: &str) -> NewAccount {
+pub fn new_account(id: &str) -> NewAccount {
     NewAccount {
         account: seal(account(id)),
         key: seal(account_key(id)),
@@ -224,7 +224,7 @@ pub(super) fn new_account(id: &str) -> NewAccount {
 }
 
 /// New rows, to be written together.
-pub(super) fn new(rows: Vec<AuthorityRow>) -> AuthorityChanges {
+pub fn new(rows: Vec<AuthorityRow>) -> AuthorityChanges {
     AuthorityChanges {
         changes: rows.into_iter().map(|row| AuthorityChange { row, expected: None }).collect(),
         audit: event("authority.changed"),
@@ -232,7 +232,7 @@ pub(super) fn new(rows: Vec<AuthorityRow>) -> AuthorityChanges {
 }
 
 /// A row that replaces one of a version.
-pub(super) fn change(row: AuthorityRow, expected: u64) -> AuthorityChanges {
+pub fn change(row: AuthorityRow, expected: u64) -> AuthorityChanges {
     AuthorityChanges {
         changes: vec![AuthorityChange { row, expected: Some(expected) }],
         audit: event("authority.changed"),
@@ -240,7 +240,7 @@ pub(super) fn change(row: AuthorityRow, expected: u64) -> AuthorityChanges {
 }
 
 /// Tenant `house`, directory `main`, registration `client`.
-pub(super) async fn found(store: &dyn CaStore) {
+pub async fn found(store: &dyn CaStore) {
     let rows = vec![
         AuthorityRow::Tenant(seal(tenant("house"))),
         AuthorityRow::Directory(seal(directory("main"))),
@@ -249,11 +249,11 @@ pub(super) async fn found(store: &dyn CaStore) {
     assert_eq!(store.put_authority(new(rows)).await.unwrap(), PutOutcome::Applied);
 }
 
-pub(super) fn cite<T>(table: CitedTable, key: &str, row: &Sealed<T>) -> Citation {
+pub fn cite<T>(table: CitedTable, key: &str, row: &Sealed<T>) -> Citation {
     Citation { table, key: key.to_owned(), mac: row.mac().mac }
 }
 
-pub(super) fn journal_row(tag: u64) -> JournalRow {
+pub fn journal_row(tag: u64) -> JournalRow {
     JournalRow {
         serial: serial(tag),
         kind: JournalKind::Final,
@@ -276,7 +276,7 @@ pub(super) fn journal_row(tag: u64) -> JournalRow {
     }
 }
 
-pub(super) fn intent_of(row: JournalRow) -> NewIntent {
+pub fn intent_of(row: JournalRow) -> NewIntent {
     NewIntent {
         row: seal(row),
         names: vec!["www.example.org".to_owned(), "example.org".to_owned()],
@@ -294,31 +294,31 @@ pub(super) fn intent_of(row: JournalRow) -> NewIntent {
     }
 }
 
-pub(super) fn intent(tag: u64) -> NewIntent {
+pub fn intent(tag: u64) -> NewIntent {
     intent_of(journal_row(tag))
 }
 
 /// The only outcome of an intent.
-pub(super) async fn commit(store: &dyn CaStore, intent: NewIntent) -> IntentOutcome {
+pub async fn commit(store: &dyn CaStore, intent: NewIntent) -> IntentOutcome {
     let mut outcomes = store.commit_intents(vec![intent]).await.unwrap();
     assert_eq!(outcomes.len(), 1);
     outcomes.remove(0)
 }
 
-pub(super) fn signed(row: &JournalRow, signature: &[u8]) -> SignedRow {
+pub fn signed(row: &JournalRow, signature: &[u8]) -> SignedRow {
     let row = JournalRow { signature: Some(signature.to_vec()), signed_at: Some(at(50)), ..row.clone() };
     SignedRow { row: seal(row), audit: event("certificate.issued") }
 }
 
 /// The only outcome of a signature.
-pub(super) async fn record(store: &dyn CaStore, row: SignedRow) -> RecordOutcome {
+pub async fn record(store: &dyn CaStore, row: SignedRow) -> RecordOutcome {
     let mut outcomes = store.record_certificates(vec![row]).await.unwrap();
     assert_eq!(outcomes.len(), 1);
     outcomes.remove(0)
 }
 
 /// Intends and records a certificate.
-pub(super) async fn issue(store: &dyn CaStore, row: JournalRow, names: &[&str]) {
+pub async fn issue(store: &dyn CaStore, row: JournalRow, names: &[&str]) {
     let signature = signed(&row, b"signature");
     let mut intent = intent_of(row);
     intent.names = names.iter().map(|&name| name.to_owned()).collect();
@@ -327,7 +327,7 @@ pub(super) async fn issue(store: &dyn CaStore, row: JournalRow, names: &[&str]) 
 }
 
 /// The revocation of a certificate.
-pub(super) fn revocation(tag: u64) -> NewRevocation {
+pub fn revocation(tag: u64) -> NewRevocation {
     NewRevocation {
         serial: serial(tag),
         at: at(70),

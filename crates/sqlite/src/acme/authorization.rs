@@ -77,7 +77,8 @@ pub(super) async fn reusable(
         r#"SELECT a.id, a.directory, a.account, a.identifier, a.wildcard, a.status, a.state, a.created_at,
                   max(a.expires_at) AS "expires_at!: i64", a.version
            FROM json_each(?1) AS r CROSS JOIN authorizations AS a
-           WHERE a.account = ?2 AND a.status IN ('pending', 'valid') AND a.status = 'valid'
+           WHERE substr(a.account, 1, 12) = substr(?2, 1, 12) AND a.account = ?2
+             AND a.status IN ('pending', 'valid') AND a.status = 'valid'
              AND a.identifier = r.value ->> 0 AND a.wildcard = r.value ->> 1 AND a.expires_at > ?3
            GROUP BY r.key ORDER BY r.key"#,
         wanted,

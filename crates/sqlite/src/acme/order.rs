@@ -55,8 +55,8 @@ macro_rules! orders {
     ($rest:literal $(, $argument:expr)+) => {
         sqlx::query_as!(
             Stored,
-            r#"SELECT row, id, directory, account, status, authorizations,
-                      coalesce(orders.state, order_states.state) AS "state!", created_at, expires_at,
+            r#"SELECT row AS "row!", id, directory, account, status, authorizations,
+                      coalesce(orders.state, order_states.state) AS "state!: String", created_at, expires_at,
                       lease_until_ms, version
                FROM orders LEFT JOIN order_states ON order_row = row "# + $rest
             $(, $argument)+
@@ -78,7 +78,8 @@ pub(super) async fn of_account(
     let [after] = page::numbers(page.after.as_ref().map(|cursor| cursor.0.as_str()), [0]);
     let limit = page.limit.max(1);
     let rows = orders!(
-        "WHERE account = ? AND row > ? AND expires_at > ? ORDER BY row LIMIT ?",
+        "WHERE substr(account, 1, 12) = substr(?1, 1, 12) AND account = ?1 AND row > ?2 AND expires_at > ?3
+         ORDER BY row LIMIT ?4",
         account,
         after,
         seconds(now),
@@ -97,10 +98,12 @@ pub(super) async fn pending(
 ) -> Result<PendingCounts, Failure> {
     let row = sqlx::query!(
         r#"SELECT
-               (SELECT count(*) FROM orders WHERE account = ?1 AND status IN ('pending', 'ready', 'processing')
-                   AND expires_at > ?2) AS "orders!: i64",
-               (SELECT count(*) FROM authorizations WHERE account = ?1 AND status IN ('pending', 'valid')
-                   AND status = 'pending' AND expires_at > ?2) AS "authorizations!: i64""#,
+               (SELECT count(*) FROM orders
+                WHERE substr(account, 1, 12) = substr(?1, 1, 12) AND account = ?1
+                  AND status IN ('pending', 'ready', 'processing') AND expires_at > ?2) AS "orders!: i64",
+               (SELECT count(*) FROM authorizations
+                WHERE substr(account, 1, 12) = substr(?1, 1, 12) AND account = ?1
+                  AND status IN ('pending', 'valid') AND status = 'pending' AND expires_at > ?2) AS "authorizations!: i64""#,
         account,
         seconds(now)
     )

@@ -75,7 +75,7 @@ pub(super) async fn page(
             let rows = bounded!(
                 connection,
                 bounds,
-                "WHERE j.account = ?7 AND j.created_at >= ?8 AND (j.created_at > ?8 OR j.id > ?9)",
+                "WHERE substr(j.account, 1, 12) = substr(?7, 1, 12) AND j.account = ?7 AND j.created_at >= ?8 AND (j.created_at > ?8 OR j.id > ?9)",
                 "j.created_at, j.id",
                 account,
                 created,

@@ -15,7 +15,7 @@ macro_rules! entries {
     ($rest:literal $(+ $more:literal)* $(, $argument:expr)* $(,)?) => {
         sqlx::query_as!(
             crate::ca::entry::Stored,
-            r#"SELECT j.id, j.serial, j.kind, j.order_id, j.new_order, j.directory, j.account, j.issuer,
+            r#"SELECT j.id AS "id!", j.serial, j.kind, j.order_id, j.new_order, j.directory, j.account, j.issuer,
                       j.profile, j.shard, j.spki_sha256, j.csr_sha256, j.not_before, j.not_after, j.tbs,
                       j.created_at, j.signature, j.signed_at, j.abandoned_at, j.mac_version, j.mac,
                       j.owner, j.lease_until_ms,

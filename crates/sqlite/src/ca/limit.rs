@@ -38,8 +38,9 @@ async fn count(
         LimitScope::Account(account) => {
             sqlx::query_scalar!(
                 "SELECT count(*) FROM (
-                    SELECT 1 FROM journal WHERE account = ? AND created_at >= ? AND kind = 'final'
-                       AND abandoned_at IS NULL LIMIT ?)",
+                    SELECT 1 FROM journal
+                    WHERE substr(account, 1, 12) = substr(?1, 1, 12) AND account = ?1 AND created_at >= ?2
+                      AND kind = 'final' AND abandoned_at IS NULL LIMIT ?3)",
                 account,
                 since,
                 most
@@ -51,7 +52,8 @@ async fn count(
             sqlx::query_scalar!(
                 "SELECT count(*) FROM (
                     SELECT 1 FROM accounts AS a CROSS JOIN journal AS j
-                    WHERE a.registration = ? AND j.account = a.id AND j.created_at >= ?
+                    WHERE a.registration = ? AND substr(j.account, 1, 12) = substr(a.id, 1, 12)
+                      AND j.account = a.id AND j.created_at >= ?
                       AND j.kind = 'final' AND j.abandoned_at IS NULL LIMIT ?)",
                 registration,
                 since,
