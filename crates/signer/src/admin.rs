@@ -19,7 +19,7 @@ use tonic::{Request, Response, Status};
 use crate::ca::Ca;
 use crate::doors::Tokens;
 use crate::node::{JOIN_LIFETIME, NodeSettings};
-use crate::operator::{EAB_LIFETIME, RegistrationSettings, page};
+use crate::operator::{EAB_LIFETIME, RegistrationSettings, page, parse_name};
 use crate::refusal::{Outcome, Reason, Refusal};
 use crate::service::status_of;
 
@@ -262,9 +262,8 @@ impl AdminService {
             ("", "", "") => CertificateFilter::All,
             (account, "", "") => CertificateFilter::Account(account.to_owned()),
             // In the journal's spelling.
-            ("", name, _) => {
-                let name: pki::Name =
-                    name.parse().map_err(|_| refused("this is no DNS name or IP address"))?;
+            (_, name, "") => {
+                let name = parse_name(name).ok_or_else(|| refused("this is no DNS name or IP address"))?;
                 CertificateFilter::Name(name.to_string())
             }
             (.., issuer) => CertificateFilter::Issuer(issuer.to_owned()),

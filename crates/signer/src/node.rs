@@ -1,6 +1,7 @@
 //! The nodes: joining, renewal, revocation (DESIGN §1). The node CA signs for identities that a row of `ca` holds, and
 //! for nothing else.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ca_store::{
@@ -20,6 +21,8 @@ use crate::doors::NODE_CA;
 use crate::events::Change;
 use crate::issue::issued;
 use crate::journal::{CertificateDraft, Commit, Record};
+use crate::membership::Nodes;
+use crate::operator::parse_name;
 use crate::refusal::{Failure, Outcome, Reason, Refusal};
 
 /// How long a node's certificate is valid. It renews itself at a third of it, so that it outlives many days without an HSM.
@@ -71,6 +74,12 @@ impl NodeSettings {
 }
 
 impl Ca {
+    /// The nodes as this signer knows them.
+    #[must_use]
+    pub fn nodes(&self) -> Arc<Nodes> {
+        self.membership.nodes()
+    }
+
     /// Makes a join token: its text, to be shown once, and when it ends. What is stored is its digest.
     ///
     /// # Errors
@@ -446,12 +455,12 @@ fn checked_server_names(names: &[String]) -> Outcome<Vec<String>> {
     if names.len() > MOST_SERVER_NAMES {
         return Err(bad(format!("a node has at most {MOST_SERVER_NAMES} server names")).into());
     }
-    let name = |text: &String| match text.parse::<Name>() {
-        Ok(name) if !name.is_wildcard() => Ok(name.to_string()),
-        Ok(_) => {
+    let name = |text: &String| match parse_name(text) {
+        Some(name) if !name.is_wildcard() => Ok(name.to_string()),
+        Some(_) => {
             Err(bad(format!("server name {text:?}: a server has a name of its own, no wildcard")).into())
         }
-        Err(error) => Err(bad(format!("server name {text:?}: {error}")).into()),
+        None => Err(bad(format!("server name {text:?} is no DNS name or IP address")).into()),
     };
     names.iter().map(name).collect()
 }

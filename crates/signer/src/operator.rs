@@ -75,10 +75,15 @@ impl Ca {
         if title.is_empty() || title.len() > LONGEST_TITLE || title.chars().any(char::is_control) {
             return Err(refused(format!("a name is 1 to {LONGEST_TITLE} printable characters")).into());
         }
+        let taken = || refused(format!("directory {directory:?} has a registration {title:?} already"));
+        let id = registration_id(directory, title);
+        if self.store.authority(&AuthoritySelector::Registration(id.clone())).await?.is_some() {
+            return Err(taken().into());
+        }
         let now = self.now()?;
         let settings = RegistrationSettings { created_by: operator.to_owned() };
         let row = RegistrationRow {
-            id: registration_id(directory, title),
+            id,
             directory: directory.to_owned(),
             title: title.to_owned(),
             settings: json!(settings).to_string(),
@@ -89,9 +94,8 @@ impl Ca {
         let detail = json!({ "directory": directory, "name": title });
         let change = AuthorityRow::Registration(self.secrets.rows.seal(row.clone()));
         match self.act(operator, "registration.created", &row.id, detail, vec![(change, None)]).await {
-            Err(Failure::Refused(refusal)) if refusal.reason == Reason::Conflict => {
-                Err(refused(format!("directory {directory:?} has a registration {title:?} already")).into())
-            }
+            // Somebody else made it in this moment.
+            Err(Failure::Refused(refusal)) if refusal.reason == Reason::Conflict => Err(taken().into()),
             other => other.map(|()| row),
         }
     }
@@ -325,6 +329,11 @@ pub(crate) fn page(token: String, size: u32) -> Page {
     if token.is_empty() { Page::first(limit) } else { Page::after(Cursor(token), limit) }
 }
 
+/// A name as a person writes it: addresses in any of their spellings.
+pub(crate) fn parse_name(text: &str) -> Option<Name> {
+    text.parse().map(Name::Ip).or_else(|_| text.parse()).ok()
+}
+
 /// The one spelling of a pattern: what grants and permits store.
 fn checked_pattern(scope: NameScope, text: &str) -> Outcome<String> {
     let bad = |what: &str| refused(format!("{text:?} is not {what}"));
@@ -335,8 +344,8 @@ fn checked_pattern(scope: NameScope, text: &str) -> Outcome<String> {
         .into());
     }
     Ok(match scope {
-        NameScope::Exact => match text.parse::<Name>() {
-            Ok(name @ (Name::Dns(_) | Name::Ip(_))) => name.to_string(),
+        NameScope::Exact => match parse_name(text) {
+            Some(name @ (Name::Dns(_) | Name::Ip(_))) => name.to_string(),
             _ => return Err(bad("a DNS name or an IP address").into()),
         },
         NameScope::Wildcard | NameScope::Subtree => {

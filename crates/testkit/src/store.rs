@@ -37,10 +37,34 @@ pub struct FaultyStore {
     state: Arc<State>,
 }
 
+/// Which calls fail, and which there were.
+#[derive(Default)]
+pub(crate) struct Faults {
+    planned: Mutex<VecDeque<(&'static str, Option<StoreFault>)>>,
+    calls: Mutex<Vec<&'static str>>,
+}
+
+impl Faults {
+    pub(crate) fn plan(&self, method: &'static str, calls: usize, fault: StoreFault) {
+        self.planned.lock().extend((0..calls).map(|_| (method, None)).chain([(method, Some(fault))]));
+    }
+
+    pub(crate) fn calls(&self) -> Vec<&'static str> {
+        self.calls.lock().clone()
+    }
+
+    /// Notes a call; how it fails.
+    pub(crate) fn next(&self, method: &'static str) -> Option<StoreFault> {
+        self.calls.lock().push(method);
+        let mut planned = self.planned.lock();
+        let place = planned.iter().position(|(of, _)| *of == method)?;
+        planned.remove(place).and_then(|(_, fault)| fault)
+    }
+}
+
 #[derive(Default)]
 struct State {
-    faults: Mutex<VecDeque<(&'static str, Option<StoreFault>)>>,
-    calls: Mutex<Vec<&'static str>>,
+    faults: Faults,
     clock: Mutex<Option<TestClock>>,
     hands: Mutex<Hands>,
 }
@@ -53,6 +77,8 @@ struct Hands {
     authority: Hand<Option<Authority>>,
     nodes: Hand<Vec<Sealed<NodeRow>>>,
     registry: Hand<Registry>,
+    leases: Hand<LeaseOutcome>,
+    shards: Hand<Vec<CrlShardRow>>,
 }
 
 type Hand<T> = Option<Arc<dyn Fn(T) -> T + Send + Sync>>;
@@ -71,13 +97,13 @@ impl FaultyStore {
 
     /// Lets a later call of a method fail: the one after so many that do not.
     pub fn fail_after(&self, method: &'static str, calls: usize, fault: StoreFault) {
-        self.state.faults.lock().extend((0..calls).map(|_| (method, None)).chain([(method, Some(fault))]));
+        self.state.faults.plan(method, calls, fault);
     }
 
     /// The methods that were called, in order.
     #[must_use]
     pub fn calls(&self) -> Vec<&'static str> {
-        self.state.calls.lock().clone()
+        self.state.faults.calls()
     }
 
     /// Lets the database's clock show a test's time.
@@ -122,16 +148,19 @@ impl FaultyStore {
         self.state.hands.lock().registry = Some(Arc::new(hand));
     }
 
+    /// Changes what `claim_lease` answers.
+    pub fn alter_leases(&self, hand: impl Fn(LeaseOutcome) -> LeaseOutcome + Send + Sync + 'static) {
+        self.state.hands.lock().leases = Some(Arc::new(hand));
+    }
+
+    /// Changes what `crl_shards` answers.
+    pub fn alter_shards(&self, hand: impl Fn(Vec<CrlShardRow>) -> Vec<CrlShardRow> + Send + Sync + 'static) {
+        self.state.hands.lock().shards = Some(Arc::new(hand));
+    }
+
     /// Takes all hands off.
     pub fn leave_alone(&self) {
         *self.state.hands.lock() = Hands::default();
-    }
-
-    fn fault(&self, method: &'static str) -> Option<StoreFault> {
-        self.state.calls.lock().push(method);
-        let mut faults = self.state.faults.lock();
-        let place = faults.iter().position(|(of, _)| *of == method)?;
-        faults.remove(place).and_then(|(_, fault)| fault)
     }
 
     fn dated(&self, clock: Clock) -> Clock {
@@ -153,7 +182,7 @@ pub fn forged<T: Clone>(sealed: &Sealed<T>, change: impl FnOnce(&mut T)) -> Seal
     Sealed::from_stored(row, sealed.mac().clone())
 }
 
-fn lost() -> Box<dyn std::error::Error + Send + Sync> {
+pub(crate) fn lost() -> Box<dyn std::error::Error + Send + Sync> {
     "a fault of the test".into()
 }
 
@@ -163,7 +192,7 @@ macro_rules! passed_on {
         #[async_trait]
         impl CaStore for FaultyStore {
             $(async fn $name(&self, $($argument: $type),*) -> Result<$answer, StoreError> {
-                let fault = self.fault(stringify!($name));
+                let fault = self.state.faults.next(stringify!($name));
                 if fault == Some(StoreFault::Failed) {
                     return Err(StoreError::Unavailable(lost()));
                 }
@@ -191,7 +220,7 @@ passed_on! {
     fn info() -> Info;
     fn advance_clock(now: Timestamp) -> Clock, dated dated;
     fn begin_epoch(random: [u8; 16], audit: Vec<AuditEvent>) -> Epoch;
-    fn claim_lease(name: &str, ttl: Duration) -> LeaseOutcome;
+    fn claim_lease(name: &str, ttl: Duration) -> LeaseOutcome, by leases;
     fn registry() -> Registry, by registry;
     fn put_authority(changes: AuthorityChanges) -> PutOutcome;
     fn authority(selector: &AuthoritySelector) -> Option<Authority>, by authority;
@@ -212,7 +241,7 @@ passed_on! {
     fn evidence(serial: &Serial) -> Option<Evidence>;
     fn certificates(query: &CertificateQuery) -> Paged<JournalEntry>;
     fn revoke(revocations: Vec<NewRevocation>) -> Vec<RevokeOutcome>;
-    fn crl_shards(issuer: Option<&str>) -> Vec<CrlShardRow>;
+    fn crl_shards(issuer: Option<&str>) -> Vec<CrlShardRow>, by shards;
     fn begin_crl(begin: BeginCrl) -> CrlDraft;
     fn crl_entries(entries: &CrlEntries) -> Vec<CrlEntry>;
     fn journal_crl(crl: CrlJournal) -> ();

@@ -232,10 +232,11 @@ impl<'a> Pieces<'a> {
 }
 
 /// Certificates that ended before this are left out. An entry stays until it was in a *scheduled* CRL after its
-/// certificate's end (BR §7.2): not only in the last one, which an event may have made a second ago, but in every one of a
-/// whole interval.
+/// certificate's end (BR §7.2): that is not the next one, which an event may make a second later, but comes within two
+/// intervals, since an event sets the timer back by one at most.
 fn expired_before(previous: Option<Timestamp>, this_update: Timestamp, entry: &IssuerEntry) -> Timestamp {
-    previous.unwrap_or(Timestamp::from_unix(0)).min(this_update.minus(entry.crl_interval))
+    let scheduled = this_update.minus(entry.crl_interval).minus(entry.crl_interval);
+    previous.unwrap_or(Timestamp::from_unix(0)).min(scheduled)
 }
 
 fn parameters<'a>(issuer: &'a Issuer, row: &CrlRow) -> CrlParameters<'a> {

@@ -3,10 +3,14 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
 mod accounts;
+mod crls;
 mod evidence;
 mod faults;
 mod grants;
 mod issue;
+mod nodes;
+mod operators;
+mod revocation;
 mod role;
 mod servers;
 mod service;
