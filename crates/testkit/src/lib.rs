@@ -3,6 +3,7 @@
 pub mod challenge;
 mod clock;
 pub mod dns;
+pub mod front_store;
 pub mod nodes;
 pub mod signing;
 pub mod store;
