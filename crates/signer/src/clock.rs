@@ -97,7 +97,9 @@ impl SigningClock {
         let before = Instant::now();
         let now = self.clock.now();
         let reading = self.reading();
-        let answer = store.advance_clock(reading).await?;
+        // Read only: a clock that disagrees with the database's must not raise the mark, or every signer would stand still
+        // until the time that it showed.
+        let answer = store.advance_clock(Timestamp::from_unix(0)).await?;
         // The database read its clock at some moment of the call: the call's duration is not skew.
         let own_ms = now.unix_timestamp_nanos() / 1_000_000;
         let difference = own_ms.abs_diff(i128::from(answer.database_ms));
@@ -107,6 +109,9 @@ impl SigningClock {
         } else {
             Ok(())
         };
+        if outcome.is_ok() {
+            store.advance_clock(reading).await?;
+        }
         let mut state = self.state.lock();
         state.high_water = state.high_water.max(answer.high_water);
         state.checked = Some((Instant::now(), outcome));

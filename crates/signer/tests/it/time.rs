@@ -70,3 +70,20 @@ async fn a_clock_far_from_the_databases_signs_nothing() {
     world.ca.check_clock().await.unwrap();
     world.issue(ready.finalized_by(&client)).await.unwrap();
 }
+
+/// One clock far ahead must not stand in everyone's way once it is set right.
+#[tokio::test]
+async fn a_clock_that_was_far_ahead_leaves_no_mark() {
+    let world = World::start().await;
+    let client = world.client().await;
+    let ready = world.ready(&client, &["example.org"]).await;
+    world.store.follow(&TestClock::default());
+    let day = Duration::from_secs(86_400);
+    world.clock.advance(day);
+    world.ca.check_clock().await.unwrap();
+    let outcome = world.ca.issue(ready.finalized_by(&client)).await;
+    assert!(matches!(outcome, Err(Failure::Clock(ClockError::Skewed { .. }))), "{outcome:?}");
+    world.clock.rewind(day);
+    world.ca.check_clock().await.unwrap();
+    world.issue(ready.finalized_by(&client)).await.unwrap();
+}
