@@ -62,7 +62,9 @@ impl Readiness {
     /// How everything is.
     pub fn report(&self, draining: bool) -> Report {
         let dependencies = self.register.lock().clone();
-        let fit = dependencies.values().all(|entry| !entry.required || entry.state == State::Up);
+        let up = dependencies.values().all(|entry| !entry.required || entry.state == State::Up);
+        // A role that has not yet said what it needs has not started.
+        let fit = up && !dependencies.is_empty();
         Report { ready: fit && !draining, draining, dependencies }
     }
 
@@ -120,6 +122,7 @@ mod tests {
     #[test]
     fn only_required_dependencies_and_draining_make_unready() {
         let readiness = Readiness::default();
+        assert!(!readiness.report(false).is_ready(), "nothing has started yet");
         let (database, token) = (readiness.dependency("database"), readiness.notice("token"));
         assert!(!readiness.report(false).is_ready(), "nothing was heard of the database yet");
         database.up();
