@@ -90,7 +90,8 @@ pub struct DatabaseSection {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, tag = "mode", rename_all = "lowercase")]
 pub enum HttpsSection {
-    /// Issued by the signer from its internal profile, renewed by itself. Clients trust it by the node CA's certificate.
+    /// Issued by the signer from its internal profile, renewed by itself. Clients trust it by the root of the pool that
+    /// the signer's policy names for it.
     #[serde(rename = "self")]
     OwnIssue {
         /// DNS names and addresses that the certificate is for. The signer allows those that the node's join token held.
@@ -144,6 +145,9 @@ pub struct LimitsSection {
     pub connections: usize,
     /// Requests that are worked on at once; further ones are answered 503 with Retry-After. Default 1000.
     pub requests: usize,
+    /// Bodies that are read at once, before their requests count as worked on; `bodies` times `body_bytes` is the memory that
+    /// they can take. Default 10000.
+    pub bodies: usize,
     /// Streams of one HTTP/2 connection at once. Default 100.
     pub streams_per_connection: u32,
     /// Seconds for a TLS handshake. Default 10.
@@ -177,6 +181,7 @@ impl Default for LimitsSection {
         Self {
             connections: 10_000,
             requests: 1_000,
+            bodies: 10_000,
             streams_per_connection: 100,
             handshake_seconds: 10,
             header_seconds: 30,
@@ -236,6 +241,7 @@ impl RoleConfig for Config {
         for (key, value) in [
             ("limits.connections", limits.connections),
             ("limits.requests", limits.requests),
+            ("limits.bodies", limits.bodies),
             ("limits.body_bytes", limits.body_bytes),
             ("limits.nonce_window", limits.nonce_window as usize),
             ("limits.orders_per_page", limits.orders_per_page as usize),

@@ -56,14 +56,13 @@ async fn dispatch(State(front): State<Arc<Front>>, request: Request) -> Response
     reply.into_response(&method, nonce.as_deref(), index.as_deref())
 }
 
-/// Works on a request if there is room, and not for longer than is allowed.
+/// Works on a request, and not for longer than is allowed.
 async fn admit(
     front: &Arc<Front>,
     place: &Place,
     request: Request,
     base: &mut Option<BaseUrl>,
 ) -> Result<Reply, Refusal> {
-    let _room = front.room.try_acquire().map_err(|_| Refusal::Overloaded)?;
     let patience = Duration::from_secs(front.limits.request_seconds);
     let work = Box::pin(serve(front, place, request, base));
     tokio::time::timeout(patience, work).await.unwrap_or(Err(Refusal::TooSlow))
@@ -76,8 +75,11 @@ async fn serve(
     base: &mut Option<BaseUrl>,
 ) -> Result<Reply, Refusal> {
     let method = request.method();
+    if method == Method::POST {
+        return post(front, place, request, base).await;
+    }
+    let _room = front.room.try_acquire().map_err(|_| Refusal::Overloaded)?;
     match (&place.resource, method) {
-        (_, &Method::POST) => post(front, place, request, base).await,
         (_, &Method::OPTIONS) => Ok(Reply::preflight().allow(allowed(&place.resource))),
         (Resource::Directory, &Method::GET | &Method::HEAD) => {
             let base = base.as_ref().ok_or(Refusal::NoDirectory)?;
@@ -98,7 +100,11 @@ async fn post(
 ) -> Result<Reply, Refusal> {
     let (head, body) = request.into_parts();
     let patience = Duration::from_secs(front.limits.body_seconds);
+    // A body that trickles in takes none of the places in which work is done.
+    let reading = front.bodies.try_acquire().map_err(|_| Refusal::Overloaded)?;
     let body = request::read_body(&head.headers, body, front.limits.body_bytes, patience).await?;
+    drop(reading);
+    let _room = front.room.try_acquire().map_err(|_| Refusal::Overloaded)?;
     let jws = acme::jws::Jws::from_slice(&body)?;
     let used = base.insert(request::check_url(place, &jws)?);
     request::redeem(front, &jws).await?;

@@ -77,6 +77,7 @@ fn assemble(
         limits: config.limits.clone(),
         validation: config.validation.clone(),
         room: Semaphore::new(config.limits.requests),
+        bodies: Semaphore::new(config.limits.bodies),
         tasks: TaskTracker::new(),
         draining: lifecycle.drain_token(),
     })

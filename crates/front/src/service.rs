@@ -30,6 +30,8 @@ pub(crate) struct Front {
     pub(crate) validation: ValidationSection,
     /// Room for requests; what finds none is shed.
     pub(crate) room: Semaphore,
+    /// Room for bodies that are on their way.
+    pub(crate) bodies: Semaphore,
     /// Validations and issuances, which do not depend on a client's staying connected.
     pub(crate) tasks: TaskTracker,
     /// When the process is to end.

@@ -445,6 +445,19 @@ async fn a18_too_many_requests_at_once_are_shed() {
     assert!(shed.header("retry-after").unwrap().parse::<u32>().unwrap() > 0);
 }
 
+/// Who sends a body slowly takes none of the places in which work is done.
+#[tokio::test(flavor = "multi_thread")]
+async fn a18_slow_bodies_shed_nobody() {
+    let stage = Stage::with(|config| config.limits.requests = 1).await;
+    let mut slow = stage.wire.connect().await;
+    let head = "POST /acme/open/new-order HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/jose+json\r\n\
+                content-length: 1000\r\n\r\n{";
+    slow.write_all(head.as_bytes()).await.unwrap();
+    slow.flush().await.unwrap();
+    let client = Client::registered(&stage.wire, "open").await;
+    client.order(&["quick.example.org"]).await.ok(201);
+}
+
 /// An id of the same form that nobody has.
 fn other_id(id: &str) -> String {
     let (front, back) = id.split_at(20);
