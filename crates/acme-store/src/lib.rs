@@ -25,4 +25,6 @@ pub use error::StoreError;
 pub use limit::{Hit, HitCount};
 pub use order::{CreateOutcome, NewOrder, OrderChange, OrderRow, OrderStatus, ProcessingClaim};
 pub use page::{Cursor, Page, Paged};
+/// Types of [`pki`] that rows are made of, for backends.
+pub use pki::{ErrorClass, Timestamp};
 pub use store::{AcmeStore, PendingCounts, Purged, SaveOutcome, Unit};

@@ -53,6 +53,8 @@ pub use journal::{
 };
 pub use node::{BlockedKeyRow, JoinTokenRow, NodeRow, NodeState};
 pub use page::{Cursor, Page, Paged};
+/// Types of [`pki`] that rows are made of, for backends.
+pub use pki::{ErrorClass, Reason, Serial, Timestamp};
 pub use registry::{DirectoryRow, IssuerRow, IssuerState, ProfileRow, Registry, TenantRow};
 pub use revocation::{
     BeginCrl, CrlDraft, CrlEntries, CrlEntry, CrlJournal, CrlKey, CrlRow, CrlShard, CrlShardRow,

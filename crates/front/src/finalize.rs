@@ -31,6 +31,8 @@ use crate::stored::{self, Versioned};
 pub(crate) const LEASE: Duration = Duration::from_secs(15);
 /// How long an order rests that could not be issued.
 const REST: Duration = Duration::from_secs(1);
+/// After an answer that a person must look at first: asking every second would only fill the logs.
+const FATAL_REST: Duration = Duration::from_secs(60);
 /// The pause before the second try, doubled before each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 
@@ -154,6 +156,7 @@ async fn drive(front: Arc<Front>, job: Job) -> Outcome {
     let Job { order, request } = job;
     let id = order.object.facts.id;
     let mut pause = FIRST_PAUSE;
+    let mut rest = REST;
     loop {
         match front.signer.issue(request.clone()).await {
             Ok(Issued::Certificate(serial)) => {
@@ -173,12 +176,13 @@ async fn drive(front: Arc<Front>, job: Job) -> Outcome {
             }
             Err(error) => {
                 let fatal = error.class() == ErrorClass::Fatal;
+                rest = if fatal { FATAL_REST } else { REST };
                 tracing::warn!(order = %id, %error, fatal, "not issued yet");
             }
         }
         if started.elapsed() + pause + ISSUE_DEADLINE > LEASE || front.draining.is_cancelled() {
             metrics::counter!("chancery_front_issuances_total", "outcome" => "undecided").increment(1);
-            give_back(&front, &order).await;
+            give_back(&front, &order, rest).await;
             return Outcome::Undecided;
         }
         tokio::time::sleep(pause).await;
@@ -188,8 +192,8 @@ async fn drive(front: Arc<Front>, job: Job) -> Outcome {
 
 /// Nobody works on the order any longer: it need not wait for the end of its lease. Most often the signers are away, so
 /// it rests for a moment.
-async fn give_back(front: &Front, order: &Versioned<Order>) {
-    let unit = stored::order_change(order, Some(REST));
+async fn give_back(front: &Front, order: &Versioned<Order>, rest: Duration) {
+    let unit = stored::order_change(order, Some(rest));
     let saved = match unit {
         Ok(change) => front.save(Unit { orders: vec![change], authorizations: Vec::new() }).await,
         Err(error) => Err(error),

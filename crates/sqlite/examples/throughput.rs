@@ -24,10 +24,10 @@ use ca_store::{
     Incarnation, IntentOutcome, JournalKind, JournalRow, NewAccount, NewIntent, RecordOutcome, RowMacKeys,
     SignedRow,
 };
+use ca_store::{Serial, Timestamp};
 use metrics::{
     Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit as Of,
 };
-use pki::{Serial, Timestamp};
 
 /// Counts the samples of each database's commits.
 #[derive(Default)]

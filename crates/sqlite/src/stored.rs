@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use ca_store::{Digest, RowMac};
-use pki::{Reason, Serial, Timestamp};
+use ca_store::{Reason, Serial, Timestamp};
 
 use crate::failure::Failure;
 

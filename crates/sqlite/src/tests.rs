@@ -180,7 +180,7 @@ const SMALL: &[&str] = &[
 async fn a_write_whose_caller_left_is_made() {
     let folder = TempDir::new().unwrap();
     let ca = Ca::open(options(&folder, "ca.db"), incarnation(1)).await.unwrap();
-    let now = pki::Timestamp::from_unix(7);
+    let now = ca_store::Timestamp::from_unix(7);
     {
         let mut write = std::pin::pin!(ca.advance_clock(now));
         // Queued at the first poll, and given up.
@@ -199,7 +199,7 @@ async fn a_busy_database_is_unavailable_and_then_goes_on() {
     let options = options(&folder, "ca.db").busy_for(std::time::Duration::from_millis(50));
     let ca = Ca::open(options.clone(), incarnation(1)).await.unwrap();
     let event = ca_store::AuditEvent {
-        at: pki::Timestamp::from_unix(1),
+        at: ca_store::Timestamp::from_unix(1),
         kind: "test".to_owned(),
         actor: String::new(),
         subject: String::new(),

@@ -1,7 +1,7 @@
 //! Authorizations, read.
 
+use acme_store::Timestamp;
 use acme_store::{AuthorizationRow, AuthorizationStatus, Identifier};
-use pki::Timestamp;
 use sqlx::SqliteConnection;
 
 use crate::{

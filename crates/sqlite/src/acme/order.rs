@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use acme_store::Timestamp;
 use acme_store::{Cursor, OrderRow, OrderStatus, Page, Paged, PendingCounts, ProcessingClaim};
-use pki::Timestamp;
 use sqlx::SqliteConnection;
 
 use crate::{

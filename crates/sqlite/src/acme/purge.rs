@@ -1,7 +1,7 @@
 //! Retention: dead rows go in chunks, so that nobody waits long for the writer.
 
 use acme_store::Purged;
-use pki::Timestamp;
+use acme_store::Timestamp;
 use sqlx::SqliteConnection;
 
 use crate::{failure::Failure, stored::seconds, writer::Change};

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use acme_store::Timestamp;
 use acme_store::{
     AcmeStore, AuthorizationRow, CreateOutcome, Hit, HitCount, Identifier, NewOrder, OrderRow, Page, Paged,
     PendingCounts, ProcessingClaim, Purged, SaveOutcome, StoreError, Unit,
 };
 use async_trait::async_trait;
-use pki::Timestamp;
 
 use super::{Acme, Write, authorization, create, limit, order, purge};
 

@@ -1,7 +1,7 @@
 //! Audit rows and their chain; refusals.
 
+use ca_store::Timestamp;
 use ca_store::{AuditChain, AuditEvent, AuditHead, AuditRecord, Incarnation, RefusalCount};
-use pki::Timestamp;
 use sqlx::SqliteConnection;
 
 use super::Context;

@@ -1,10 +1,10 @@
 //! CRLs: their numbers, entries, journal and publication (DESIGN §2.5, §6).
 
+use ca_store::Reason;
 use ca_store::{
     BeginCrl, CrlDraft, CrlEntries, CrlEntry, CrlJournal, CrlKey, CrlRow, CrlShard, CrlShardRow, PublishCrl,
     PublishOutcome,
 };
-use pki::Reason;
 use sqlx::SqliteConnection;
 
 use super::Context;

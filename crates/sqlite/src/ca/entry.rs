@@ -183,7 +183,7 @@ pub(super) async fn by_ids(connection: &mut SqliteConnection, ids: &str) -> Resu
 /// [`evidence`](ca_store::CaStore::evidence).
 pub(super) async fn evidence(
     connection: &mut SqliteConnection,
-    serial: &pki::Serial,
+    serial: &ca_store::Serial,
 ) -> Result<Option<Evidence>, Failure> {
     let serial = serial.as_bytes();
     let row = sqlx::query!(

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use ca_store::Timestamp;
 use ca_store::{AuditEvent, Clock, Epoch, Incarnation, Info, LeaseOutcome};
-use pki::Timestamp;
 use sqlx::SqliteConnection;
 
 use super::Context;

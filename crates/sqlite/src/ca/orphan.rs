@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use ca_store::Serial;
 use ca_store::{AbandonOutcome, Abandonment, JournalEntry};
-use pki::Serial;
 use sqlx::SqliteConnection;
 
 use super::{Context, entry, record};

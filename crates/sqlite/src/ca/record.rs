@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
+use ca_store::Serial;
 use ca_store::{JournalEntry, JournalKind, RecordOutcome, SignedRow};
-use pki::Serial;
 use sqlx::SqliteConnection;
 
 use super::{

@@ -1,7 +1,7 @@
 //! Revocations (DESIGN §6).
 
+use ca_store::Reason;
 use ca_store::{AuthorityRow, NewRevocation, RevocationRow, RevokeOutcome, Upgrade};
-use pki::Reason;
 use sqlx::SqliteConnection;
 
 use super::{

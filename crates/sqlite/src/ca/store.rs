@@ -12,7 +12,7 @@ use ca_store::{
     RecordOutcome, RefusalCount, RegisterOutcome, RegistrationRow, Registry, RevokeOutcome, Sealed,
     SignedRow, StoreError, UpdateOutcome,
 };
-use pki::{Serial, Timestamp};
+use ca_store::{Serial, Timestamp};
 use sqlx::Connection;
 
 use super::{

@@ -116,7 +116,7 @@ fn last(tags: &BTreeSet<u64>) -> u64 {
 }
 
 /// Every intent that was left is taken over at once, and can be finished.
-async fn finish(ca: &Ca, keys: &RowMacKeys, left: &BTreeSet<pki::Serial>) {
+async fn finish(ca: &Ca, keys: &RowMacKeys, left: &BTreeSet<ca_store::Serial>) {
     let orphans = ca.claim_orphans(Duration::from_secs(60), 1000).await.unwrap();
     let found: BTreeSet<_> = orphans.iter().map(|entry| entry.row.unverified().serial).collect();
     assert_eq!(&found, left);
