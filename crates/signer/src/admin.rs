@@ -55,8 +55,9 @@ impl AdminService {
 impl Admin for AdminService {
     async fn overview(
         &self,
-        _: Request<proto::OverviewRequest>,
+        request: Request<proto::OverviewRequest>,
     ) -> Result<Response<proto::OverviewResponse>, Status> {
+        self.operator(&request).await?;
         let ca = &self.ca;
         let issuers = ca.registry.issuers().map(|entry| proto::IssuerState {
             id: entry.id.clone(),
@@ -103,6 +104,7 @@ impl Admin for AdminService {
         &self,
         request: Request<proto::ListRegistrationsRequest>,
     ) -> Result<Response<proto::ListRegistrationsResponse>, Status> {
+        self.operator(&request).await?;
         let request = request.into_inner();
         let directory = Some(request.directory.as_str()).filter(|name| !name.is_empty());
         let rows = self.ca.list_registrations(directory, page(request.page_token, request.page_size)).await;
@@ -138,6 +140,7 @@ impl Admin for AdminService {
         &self,
         request: Request<proto::ListGrantsRequest>,
     ) -> Result<Response<proto::ListGrantsResponse>, Status> {
+        self.operator(&request).await?;
         let rows = self.ca.list_grants(&request.into_inner().registration_id).await;
         self.answer(
             rows.map(|rows| proto::ListGrantsResponse { grants: rows.into_iter().map(grant).collect() }),
@@ -235,6 +238,7 @@ impl Admin for AdminService {
         &self,
         request: Request<proto::ListCertificatesRequest>,
     ) -> Result<Response<proto::ListCertificatesResponse>, Status> {
+        self.operator(&request).await?;
         let listed = self.list(request.into_inner()).await;
         self.answer(listed)
     }

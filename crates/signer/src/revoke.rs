@@ -8,8 +8,8 @@ use acme::jws::KeyReference;
 use acme::resource::Resource;
 use acme::revocation::{Revocation, RevocationError};
 use ca_store::{
-    AuthorityChange, AuthorityChanges, AuthorityRow, BlockedKeyRow, JournalEntry, JournalKey, JournalKind,
-    JournalRow, NewRevocation, RevokeOutcome,
+    AuditEvent, AuthorityChange, AuthorityChanges, AuthorityRow, BlockedKeyRow, JournalEntry, JournalKey,
+    JournalKind, JournalRow, NewRevocation, RevocationRow, RevokeOutcome,
 };
 use pki::{Certificate, Reason as Because, Serial, Timestamp};
 
@@ -29,6 +29,20 @@ enum By {
     Key,
 }
 
+/// A certificate of the journal.
+struct Found {
+    row: JournalRow,
+    /// Why it is revoked, if it is.
+    revoked: Option<Because>,
+}
+
+impl Found {
+    fn of(ca: &Ca, entry: JournalEntry) -> Outcome<Self> {
+        let revoked = entry.revocation.as_ref().map(RevocationRow::current_reason);
+        Ok(Self { row: ca.journal.open(entry)?, revoked })
+    }
+}
+
 impl Ca {
     /// Revokes as a client's revokeCert JWS says.
     ///
@@ -39,29 +53,29 @@ impl Ca {
         if !matches!(request.resource(), Resource::RevokeCertificate) {
             return Err(request.wrong_operation().into());
         }
-        let (revocation, row, by) = match &request.jws().header().key {
+        let (revocation, found, by) = match &request.jws().header().key {
             KeyReference::Jwk(jwk) => {
                 let verified = request.verify(jwk)?;
                 let revocation = read(&request, &verified)?;
-                let (row, certificate) = self.certificate_of(&request, &revocation.certificate).await?;
+                let (found, certificate) = self.certificate_of(&request, &revocation.certificate).await?;
                 if jwk.public_key() != certificate.public_key() {
                     return Err(request
                         .refuse(Reason::RevocationForeign, "the JWS is not signed with the certificate's key")
                         .status(403)
                         .into());
                 }
-                (revocation, row, By::Key)
+                (revocation, found, By::Key)
             }
             KeyReference::Kid(_) => {
                 let account = self.authenticate(&request).await?;
                 let verified = request.verify(account.key())?;
                 let revocation = read(&request, &verified)?;
-                let (row, certificate) = self.certificate_of(&request, &revocation.certificate).await?;
-                if row.account.as_deref() != Some(account.row.id.as_str()) {
+                let (found, certificate) = self.certificate_of(&request, &revocation.certificate).await?;
+                if found.row.account.as_deref() != Some(account.row.id.as_str()) {
                     let names = certificate.names().ok_or_else(|| unknown(&request))?;
                     self.check_names_held(&request, &account, names, &evidence).await?;
                 }
-                (revocation, row, By::Account(account.row.id.clone()))
+                (revocation, found, By::Account(account.row.id.clone()))
             }
         };
         let now = self.now()?;
@@ -71,20 +85,18 @@ impl Ca {
         };
         // An account may not even have the key: of clients only who has it blocks it for ever (BR §6.1.1.3).
         let proven = matches!(by, By::Key) && revocation.reason == Because::KeyCompromise;
-        if proven {
-            self.block_key(row.spki_sha256, &source, now).await?;
-        }
+        let block = if proven { self.block_of(&found, &source, now).await? } else { None };
         let new = NewRevocation {
-            serial: row.serial,
+            serial: found.row.serial,
             at: now,
             reason: revocation.reason,
             upgrade: proven,
             source,
             request: Some(request.jws().to_json().into_bytes()),
-            block: None,
+            block,
             audit: Vec::new(),
         };
-        let outcome = self.revoke_one(&row, new).await?;
+        let outcome = self.revoke_one(&found.row, new).await?;
         match outcome {
             RevokeOutcome::Revoked(_) | RevokeOutcome::Upgraded(_) => Ok(()),
             RevokeOutcome::Already(_) => {
@@ -114,14 +126,12 @@ impl Ca {
         let entry =
             entry.ok_or_else(|| refuse(Reason::CertificateUnknown, "there is no such certificate"))?;
         // Whatever may have been signed can be revoked, an intent as well (DESIGN §2.4).
-        let row = self.journal.open(entry)?;
+        let found = Found::of(self, entry)?;
         let now = self.now()?;
         let source = format!("operator {operator}");
         let compromised = reason == Because::KeyCompromise;
         // A CA that was made aware of a compromise certifies the key no more (BR §6.1.1.3).
-        if compromised {
-            self.block_key(row.spki_sha256, &source, now).await?;
-        }
+        let block = if compromised { self.block_of(&found, &source, now).await? } else { None };
         let new = NewRevocation {
             serial,
             at: now,
@@ -129,10 +139,10 @@ impl Ca {
             upgrade: compromised,
             source,
             request: None,
-            block: None,
+            block,
             audit: Vec::new(),
         };
-        match self.revoke_one(&row, new).await? {
+        match self.revoke_one(&found.row, new).await? {
             RevokeOutcome::Revoked(row) | RevokeOutcome::Upgraded(row) => Ok(row.revoked_at),
             RevokeOutcome::Already(_) => {
                 Err(refuse(Reason::AlreadyRevoked, "the certificate is revoked already").into())
@@ -143,24 +153,29 @@ impl Ca {
         }
     }
 
-    /// Blocks a key, before its certificate is revoked: also when the certificate was revoked as compromised already, by
-    /// somebody who could not know.
-    async fn block_key(&self, spki_sha256: [u8; 32], source: &str, at: Timestamp) -> Outcome<()> {
+    /// How a certificate's key is blocked together with the revocation, if it is not yet. When the certificate was revoked as
+    /// compromised already, by somebody who could not know, there is no revocation to do it with: it is blocked at once.
+    async fn block_of(&self, found: &Found, source: &str, at: Timestamp) -> Outcome<Option<BlockedKeyRow>> {
+        let spki_sha256 = found.row.spki_sha256;
         if !self.store.blocked_keys(&[spki_sha256]).await?.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
-        let key = hex::encode(spki_sha256);
-        let event = Event::KeyBlocked { spki_sha256: &key, actor: source };
-        let row =
-            BlockedKeyRow { spki_sha256, reason: "keyCompromise".to_owned(), source: source.to_owned(), at };
-        let changes = vec![AuthorityChange { row: AuthorityRow::BlockedKey(row), expected: None }];
-        self.put(AuthorityChanges { changes, audit: vec![event.at(at)] }).await
+        let (reason, source) = ("keyCompromise".to_owned(), source.to_owned());
+        let block = BlockedKeyRow { spki_sha256, reason, source, at };
+        if found.revoked != Some(Because::KeyCompromise) {
+            return Ok(Some(block));
+        }
+        let audit = vec![blocked(&block)];
+        let changes = vec![AuthorityChange { row: AuthorityRow::BlockedKey(block), expected: None }];
+        self.put(AuthorityChanges { changes, audit }).await?;
+        Ok(None)
     }
 
     async fn revoke_one(&self, row: &JournalRow, mut new: NewRevocation) -> Outcome<RevokeOutcome> {
         let event =
             Event::CertificateRevoked { serial: new.serial, actor: &new.source, reason: new.reason.as_str() };
         new.audit = vec![event.at(new.at)];
+        new.audit.extend(new.block.as_ref().map(blocked));
         let outcome = self.store.revoke(vec![new]).await;
         // Also when the answer was lost: it is a hint, and the revision says what is true.
         self.events.announce(Change::Shard { issuer: Arc::from(row.issuer.as_str()), shard: row.shard });
@@ -171,22 +186,24 @@ impl Ca {
     }
 
     /// The journal's certificate that these very bytes are, of the request's directory. All else is "unknown", with one answer.
-    async fn certificate_of(
-        &self,
-        request: &ClientRequest,
-        der: &[u8],
-    ) -> Outcome<(JournalRow, Certificate)> {
+    async fn certificate_of(&self, request: &ClientRequest, der: &[u8]) -> Outcome<(Found, Certificate)> {
         let certificate = Certificate::from_der(der).map_err(|_| unknown(request))?;
         let entries = self.store.journal(&JournalKey::Serial(certificate.serial())).await?;
         let is_final = |entry: &JournalEntry| entry.row.unverified().kind == JournalKind::Final;
         let entry = entries.into_iter().find(is_final).ok_or_else(|| unknown(request))?;
-        let row = self.journal.open(entry)?;
+        let found = Found::of(self, entry)?;
+        let row = &found.row;
         let ours = row.directory.as_deref() == Some(request.directory().name().as_str());
-        if !ours || row.signature.is_none() || issued(&row)?.certificate != der {
+        if !ours || row.signature.is_none() || issued(row)?.certificate != der {
             return Err(unknown(request).into());
         }
-        Ok((row, certificate))
+        Ok((found, certificate))
     }
+}
+
+fn blocked(block: &BlockedKeyRow) -> AuditEvent {
+    let key = hex::encode(block.spki_sha256);
+    Event::KeyBlocked { spki_sha256: &key, actor: &block.source }.at(block.at)
 }
 
 fn unknown(request: &ClientRequest) -> Refusal {

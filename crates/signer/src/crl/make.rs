@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ca_store::{BeginCrl, CrlEntries, CrlKey, CrlRow, CrlShard, PublishCrl, PublishOutcome};
 use pki::crl::{CrlParameters, CrlScope, CrlTotals, CrlWriter, Entry};
-use pki::{Issuer, Serial, SignatureAlgorithm, Timestamp};
+use pki::{Issuer, Serial, SignatureAlgorithm, Timestamp, lint};
 use tokio::time::Instant;
 
 use super::CrlMaker;
@@ -21,6 +21,8 @@ use crate::registry::IssuerEntry;
 const PIECE: u32 = 4096;
 /// Keys that sign messages take the whole list into the token's session: more than this would be refused there.
 const MESSAGE_CAP: u64 = 4 << 20;
+/// Lists up to this length are linted whole: some 400,000 entries.
+const LINT_CAP: u64 = 16 << 20;
 /// The ceremony's first CRL has this number.
 const CEREMONY_NUMBER: u64 = 1;
 /// Other signers may be faster this many times.
@@ -78,7 +80,47 @@ impl CrlMaker {
         };
         let written = self.write(entry, &row).await?;
         row.entries = written.tbs.entries;
+        self.lint(entry, &row, draft.published.as_ref().map(|row| row.key.number), &written).await?;
         Ok((row, written))
+    }
+
+    /// An independent parse of the very bytes, before they are journaled. Of a list that is too long to be held in memory: of
+    /// one that is the same but for its entries, which are all of one kind.
+    async fn lint(
+        &self,
+        entry: &Arc<IssuerEntry>,
+        row: &CrlRow,
+        previous_number: Option<u64>,
+        written: &Written,
+    ) -> Outcome<()> {
+        let (entry, row, len) = (Arc::clone(entry), row.clone(), written.tbs.len);
+        let file = written.file.clone();
+        blocking(move || {
+            let bytes = if len <= LINT_CAP {
+                spool::read(&file)?
+            } else {
+                let totals = CrlTotals::default();
+                let writer = CrlWriter::start(&parameters(&entry.issuer, &row), totals, Vec::new());
+                writer.and_then(CrlWriter::finish).map_err(unmakeable)?.0
+            };
+            let url = entry.issuer.crl_url(row.key.shard.shard);
+            let findings = lint::check_crl(
+                &bytes,
+                &lint::CrlLintContext {
+                    issuer: entry.issuer.certificate(),
+                    signed_at: row.this_update,
+                    url: url.as_deref(),
+                    previous_number,
+                    publicly_trusted: false,
+                },
+            );
+            if lint::stops(&findings) {
+                let said: Vec<_> = findings.iter().map(|found| found.lint).collect();
+                return Err(Failure::Unmakeable { detail: format!("CRL: {}", said.join(", ")) });
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// Journal, signature, file, publication.

@@ -118,6 +118,10 @@ impl Spool {
     }
 }
 
+pub(super) fn read(path: &Path) -> Outcome<Vec<u8>> {
+    std::fs::read(path).map_err(|error| unwritable(path, &error))
+}
+
 /// Removes a file that nobody needs; if it stays, the next start sweeps it.
 pub(super) async fn remove(path: &Path) {
     let _ = tokio::fs::remove_file(path).await;
@@ -200,7 +204,7 @@ fn verify(issuer: &Certificate, tbs_file: &Path, tbs: &CrlTbs, signature: &[u8])
         Some(digest) => key.verify_digest(tbs.algorithm, digest, signature),
         // At most what a token takes.
         None => {
-            let message = std::fs::read(tbs_file).map_err(|error| unwritable(tbs_file, &error))?;
+            let message = read(tbs_file)?;
             key.verify(tbs.algorithm, &message, signature)
         }
     };

@@ -84,6 +84,7 @@ async fn the_key_of_a_certificate_revokes_it_without_an_account() {
     let certificate = pki::Certificate::from_der(&held.issued.certificate).unwrap();
     let blocked = world.store.blocked_keys(&[certificate.public_key().sha256()]).await.unwrap();
     assert_eq!(blocked.len(), 1, "a compromised key is certified no more");
+    assert!(world.audit_kinds().await.contains(&"key.blocked".to_owned()));
     // Not even for its own account.
     let mut again = world.ready_one(&client, "again.example").await;
     again.csr = held.key.csr_with_account_key(&["again.example"]);
@@ -247,16 +248,16 @@ async fn a_lost_answer_is_a_revocation_all_the_same() {
     let client = world.client().await;
     let held = world.certificate(&client, &["example.org"]).await;
     let request = by_account(&client, &held.issued.certificate, 0);
-    let mut changes = world.ca.events().subscribe();
     world.store.fail_next("revoke", StoreFault::Failed);
     assert!(matches!(world.revoke(request.clone()).await, Err(Failure::Store(_))));
     assert_eq!(world.revoked(&held.issued.serial).await, None);
+    let mut changes = world.ca.events().subscribe();
     world.store.fail_next("revoke", StoreFault::FailedButPersisted);
     assert!(matches!(world.revoke(request.clone()).await, Err(Failure::Store(_))));
-    assert!(world.revoked(&held.issued.serial).await.is_some());
-    assert_eq!(reason(world.revoke(request).await), Reason::AlreadyRevoked);
     // The CRL is told of it at once although nobody heard the answer.
     assert!(matches!(changes.try_recv(), Ok(signer::Change::Shard { .. })));
+    assert!(world.revoked(&held.issued.serial).await.is_some());
+    assert_eq!(reason(world.revoke(request).await), Reason::AlreadyRevoked);
 }
 
 #[tokio::test]
