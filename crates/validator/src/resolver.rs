@@ -93,6 +93,8 @@ impl Resolver {
         options.edns_payload_len = 1232;
         options.try_tcp_on_error = true;
         options.num_concurrent_reqs = 1;
+        // Of one TCP connection; the default of 32 would turn load into failed look-ups.
+        options.max_active_requests = 4096;
         options.server_ordering_strategy = ServerOrderingStrategy::UserProvidedOrder;
         Ok(Self { stub: builder.build().map_err(ResolverError)?, timeout })
     }

@@ -479,3 +479,15 @@ async fn connections_to_one_address_are_bounded() {
     assert!(outcomes.contains(&Ending::Local(LocalFault::Busy)), "{outcomes:?}");
     assert_eq!(world.web.connections(), 1);
 }
+
+#[tokio::test]
+async fn many_at_once_do_not_disturb_each_other() {
+    let world = World::with(|settings| settings.per_address = 32).await;
+    world.web.add(TOKEN, KEY_AUTHORIZATION);
+    world.dns.address_of("*.example.net", HERE);
+    let names: Vec<_> = (0..400).map(|number| format!("n{number}.example.net")).collect();
+    let looks = names.iter().map(|name| world.look_at(Host::Domain(name)));
+    for (name, (outcome, _)) in names.iter().zip(futures::future::join_all(looks).await) {
+        assert_eq!(outcome, Ok(()), "{name}");
+    }
+}
