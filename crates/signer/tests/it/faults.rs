@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use ca_store::{AccountStatus, JournalEntry, RowMac, Sealed, State};
+use ca_store::{AccountStatus, CaStore as _, JournalEntry, RowMac, Sealed, State};
 use pki::Certificate;
 use signer::config::Limits;
 use signer::issue::Issuance;
@@ -313,4 +313,83 @@ async fn a_tampered_validator_has_no_receipts() {
     });
     world.ca.reload_nodes().await.unwrap();
     assert_eq!(reason(world.ca.issue(ready.finalized_by(&client)).await), Reason::ReceiptForged);
+}
+
+#[tokio::test]
+async fn the_first_signature_that_is_recorded_is_the_certificates() {
+    let world = World::start().await;
+    let client = world.client().await;
+    let ready = world.ready(&client, &["example.org"]).await;
+    world.issuer_key.hold(true);
+    let caller = tokio::spawn({
+        let (ca, order) = (world.ca.clone(), ready.finalized_by(&client));
+        async move { ca.issue(order).await }
+    });
+    while world.journal().await.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    // Another signer took the intent over and was faster; ECDSA signatures of the same bytes differ.
+    let intent = world.journal().await.remove(0);
+    let winner = world.issuer_key.sign_message(&intent.tbs);
+    let row =
+        ca_store::JournalRow { signature: Some(winner.clone()), signed_at: Some(world.now()), ..intent };
+    let record = ca_store::SignedRow { row: world.secrets.rows.seal(row), audit: Vec::new() };
+    let outcome = world.store.record_certificates(vec![record]).await.unwrap();
+    assert_eq!(outcome, [ca_store::RecordOutcome::Recorded]);
+    world.issuer_key.hold(false);
+    let Ok(Issuance::Issued(issued)) = caller.await.unwrap() else { panic!("not issued") };
+    let certificate = Certificate::from_der(&issued.certificate).unwrap();
+    assert_eq!(certificate.signature(), winner);
+    assert_eq!(world.issue(ready.finalized_by(&client)).await.unwrap(), issued);
+}
+
+#[tokio::test]
+async fn each_row_of_an_account_counts_by_its_own_mac() {
+    let world = World::with_limits(Limits { cached_accounts: 0, ..Limits::default() }).await;
+    let client = world.client().await;
+    let ready = world.ready(&client, &["example.org"]).await;
+    let changes: [fn(&mut ca_store::AccountRecord); 3] = [
+        |record| record.account = forged(&record.account, |row| row.status = AccountStatus::Deactivated),
+        |record| record.account = forged(&record.account, |row| row.registration = Some("one".to_owned())),
+        |record| {
+            let later = pki::Period::from_days(1);
+            record.keys[0] =
+                forged(&record.keys[0], |row| row.valid_until = Some(row.valid_from.plus(later)));
+        },
+    ];
+    for (place, change) in changes.into_iter().enumerate() {
+        world.store.alter_account(move |record| {
+            record.map(|mut record| {
+                change(&mut record);
+                record
+            })
+        });
+        let outcome = world.ca.issue(ready.finalized_by(&client)).await;
+        assert!(matches!(outcome, Err(Failure::Tampered(_))), "{place}: {outcome:?}");
+    }
+    world.store.leave_alone();
+    world.issue(ready.finalized_by(&client)).await.unwrap();
+}
+
+#[tokio::test]
+async fn each_row_behind_an_eab_key_counts_by_its_own_mac() {
+    let world = World::start().await;
+    let (kid, key) = world.registration("one", Some(1)).await;
+    let changes: [fn(&mut ca_store::Authority); 2] = [
+        |authority| authority.registration = forged(&authority.registration, |row| row.title.push('x')),
+        |authority| authority.eab_keys[0] = forged(&authority.eab_keys[0], |row| row.max_uses = None),
+    ];
+    for (place, change) in changes.into_iter().enumerate() {
+        world.store.alter_authority(move |authority| {
+            authority.map(|mut authority| {
+                change(&mut authority);
+                authority
+            })
+        });
+        let request = Client::new(MANAGED).new_account_with_eab(&kid, &key);
+        let outcome = world.ca.register_account(&request).await;
+        assert!(matches!(outcome, Err(Failure::Tampered(_))), "{place}: {outcome:?}");
+    }
+    world.store.leave_alone();
+    world.ca.register_account(&Client::new(MANAGED).new_account_with_eab(&kid, &key)).await.unwrap();
 }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use ca_store::{AuthorityRow, EabKeyRow, EabState, GrantRow, NameScope, PermitRow, RegistrationRow, State};
+use ca_store::{
+    AuthorityRow, CaStore as _, EabKeyRow, EabState, GrantRow, NameScope, PermitRow, RegistrationRow, State,
+};
 use serde_json::json;
 use signer::Reason;
 
@@ -208,4 +210,38 @@ async fn bindings_are_checked_in_every_part() {
         let binding = with(client.binding(&other_kid, &other_key));
         assert_eq!(refused(client, binding).await, Reason::EabUnusable);
     }
+}
+
+#[tokio::test]
+async fn rows_of_another_registration_count_for_nothing() {
+    let world = World::start().await;
+    let client = registered(&world, "one").await;
+    let _ = registered(&world, "two").await;
+    world.grant("g2", "two", NameScope::Exact, "two.test").await;
+    // A database administrator files a genuine grant, MAC and all, under another registration.
+    let genuine = world.store.authority_of("two").await.grants;
+    world.store.alter_authority(move |authority| {
+        authority.map(|mut authority| {
+            authority.grants.extend(genuine.clone());
+            authority
+        })
+    });
+    let ready = granted_order(&world, &client, &["two.test"]).await;
+    assert_eq!(ready.order.names[0].grant, None);
+    assert_eq!(world.refusal(ready.finalized_by(&client)).await, Reason::QuorumMissed);
+}
+
+#[tokio::test]
+async fn an_eab_key_of_before_a_restore_is_void() {
+    let world = World::start().await;
+    let (kid, key) = world.registration("one", None).await;
+    world.ca.register_account(&Client::new(MANAGED).new_account_with_eab(&kid, &key)).await.unwrap();
+    world.store.begin_epoch([9; 16], Vec::new()).await.unwrap();
+    let world = world.restart().await;
+    // Its row is there, and says that it is in force.
+    assert_eq!(world.store.eab_key_of(&kid).await.state, EabState::Active);
+    let request = Client::new(MANAGED).new_account_with_eab(&kid, &key);
+    assert_eq!(reason(world.ca.register_account(&request).await), Reason::EabUnusable);
+    let (kid, key) = world.registration("two", None).await;
+    world.ca.register_account(&Client::new(MANAGED).new_account_with_eab(&kid, &key)).await.unwrap();
 }

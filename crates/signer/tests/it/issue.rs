@@ -379,3 +379,53 @@ async fn requested_times_are_honoured_or_refused() {
     let new_order = client.new_order_with(&["example.org"], json!({ "notAfter": far.to_string() }));
     assert_eq!(reason(world.ca.authorize_order(&new_order).await), Reason::ValidityRequested);
 }
+
+#[tokio::test]
+async fn each_request_counts_by_its_own_signature() {
+    let world = World::start().await;
+    let client = world.client().await;
+    let stranger = Client::new(&client.directory).of_account(client.account.unwrap());
+    let ready = world.ready(&client, &["example.org"]).await;
+    // The very words of the client under another's signature: the order id is for them, so nothing else gives it away.
+    let by_a_stranger = |request: &[u8]| {
+        let mut value: serde_json::Value = serde_json::from_slice(request).unwrap();
+        let text =
+            |member: &str| String::from_utf8(decode(value[member].as_str().unwrap()).unwrap()).unwrap();
+        let header = serde_json::from_str(&text("protected")).unwrap();
+        let signed: serde_json::Value =
+            serde_json::from_slice(&stranger.sign(&header, &text("payload"))).unwrap();
+        assert_eq!((&signed["protected"], &signed["payload"]), (&value["protected"], &value["payload"]));
+        value["signature"] = signed["signature"].clone();
+        value.to_string().into_bytes()
+    };
+    let finalize = client.finalize(&ready.order.id.to_string(), &ready.csr);
+    let mut new_order_forged = ready.with_finalize(finalize.clone());
+    new_order_forged.new_order_jws = by_a_stranger(&ready.new_order).into();
+    let finalize_forged = ready.with_finalize(by_a_stranger(&finalize));
+    for order in [new_order_forged, finalize_forged] {
+        assert_eq!(world.refusal(order).await, Reason::JwsSignature);
+    }
+    assert!(world.journal().await.is_empty());
+    world.issue(ready.with_finalize(finalize)).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_kid_and_the_operation_are_those_of_the_url() {
+    let world = World::start().await;
+    let client = world.client().await;
+    let ready = world.ready(&client, &["example.org"]).await;
+    // Signed by the account's key, for the account's directory, in the name of that id in another directory.
+    let kid = format!("{}/acme/{OTHER}/account/{}", client.base, client.account.unwrap());
+    let url = client.url("new-order");
+    let header = json!({ "alg": "ES256", "kid": kid, "nonce": encode([7; 16]), "url": url });
+    let payload = json!({ "identifiers": [Identifier::dns("example.org")] }).to_string();
+    let new_order = client.sign(&header, &payload);
+    assert_eq!(reason(world.ca.authorize_order(&new_order).await), Reason::KidForeign);
+
+    // What was asked for at another URL is no order.
+    let mut order = ready.finalized_by(&client);
+    let payload = json!({ "identifiers": [Identifier::dns("example.org")] });
+    order.new_order_jws = client.request("new-authz", &payload).into();
+    assert_eq!(world.refusal(order).await, Reason::UrlOperation);
+    assert!(world.issuer_key.signed().is_empty());
+}

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ca_store::CaStore as _;
 use pki::Certificate;
 use signer::{ClockError, Failure};
 use testkit::TestClock;
@@ -86,4 +87,18 @@ async fn a_clock_that_was_far_ahead_leaves_no_mark() {
     world.clock.rewind(day);
     world.ca.check_clock().await.unwrap();
     world.issue(ready.finalized_by(&client)).await.unwrap();
+}
+
+/// The mark is the cluster's: this process itself has never seen a later time.
+#[tokio::test]
+async fn a_time_that_another_signer_has_seen_is_passed() {
+    let world = World::start().await;
+    let client = world.client().await;
+    let ready = world.ready(&client, &["example.org"]).await;
+    let ahead = world.now().plus(pki::Period::from_hours(1));
+    world.store.advance_clock(ahead).await.unwrap();
+    world.ca.check_clock().await.unwrap();
+    let outcome = world.ca.issue(ready.finalized_by(&client)).await;
+    assert!(matches!(outcome, Err(Failure::Clock(ClockError::Behind { seconds: 3600 }))), "{outcome:?}");
+    assert!(world.issuer_key.signed().is_empty());
 }

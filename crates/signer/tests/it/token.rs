@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hsm::{Deadline, KeySpec, Token};
+use hsm::{Deadline, KeySpec, Signing, Token};
 use pki::{Certificate, KeyAlgorithm};
 use signer::config::TokenSection;
-use signer::doors::Tokens;
+use signer::doors::{DoorError, DoorPlan, Doors, KeySource, Tokens};
+use testkit::signing::SoftKey;
 use testkit::token::TestToken;
 
 use crate::support::World;
@@ -60,4 +61,22 @@ async fn a_certificate_from_a_token() {
         Certificate::from_der(&issued.certificate).unwrap().verify_signed_by(&public_key).unwrap();
     }
     tokens.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_key_that_is_not_the_certificates_opens_no_door() {
+    #[derive(Debug)]
+    struct Other(SoftKey);
+    impl KeySource for Other {
+        fn key(&self, _: &DoorPlan) -> Option<Arc<dyn Signing>> {
+            Some(Arc::new(self.0.clone()))
+        }
+    }
+    let world = World::start().await;
+    let plans = || world.ca.registry().door_plans();
+    let deadline = Duration::from_secs(1);
+    let other = Other(SoftKey::generate());
+    let outcome = Doors::open(&other, plans(), None, deadline);
+    assert!(matches!(&outcome, Err(DoorError::WrongKey(issuer)) if issuer == "tls-1"), "{outcome:?}");
+    assert!(Doors::open(&Other(world.issuer_key.clone()), plans(), None, deadline).is_ok());
 }
