@@ -17,7 +17,7 @@ use rpc::proto::signer::v1::enrollment_server::EnrollmentServer;
 use rpc::proto::signer::v1::membership_server::MembershipServer;
 use rpc::proto::status::v1::publication_server::PublicationServer;
 use rpc::{AccessTable, NodeCredentials, Role};
-use runtime::{ExitCode, Lifecycle};
+use runtime::{Dependency, ExitCode, Lifecycle};
 use tonic::service::Routes;
 
 use crate::admin::AdminService;
@@ -125,6 +125,8 @@ pub async fn run(
     store: Arc<dyn CaStore>,
     worker: WorkerCommand,
 ) -> Result<(), RunError> {
+    // First of all, so that nobody is told "ready" before there is a port to come to.
+    let port = lifecycle.readiness().dependency("port");
     let credentials = load_credentials(&config)?;
     make_state_folder(&config.state)?;
     let secrets = Secrets::load(&config.tier_secret)?;
@@ -132,104 +134,112 @@ pub async fn run(
     let registry = Registry::load(&config.policy, &token_names)?;
     let node_ca = config.node_ca.as_ref().map(NodeCa::load).transpose()?;
     let tokens = Tokens::start(&config.token, &config.state, &worker);
-    let outcome =
-        match serve(&config, &lifecycle, &store, &credentials, secrets, registry, node_ca, &tokens).await {
-            Ok(()) => Ok(()),
-            Err(error) => {
-                lifecycle.drain();
-                Err(error)
-            }
-        };
+    let role = RunningRole {
+        config: &config,
+        lifecycle: &lifecycle,
+        store: &store,
+        credentials,
+        tokens: &tokens,
+        port,
+    };
+    let outcome = role.serve(secrets, registry, node_ca).await;
+    if outcome.is_err() {
+        lifecycle.drain();
+    }
     tokens.shutdown().await;
     store.close().await;
     outcome
 }
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the parts of `run`, which owns what must be shut down after it"
-)]
-async fn serve(
-    config: &Config,
-    lifecycle: &Lifecycle,
-    store: &Arc<dyn CaStore>,
-    credentials: &Arc<NodeCredentials>,
-    secrets: Secrets,
-    registry: Registry,
-    node_ca: Option<NodeCa>,
-    tokens: &Tokens,
-) -> Result<(), RunError> {
-    // First of all, so that nobody is told "ready" before there is a port to come to.
-    let port = lifecycle.readiness().dependency("port");
-    let node_plan = node_ca.as_ref().map(NodeCa::door_plan);
-    let doors = Doors::open(tokens, registry.door_plans(), node_plan, config.limits.signature())?;
-    let ca = Ca::start(Parts {
-        store: Arc::clone(store),
-        registry,
-        doors,
-        node_ca,
-        secrets,
-        clock: SigningClock::new(lifecycle.clock(), config.limits.clock_skew()),
-        random: Arc::new(SystemRandomness::new()),
-        limits: config.limits.clone(),
-        node: credentials.identity().name.as_str().to_owned(),
-    })
-    .await?;
-    // So that `node list` shows it: the ceremony makes the first signer without the database.
-    if let Err(failure) = ca.know_node(&credentials.identity()).await {
-        ca.alarm(&failure);
-    }
-    let probed = tokens.clone();
-    lifecycle.on_reload("tokens", move || {
-        probed.probe();
-        Ok::<_, RunError>(())
-    });
-    start_tasks(&ca, lifecycle, tokens);
+/// What `run` owns, and shuts down after everything else.
+struct RunningRole<'a> {
+    config: &'a Config,
+    lifecycle: &'a Lifecycle,
+    store: &'a Arc<dyn CaStore>,
+    credentials: Arc<NodeCredentials>,
+    tokens: &'a Tokens,
+    port: Dependency,
+}
 
-    let listener = lifecycle.listen(&config.listen).await?;
-    renew_itself(lifecycle, credentials, listener.local_addr().ok(), ca.node_ca.is_some());
-    let authority = AuthorityService::new(Arc::clone(&ca), lifecycle.drain_token());
-    let objects = Objects::of(&ca.registry);
-    let spool = config.state.join("crl");
-    let crls = CrlMaker::new(Arc::clone(&ca), objects.clone(), spool.clone())
-        .map_err(|source| RunError::State { path: spool, source })?;
-    lifecycle.spawn("crl", crls.keep_current(lifecycle.drain_token()));
-    let routes = Routes::new(AuthorityServer::new(authority).max_decoding_message_size(REQUEST_BYTES))
-        .add_service(MembershipServer::new(MembershipService::new(Arc::clone(&ca))))
-        .add_service(PublicationServer::new(PublicationService::new(objects, lifecycle.drain_token())))
-        .add_service(AdminServer::new(AdminService::new(Arc::clone(&ca), Some(tokens.clone()))));
-    if let Some(listen) = &config.enrollment_listen {
-        let listener = lifecycle.listen(listen).await?;
-        let enrollment = EnrollmentServer::new(EnrollmentService::new(Arc::clone(&ca)));
-        let served = rpc::serve_anonymous(
+impl RunningRole<'_> {
+    async fn serve(
+        self,
+        secrets: Secrets,
+        registry: Registry,
+        node_ca: Option<NodeCa>,
+    ) -> Result<(), RunError> {
+        let Self { config, lifecycle, store, credentials, tokens, port } = self;
+        let credentials = &credentials;
+        let node_plan = node_ca.as_ref().map(NodeCa::door_plan);
+        let doors = Doors::open(tokens, registry.door_plans(), node_plan, config.limits.signature())?;
+        let ca = Ca::start(Parts {
+            store: Arc::clone(store),
+            registry,
+            doors,
+            node_ca,
+            secrets,
+            clock: SigningClock::new(lifecycle.clock(), config.limits.clock_skew()),
+            random: Arc::new(SystemRandomness::new()),
+            limits: config.limits.clone(),
+            node: credentials.identity().name.as_str().to_owned(),
+        })
+        .await?;
+        // So that `node list` shows it: the ceremony makes the first signer without the database.
+        if let Err(failure) = ca.know_node(&credentials.identity()).await {
+            ca.alarm(&failure);
+        }
+        let probed = tokens.clone();
+        lifecycle.on_reload("tokens", move || {
+            probed.probe();
+            Ok::<_, RunError>(())
+        });
+        start_tasks(&ca, lifecycle, tokens);
+
+        let listener = lifecycle.listen(&config.listen).await?;
+        renew_itself(lifecycle, credentials, listener.local_addr().ok(), ca.node_ca.is_some());
+        let authority = AuthorityService::new(Arc::clone(&ca), lifecycle.drain_token());
+        let objects = Objects::of(&ca.registry);
+        let spool = config.state.join("crl");
+        let crls = CrlMaker::new(Arc::clone(&ca), objects.clone(), spool.clone())
+            .map_err(|source| RunError::State { path: spool, source })?;
+        lifecycle.spawn("crl", crls.keep_current(lifecycle.drain_token()));
+        let routes = Routes::new(AuthorityServer::new(authority).max_decoding_message_size(REQUEST_BYTES))
+            .add_service(MembershipServer::new(MembershipService::new(Arc::clone(&ca))))
+            .add_service(PublicationServer::new(PublicationService::new(objects, lifecycle.drain_token())))
+            .add_service(AdminServer::new(AdminService::new(Arc::clone(&ca), Some(tokens.clone()))));
+        if let Some(listen) = &config.enrollment_listen {
+            let listener = lifecycle.listen(listen).await?;
+            let enrollment = EnrollmentServer::new(EnrollmentService::new(Arc::clone(&ca)));
+            let served = rpc::serve_anonymous(
+                listener,
+                Arc::clone(credentials),
+                Routes::new(enrollment),
+                rpc::Limits::strangers(),
+                lifecycle.draining(),
+            );
+            lifecycle.spawn("enrollment", served);
+        }
+        let limits = rpc::Limits { request_bytes: REQUEST_BYTES, ..rpc::Limits::default() };
+        let access = AccessTable::signer();
+        port.up();
+        tracing::info!(listen = %config.listen, "signer.serving");
+        let served = rpc::serve(
             listener,
             Arc::clone(credentials),
-            Routes::new(enrollment),
-            rpc::Limits::strangers(),
+            routes,
+            access,
+            ca.revocations().clone(),
+            limits,
             lifecycle.draining(),
-        );
-        lifecycle.spawn("enrollment", served);
+        )
+        .await;
+        // Whatever was begun is brought to its end: its client may have gone, its intent is journaled.
+        ca.in_flight.drained().await;
+        if let Err(error) = ca.flush_refusals().await {
+            tracing::warn!(%error, "refusals.lost");
+        }
+        Ok(served?)
     }
-    let limits = rpc::Limits { request_bytes: REQUEST_BYTES, ..rpc::Limits::default() };
-    let access = AccessTable::signer();
-    port.up();
-    tracing::info!(listen = %config.listen, "signer.serving");
-    let served = rpc::serve(
-        listener,
-        Arc::clone(credentials),
-        routes,
-        access,
-        ca.revocations().clone(),
-        limits,
-        lifecycle.draining(),
-    )
-    .await;
-    // Whatever was begun is brought to its end: its client may have gone, its intent is journaled.
-    ca.in_flight.drained().await;
-    if let Err(error) = ca.flush_refusals().await {
-        tracing::warn!(%error, "refusals.lost");
-    }
-    Ok(served?)
 }
 
 /// The signer's own certificate is renewed as every node's is: by a call over mutual TLS, here to itself.

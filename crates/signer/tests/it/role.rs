@@ -82,6 +82,12 @@ fn client(role: &Role1, of: Role, name: &str) -> AuthorityClient<Channel> {
     AuthorityClient::new(channel)
 }
 
+async fn until_it_answers(front: &mut AuthorityClient<Channel>) {
+    while front.list_directories(ListDirectoriesRequest {}).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 async fn until(lifecycle: &Lifecycle, ready: bool) {
     while lifecycle.readiness().report(false).is_ready() != ready {
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -93,9 +99,9 @@ async fn the_role_serves_fronts_and_nobody_else_until_it_drains() {
     let role = prepared().await;
     let lifecycle = Lifecycle::new(Arc::new(SystemClock));
     let running = start(&role, &lifecycle).await;
-    until(&lifecycle, true).await;
-
     let mut front = client(&role, Role::Front, "eu-1");
+    until_it_answers(&mut front).await;
+    until(&lifecycle, true).await;
     let answer = front.list_directories(ListDirectoriesRequest {}).await.unwrap().into_inner();
     assert_eq!(answer.directories.len(), 3);
     let garbage = AuthorizeOrderRequest { new_order_jws: "{}".into() };
@@ -120,9 +126,7 @@ async fn a_token_that_is_away_is_said_and_picked_up() {
     let running = start(&role, &lifecycle).await;
     // It serves what needs no key.
     let mut front = client(&role, Role::Front, "eu-1");
-    while front.list_directories(ListDirectoriesRequest {}).await.is_err() {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    until_it_answers(&mut front).await;
     until(&lifecycle, false).await;
     role.softhsm.plug();
     lifecycle.reload();
