@@ -318,11 +318,17 @@ async fn keys_count_in_their_time() {
     // What it ordered in its time stays ordered, and what was validated for it stays validated.
     world.issue(before.finalized_by(&renewed)).await.unwrap();
 
-    // newOrder by the old key under an order id of now: a front that got hold of a signer's id for it would need one.
-    let now = renewed.new_order(&["now.example.org"]);
-    let mut ready = world.ready_with(&renewed, now).await;
+    // newOrder by the old key under a genuine order id of now: a signer would not have made it.
+    let mut ready = world.ready(&renewed, &["late.example.org"]).await;
+    let (digest, directory) =
+        (acme::Jws::from_slice(&late).unwrap().digest(), renewed.directory.parse().unwrap());
+    let mint = |at| world.secrets.ids.mint_order(&directory, &renewed.account.unwrap(), &digest, at, [1; 16]);
     ready.new_order = late;
-    assert_eq!(world.refusal(ready.finalized_by(&renewed)).await, Reason::OrderForged);
+    let finalize = |id: acme::OrderId| renewed.finalize(&id.to_string(), &ready.csr);
+    let order = ready.with_finalize(finalize(mint(world.now())));
+    assert_eq!(world.refusal(order).await, Reason::JwsSignature);
+    let order = ready.with_finalize(finalize(ready.order.id));
+    assert_eq!(world.refusal(order).await, Reason::OrderForged);
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 
 mod accounts;
 mod crls;
+mod doors;
 mod evidence;
 mod faults;
 mod grants;
