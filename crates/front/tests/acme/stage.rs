@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::time::Duration;
 
 use acme_store::AcmeStore;
@@ -262,7 +262,7 @@ impl World {
 
     fn configuration(&self, name: &str, port: u16, peer_port: u16, peers: &[(&str, u16)]) -> String {
         let files = self.nodes.files(Role::Front, name);
-        let number = self.fronts.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        let number = self.fronts.fetch_add(1, Ordering::SeqCst);
         let peers: String = peers
             .iter()
             .map(|(id, port)| format!("[[peer]]\nid = \"{id}\"\naddresses = [\"127.0.0.1:{port}\"]\n"))
@@ -320,9 +320,15 @@ async fn serve(
     address
 }
 
-/// A port that was free a moment ago.
+/// A port that nothing else of these tests gets: from below the range that outgoing connections take theirs from, each
+/// once in a process, and processes begin at different places.
 fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = u16::try_from(std::process::id() % 120 * 100).unwrap();
+    (0..10_000)
+        .map(|_| 20_000 + start.wrapping_add(NEXT.fetch_add(1, Ordering::SeqCst)) % 12_000)
+        .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .unwrap()
 }
 
 /// Between two looks at something that happens by itself.
