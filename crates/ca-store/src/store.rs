@@ -131,7 +131,8 @@ pub trait CaStore: Send + Sync + 'static {
     async fn crl_entries(&self, entries: &CrlEntries) -> Result<Vec<CrlEntry>, StoreError>;
 
     /// Makes a CRL durable before it is signed. Repeating it with the same row changes nothing;
-    /// another row of the same number is [`StoreError::Refused`].
+    /// another row of the same number is [`StoreError::Refused`], as is one whose number or revision
+    /// [`begin_crl`](CaStore::begin_crl) did not give out.
     async fn journal_crl(&self, crl: CrlJournal) -> Result<(), StoreError>;
 
     /// Publishes a CRL by compare-and-swap: its number and `thisUpdate` are greater than those of

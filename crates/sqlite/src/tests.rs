@@ -45,7 +45,7 @@ async fn leases_end_with_their_signer() {
     let first = Ca::open(options(&folder, "ca.db"), incarnation(1)).await.unwrap();
     let hour = std::time::Duration::from_secs(3600);
     first.claim_lease("crl", hour).await.unwrap();
-    drop(first);
+    first.close().await;
     let second = Ca::open(options(&folder, "ca.db"), incarnation(2)).await.unwrap();
     let outcome = second.claim_lease("crl", hour).await.unwrap();
     assert!(matches!(outcome, LeaseOutcome::Held { .. }), "{outcome:?}");

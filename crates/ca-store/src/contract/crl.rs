@@ -149,6 +149,14 @@ pub async fn a_crl_is_journaled_before_it_is_published(fixture: &dyn Fixture) {
     let store = store.as_ref();
     let row = row_of(&begin(store).await, 10);
     assert_eq!(publish(store, &row).await, PublishOutcome::Unknown);
+    // Of a number and a revision that were given out.
+    for stray in [
+        CrlRow { key: CrlKey { number: 2, ..row.key.clone() }, ..row.clone() },
+        CrlRow { revision: 1, ..row.clone() },
+        CrlRow { key: CrlKey { shard: CrlShard { shard: 9, ..shard() }, number: 1 }, ..row.clone() },
+    ] {
+        assert!(matches!(journal(store, stray).await, Err(StoreError::Refused(_))));
+    }
     journal(store, row.clone()).await.unwrap();
     journal(store, row.clone()).await.unwrap();
     // One number, one CRL.

@@ -45,6 +45,17 @@ pub async fn an_intent_reads_back(fixture: &dyn Fixture) {
     assert_eq!(store.commit_intents(vec![]).await.unwrap(), []);
 }
 
+/// Only what was recorded is signed, whatever an intent says.
+pub async fn an_intent_has_no_signature(fixture: &dyn Fixture) {
+    let store = open(fixture, "one").await;
+    let row = JournalRow { signature: Some(vec![1]), signed_at: Some(at(1)), ..journal_row(1) };
+    assert_eq!(commit(store.as_ref(), intent_of(row)).await, IntentOutcome::Committed);
+    let entries = store.journal(&JournalKey::Serial(serial(1))).await.unwrap();
+    let row = entries[0].row.unverified();
+    assert_eq!((&row.signature, row.signed_at, row.abandoned_at), (&None, None, None));
+    assert!(keys().verify(&entries[0].row).is_err());
+}
+
 /// The entry that stands in an intent's way.
 fn obstacle(outcome: IntentOutcome) -> Sealed<JournalRow> {
     match outcome {

@@ -74,6 +74,7 @@ macro_rules! contract_suite {
             a_former_key_never_returns
             accounts_are_paged
             an_intent_reads_back
+            an_intent_has_no_signature
             one_order_has_one_intent
             one_new_order_has_one_intent
             a_serial_is_taken_once

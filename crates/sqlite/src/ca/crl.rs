@@ -194,6 +194,9 @@ impl Change<Context> for CrlJournal {
 
     async fn apply(&self, connection: &mut SqliteConnection, context: &mut Context) -> Result<(), Failure> {
         let row = &self.row;
+        if !was_allocated(connection, row).await? {
+            return Err(Failure::Refused(Cause::new(NotAllocated(row.key.number))));
+        }
         let there = crl(connection, &row.key.shard, number(row.key.number)).await?;
         if let Some(there) = there {
             // Repeated, perhaps after it was signed.
@@ -226,6 +229,24 @@ impl Change<Context> for CrlJournal {
         Ok(())
     }
 }
+
+/// Whether [`BeginCrl`] gave this number out, at this revision or a later one.
+async fn was_allocated(connection: &mut SqliteConnection, row: &CrlRow) -> Result<bool, Failure> {
+    let shard = sqlx::query!(
+        "SELECT number, revision FROM crl_shards WHERE issuer = ? AND shard = ?",
+        row.key.shard.issuer,
+        row.key.shard.shard
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(shard.is_some_and(|shard| {
+        number(row.key.number) <= shard.number && number(row.revision) <= shard.revision
+    }))
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("no CRL was begun with number {0}, or not at its revision")]
+struct NotAllocated(u64);
 
 #[derive(Debug, thiserror::Error)]
 #[error("another CRL was journaled with number {0}")]

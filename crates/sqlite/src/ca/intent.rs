@@ -9,7 +9,7 @@ use super::{Context, entry, limit};
 use crate::{
     failure::Failure,
     rows::Rows,
-    stored::{milliseconds, number, optional_seconds, seconds},
+    stored::{milliseconds, number, seconds},
     writer::Job,
 };
 
@@ -266,8 +266,6 @@ async fn insert(
             .number(seconds(row.not_after))
             .octets(row.tbs.as_slice())
             .number(seconds(row.created_at))
-            .octets(row.signature.as_deref())
-            .number(optional_seconds(row.signed_at))
             .number(i64::from(mac.key_version))
             .octets(mac.mac.as_slice())
             .number(milliseconds(intent.lease))
@@ -290,7 +288,6 @@ async fn insert(
     let (octets, texts) = (octets.as_slice(), texts.as_slice());
     sqlx::query_file!(
         "sql/intent_insert.sql",
-        octets,
         octets,
         octets,
         octets,

@@ -39,8 +39,6 @@ pub struct Ca {
     options: Options,
     /// The store's number of this incarnation.
     number: i64,
-    /// Held while this lives.
-    _lock: Option<File>,
 }
 
 impl Ca {
@@ -73,10 +71,10 @@ impl Ca {
         }
         let number = meta::begin_incarnation(&mut connection, &incarnation).await?;
         let chain = AuditChain::start(&incarnation);
-        let ledger = Ledger { incarnation, number, next: chain.clone(), chain };
+        let ledger = Ledger { incarnation, number, next: chain.clone(), chain, _lock: lock };
         let writer = Writer::start(ledger, options.writing(), connection);
         let readers = Readers::new(options.reading(), options.readers);
-        Ok(Self { writer, readers, options, number, _lock: lock })
+        Ok(Self { writer, readers, options, number })
     }
 
     async fn change<T: Change<Context>>(&self, change: T) -> Result<T::Outcome, ca_store::StoreError> {
@@ -133,6 +131,8 @@ struct Ledger {
     chain: AuditChain,
     /// The audit chain as it will be once the open transaction is.
     next: AuditChain,
+    /// Held until the last write is done.
+    _lock: Option<File>,
 }
 
 impl Database for Ledger {
