@@ -235,13 +235,15 @@ async fn d7_failed_tries_show_and_only_the_last_is_the_end() {
 async fn d7_a_validator_that_is_away_costs_the_client_no_try() {
     let stage = Stage::new().await;
     let client = Client::registered(&stage.wire, "open").await;
-    // Five times silence, and then all but one of the tries that the client has.
+    // Silence, then all but one of the tries that the client has, and silence again before the last.
     let failed = [Sight::Invalid(ErrorType::Connection), Sight::Invalid(ErrorType::Connection)];
-    stage.validator.plan("patient.example.org", std::iter::repeat_n(Sight::Away, 5).chain(failed));
+    stage
+        .validator
+        .plan("patient.example.org", std::iter::repeat_n(Sight::Away, 5).chain(failed).chain([Sight::Away]));
     let order = client.order(&["patient.example.org"]).await.ok(201).json();
     let authorization = stage.authorize(&client, &text(&order["authorizations"][0])).await;
     assert_eq!(authorization["status"], "valid");
-    assert_eq!(stage.validator.looks.load(Ordering::SeqCst), 8);
+    assert_eq!(stage.validator.looks.load(Ordering::SeqCst), 9);
 }
 
 #[tokio::test(flavor = "multi_thread")]
