@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ca_store::{BeginCrl, CrlEntries, CrlKey, CrlRow, CrlShard, PublishCrl, PublishOutcome};
+use ca_store::{BeginCrl, CrlDraft, CrlEntries, CrlKey, CrlRow, CrlShard, PublishCrl, PublishOutcome};
 use pki::crl::{CrlParameters, CrlScope, CrlTotals, CrlWriter, Entry};
 use pki::{Issuer, Serial, SignatureAlgorithm, Timestamp, lint};
 use tokio::time::Instant;
@@ -42,7 +42,16 @@ impl CrlMaker {
             // Waits before the snapshot, so that what is revoked in between is in it.
             self.after(last).await?;
             let started = Instant::now();
-            let (row, written) = self.draft(entry, shard).await?;
+            let draft = self.begin(shard).await?;
+            if draft
+                .published
+                .as_ref()
+                .is_some_and(|made| Some(made.this_update) > last && made.revision >= draft.revision)
+            {
+                // Another signer made it since this one looked.
+                return Ok(started.elapsed());
+            }
+            let (row, written) = self.draft(entry, draft).await?;
             match self.finish(entry, row.clone(), written).await? {
                 PublishOutcome::Published => {
                     metrics::histogram!("chancery_crl_build_seconds").record(started.elapsed().as_secs_f64());
@@ -58,16 +67,22 @@ impl CrlMaker {
         Err(Failure::Contended)
     }
 
-    /// A snapshot and its bytes.
-    async fn draft(&self, entry: &Arc<IssuerEntry>, shard: &CrlShard) -> Outcome<(CrlRow, Written)> {
-        let mut draft = self.ca.store.begin_crl(BeginCrl { shard: shard.clone() }).await?;
-        while draft.number <= CEREMONY_NUMBER {
-            draft = self.ca.store.begin_crl(BeginCrl { shard: shard.clone() }).await?;
+    /// A number and a snapshot.
+    async fn begin(&self, shard: &CrlShard) -> Outcome<CrlDraft> {
+        loop {
+            let draft = self.ca.store.begin_crl(BeginCrl { shard: shard.clone() }).await?;
+            if draft.number > CEREMONY_NUMBER {
+                return Ok(draft);
+            }
         }
+    }
+
+    /// The bytes of a snapshot.
+    async fn draft(&self, entry: &Arc<IssuerEntry>, draft: CrlDraft) -> Outcome<(CrlRow, Written)> {
         let previous = draft.published.as_ref().map(|row| row.this_update);
         let this_update = self.after(previous).await?;
         let mut row = CrlRow {
-            key: CrlKey { shard: shard.clone(), number: draft.number },
+            key: CrlKey { shard: draft.shard.clone(), number: draft.number },
             revision: draft.revision,
             base: None,
             base_revision: None,

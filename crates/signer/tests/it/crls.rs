@@ -416,6 +416,24 @@ async fn another_signers_lease_is_respected_and_left_alone() {
     let begun = calls[before..].iter().filter(|call| **call == "begin_crl").count();
     assert_eq!((claims, begun), (SHARDS as usize, 0), "claimed once each, nothing made, nothing given up");
     assert_eq!(world.published(0).await.key.number, number);
+
+    // What was revoked here does not wait for the other: its CRL may have been begun before. The lease stays the other's.
+    world.store.leave_alone();
+    let (issued, shard) = world.some_certificate().await;
+    let works = Works::start(&world);
+    for shard in 0..SHARDS {
+        works.reaches(&world, shard, number + 1).await;
+    }
+    world.store.alter_leases(|_| LeaseOutcome::Taken { owner: 77, until_ms: i64::MAX });
+    let before = world.store.calls().len();
+    world.withdraw(issued.serial).await;
+    world.later(0);
+    let der = works.reaches(&world, shard, number + 2).await;
+    assert!(Crl::from_der(&der).unwrap().find(&issued.serial).is_some());
+    works.stop().await;
+    let calls = world.store.calls();
+    let claims = calls[before..].iter().filter(|call| **call == "claim_lease").count();
+    assert_eq!(claims, 1, "claimed, not given up");
 }
 
 #[tokio::test]
