@@ -25,6 +25,7 @@ test:
 	@.ci/setup test
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets --quiet -- -D warnings
+	$(CARGO) build --locked --workspace --bins
 	$(CARGO) nextest run --locked --workspace --no-run
 	.ci/isolated $(CARGO) nextest run --locked --offline --workspace
 	.ci/isolated $(CARGO) test --locked --offline --workspace --doc --quiet
