@@ -23,7 +23,7 @@ use crate::order::{Terms, read_terms};
 use crate::refusal::{Outcome, Reason, Refusal};
 use crate::registrant::Registrant;
 use crate::registry::Registry;
-use crate::request::ClientRequest;
+use crate::request::{AccountSlot, ClientRequest};
 
 mod receipts;
 
@@ -107,19 +107,19 @@ impl Ca {
     /// Step 5. In the order in which the checks depend on each other: the account, the ids, the signatures, the terms of
     /// the order, and then the evidence for each name.
     pub(crate) async fn authorize(&self, request: &Finalization) -> Outcome<Authorized> {
-        let account = self.authenticate(&request.finalize).await?;
+        let found = AccountSlot::default();
+        let (account, finalize) = self.authenticate(&request.finalize, &found).await?;
         let now = self.now()?;
-        let finalize = request.finalize.verify(account.key())?;
         let minted = self.check_order_id(request, now)?;
-        let new_order = verify_at(request, &account, minted)?;
-        let registrant = self.registrant(&request.finalize, &account, now).await?;
+        let new_order = verify_at(request, account, minted)?;
+        let registrant = self.registrant(&request.finalize, account, now).await?;
         let terms = read_terms(&request.new_order, &new_order, registrant.as_ref())?;
         let csr = Finalize::from_verified(&finalize)
             .map_err(|error| Refusal::from(error).directory(request.finalize.directory().name().as_str()))?
             .csr;
         let claim = Claim {
             request: &request.finalize,
-            account: &account,
+            account,
             registrant: registrant.as_ref(),
             names: &terms.names,
             own: Some(request.new_order.jws().digest()),
@@ -131,7 +131,7 @@ impl Ca {
         cites.extend(terms.permits.iter().cloned());
         cites.extend(evidence.grants);
         Ok(Authorized {
-            account,
+            account: Arc::clone(account),
             terms,
             csr,
             cites,

@@ -13,7 +13,7 @@ use pki::{Name, NameSet, Profile, Timestamp, ValidityError};
 use crate::ca::Ca;
 use crate::refusal::{Outcome, Reason, Refusal};
 use crate::registrant::Registrant;
-use crate::request::ClientRequest;
+use crate::request::{AccountSlot, ClientRequest};
 
 /// What an order asks for, after everything that can be said of it without looking at the outside world. Read at
 /// newOrder, and read again, from the same JWS and by the policy of the day, when the certificate is to be issued.
@@ -71,10 +71,11 @@ impl Ca {
         if *request.resource() != Resource::NewOrder {
             return Err(request.wrong_operation().into());
         }
-        let account = self.authenticate(&request).await?;
+        let found = AccountSlot::default();
+        let (account, verified) = self.authenticate(&request, &found).await?;
         let now = self.now()?;
-        let registrant = self.registrant(&request, &account, now).await?;
-        let terms = read_terms(&request, &request.verify(account.key())?, registrant.as_ref())?;
+        let registrant = self.registrant(&request, account, now).await?;
+        let terms = read_terms(&request, &verified, registrant.as_ref())?;
         self.check_validity(&request, &terms, now)?;
         let directory = request.directory();
         let digest = request.jws().digest();

@@ -3,7 +3,7 @@
 //! Directory, operation and object come from the URL inside of the JWS and from the signer's own base URLs, never from
 //! the front. The payload is not to be had before the signature was verified: [`acme::jws`] sees to that.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use acme::jws::{Jws, KeyReference, Verified};
 use acme::resource::{Located, Resource};
@@ -98,30 +98,39 @@ impl ClientRequest {
     }
 }
 
+/// Where the account of a request stays while its verified words are looked at. Empty until [`Ca::authenticate`] fills it.
+#[derive(Debug, Default)]
+pub(crate) struct AccountSlot {
+    kept: OnceLock<Arc<Account>>,
+    fresh: OnceLock<Arc<Account>>,
+}
+
 impl Ca {
-    /// The account that signed the request with the key that is in force now. It is valid.
+    /// Verifies the request with the key that is in force now, once; the account is valid.
     ///
     /// # Errors
     /// A refusal, or what keeps the account from being read.
-    pub(crate) async fn authenticate(&self, request: &ClientRequest) -> Outcome<Arc<Account>> {
+    pub(crate) async fn authenticate<'a>(
+        &self,
+        request: &'a ClientRequest,
+        found: &'a AccountSlot,
+    ) -> Outcome<(&'a Arc<Account>, Verified<'a>)> {
         let id = request.account_id(&self.registry)?;
-        let account = self.account_of(request, &id).await?;
-        // What is kept in memory may be older than another signer's key change: before saying no, look again.
-        let account = match request.verify(account.key()) {
-            Ok(_) => account,
-            Err(refusal) => {
-                let current = self.reload_account(&id).await?;
-                match current {
-                    Some(current) if current.row.version != account.row.version => {
-                        request.verify(current.key())?;
-                        current
-                    }
-                    _ => return Err(refusal.into()),
+        let read = self.account_of(request, &id).await?;
+        let kept = found.kept.get_or_init(|| read);
+        let (account, verified) = match request.verify(kept.key()) {
+            Ok(verified) => (kept, verified),
+            // What is kept in memory may be older than another signer's key change: before saying no, look again.
+            Err(refusal) => match self.reload_account(&id).await? {
+                Some(current) if current.row.version != kept.row.version => {
+                    let fresh = found.fresh.get_or_init(|| current);
+                    (fresh, request.verify(fresh.key())?)
                 }
-            }
+                _ => return Err(refusal.into()),
+            },
         };
         account.must_be_valid(request)?;
-        Ok(account)
+        Ok((account, verified))
     }
 
     /// The account of the request's `kid`, whatever its status.

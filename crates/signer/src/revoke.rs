@@ -19,7 +19,7 @@ use crate::ca::Ca;
 use crate::events::Change;
 use crate::issue::issued;
 use crate::refusal::{Failure, Outcome, Reason, Refusal};
-use crate::request::ClientRequest;
+use crate::request::{AccountSlot, ClientRequest};
 
 /// By whose word a certificate is revoked.
 enum By {
@@ -67,13 +67,13 @@ impl Ca {
                 (revocation, found, By::Key)
             }
             KeyReference::Kid(_) => {
-                let account = self.authenticate(&request).await?;
-                let verified = request.verify(account.key())?;
+                let signer = AccountSlot::default();
+                let (account, verified) = self.authenticate(&request, &signer).await?;
                 let revocation = read(&request, &verified)?;
                 let (found, certificate) = self.certificate_of(&request, &revocation.certificate).await?;
                 if found.row.account.as_deref() != Some(account.row.id.as_str()) {
                     let names = certificate.names().ok_or_else(|| unknown(&request))?;
-                    self.check_names_held(&request, &account, names, &evidence).await?;
+                    self.check_names_held(&request, account, names, &evidence).await?;
                 }
                 (revocation, found, By::Account(account.row.id.clone()))
             }

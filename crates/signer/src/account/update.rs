@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use acme::account::{Update, UpdateError};
+use acme::jws::Verified;
 use acme::key_change::KeyChange;
 use acme::resource::Resource;
 use acme::{AccountId, Jwk};
@@ -14,7 +15,7 @@ use super::{Account, KeyUse};
 use crate::audit::Event;
 use crate::ca::Ca;
 use crate::refusal::{Failure, Outcome, Reason, Refusal};
-use crate::request::ClientRequest;
+use crate::request::{AccountSlot, ClientRequest};
 
 /// Concurrent changes of one account meet here.
 const TRIES: u32 = 5;
@@ -35,14 +36,14 @@ impl Ca {
                 .into());
         }
         for _ in 0..TRIES {
-            let account = self.authenticate(&request).await?;
-            let update = Update::from_verified(&request.verify(account.key())?)
-                .map_err(|error| update_refusal(&request, error))?;
+            let found = AccountSlot::default();
+            let (account, verified) = self.authenticate(&request, &found).await?;
+            let update = Update::from_verified(&verified).map_err(|error| update_refusal(&request, error))?;
             let now = self.now()?;
             let row = account.row.clone();
             let version = row.version + 1;
             let (row, event) = match update {
-                Update::Nothing => return Ok(account),
+                Update::Nothing => return Ok(Arc::clone(account)),
                 Update::Deactivate => {
                     let event = Event::AccountDeactivated { account: &account.row.id };
                     (AccountRow { status: AccountStatus::Deactivated, version, ..row }, event)
@@ -80,13 +81,14 @@ impl Ca {
         }
         let id = request.account_id(&self.registry)?;
         for _ in 0..TRIES {
-            let account = match self.authenticate(&request).await {
-                Ok(account) => account,
+            let found = AccountSlot::default();
+            let (account, verified) = match self.authenticate(&request, &found).await {
+                Ok(authentic) => authentic,
                 Err(failure) => return self.changed_before(&request, &id).await?.ok_or(failure),
             };
-            let change = read_change(&request, account.key())?;
+            let change = read_change(&request, &verified)?;
             self.check_new_key(&request, &change.new_key).await?;
-            let update = self.key_update(&request, &account, &change.new_key, self.now()?)?;
+            let update = self.key_update(&request, account, &change.new_key, self.now()?)?;
             if let Some(account) = self.apply(&request, &id, update).await? {
                 return Ok(account);
             }
@@ -98,9 +100,9 @@ impl Ca {
     async fn changed_before(&self, request: &ClientRequest, id: &AccountId) -> Outcome<Option<Arc<Account>>> {
         let account = self.account_of(request, id).await?;
         account.must_be_valid(request)?;
-        let made = account
-            .all_keys()
-            .any(|former| read_change(request, former).is_ok_and(|change| change.new_key == *account.key()));
+        let made = account.all_keys().filter_map(|former| request.verify(former).ok()).any(|verified| {
+            read_change(request, &verified).is_ok_and(|change| change.new_key == *account.key())
+        });
         Ok(made.then_some(account))
     }
 
@@ -182,9 +184,8 @@ impl Ca {
     }
 }
 
-/// Both JWSs of a key change, the outer one verified with this key.
-fn read_change(request: &ClientRequest, key: &Jwk) -> Result<KeyChange, Refusal> {
-    KeyChange::from_verified(&request.verify(key)?).map_err(|error| {
+fn read_change(request: &ClientRequest, outer: &Verified<'_>) -> Result<KeyChange, Refusal> {
+    KeyChange::from_verified(outer).map_err(|error| {
         Refusal::with_problem(Reason::KeyChangeMismatch, error.problem())
             .directory(request.directory().name().as_str())
     })

@@ -96,7 +96,7 @@ impl Witnesses<'_> {
         Ok(Seen { attempt: receipt.attempt, perspective, confirmed: fault.is_none(), fault })
     }
 
-    /// Every field of a receipt that says what it is about.
+    /// Every field of a receipt that says what it is about. (That its token is the authorization's, [`receipt`] has seen.)
     fn check_subject(&self, receipt: &Receipt, evidence: &NameEvidence) -> Result<(), Refusal> {
         let directory = self.claim.request.directory();
         let method_counts =
@@ -110,8 +110,6 @@ impl Witnesses<'_> {
             "account"
         } else if receipt.name != evidence.name {
             "name"
-        } else if receipt.token != acme::id::token(&evidence.authorization) {
-            "token"
         } else if !method_counts {
             "method"
         } else if !key_counts {

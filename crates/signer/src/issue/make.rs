@@ -32,7 +32,7 @@ impl Ca {
             not_after: authorized.terms.not_after,
             at: authorized.at,
         })?;
-        Ok(Linted { draft: draft_of(request, authorized, &made, &findings) })
+        Ok(Linted { draft: draft_of(request, authorized, made, &findings) })
     }
 
     /// Step 6: the CSR says what the order says, and its key is one that may be certified.
@@ -154,7 +154,7 @@ pub(crate) struct Made {
 fn draft_of(
     request: &Finalization,
     authorized: Authorized,
-    made: &Made,
+    made: Made,
     findings: &[Finding],
 ) -> CertificateDraft {
     let Authorized { account, terms, csr, cites, authorizations, record, quorum, at } = authorized;
@@ -181,7 +181,7 @@ fn draft_of(
         csr_sha256: Some(sha256(&csr)),
         not_before: made.validity.not_before,
         not_after: made.validity.not_after,
-        tbs: made.tbs.clone(),
+        tbs: made.tbs,
         created_at: at,
         signature: None,
         signed_at: None,
