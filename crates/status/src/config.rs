@@ -47,9 +47,18 @@ pub struct Config {
     pub log: LogSection,
     /// `[health]`; no health port when it is missing.
     pub health: Option<HealthSection>,
+    /// The health port's notice "crl expiry" goes down when a CRL has less than so many hundredths of its time left and no
+    /// newer one has come: for those that signers make, because none does; for an offline root's, because a person has to
+    /// make it. Default 20, at most 99.
+    #[serde(default = "default_alarm")]
+    pub expiry_alarm_percent: u8,
     /// How long a drain on SIGTERM may take, seconds. Default 10.
     #[serde(default = "default_drain")]
     pub drain_seconds: u64,
+}
+
+fn default_alarm() -> u8 {
+    20
 }
 
 fn default_drain() -> u64 {
@@ -177,6 +186,9 @@ impl RoleConfig for Config {
                 "path_prefix",
                 "must begin with a slash, not end with one, and be plain",
             ));
+        }
+        if self.expiry_alarm_percent > 99 {
+            return Err(Invalid::new("expiry_alarm_percent", "must be at most 99"));
         }
         if self.sync.object_mib > self.sync.total_mib {
             return Err(Invalid::new("sync.object_mib", "must not exceed sync.total_mib"));

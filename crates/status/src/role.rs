@@ -7,12 +7,13 @@ use std::time::Duration;
 use rpc::proto::status::v1::publication_client::PublicationClient;
 use rpc::{Channel, Role};
 use runtime::{Failure, FilePath, Lifecycle, SharedClock};
+use time::OffsetDateTime;
 use tracing::{info, warn};
 
 use crate::config::Config;
 use crate::http::{Site, router};
 use crate::server;
-use crate::shelf::Shelf;
+use crate::shelf::{Shelf, Stock};
 use crate::spool::{Spool, SpoolError};
 use crate::sync::{Store, Sync};
 use crate::verify::Verifier;
@@ -79,7 +80,7 @@ pub async fn run(config: Config, lifecycle: Lifecycle) -> Result<(), RunError> {
         store.idle().await;
         Ok::<(), Failure>(())
     });
-    let report = report(Arc::clone(&shelf), lifecycle.clone());
+    let report = report(Arc::clone(&shelf), config.expiry_alarm_percent, lifecycle.clone());
     lifecycle.spawn("readiness", async move {
         report.await;
         Ok::<(), Failure>(())
@@ -100,18 +101,14 @@ fn open(folder: &std::path::Path, verifier: Verifier, shelf: Arc<Shelf>) -> Resu
     Ok(Store::new(spool, shelf, verifier))
 }
 
-/// Ready while there is something to serve and none of it is past its `nextUpdate`.
-async fn report(shelf: Arc<Shelf>, lifecycle: Lifecycle) {
+/// Ready while there is something to serve and none of it is past its `nextUpdate`; warns before that.
+async fn report(shelf: Arc<Shelf>, alarm_percent: u8, lifecycle: Lifecycle) {
     let dependency = lifecycle.readiness().dependency("spool");
+    let alarm = lifecycle.readiness().notice("crl expiry");
     let clock: SharedClock = lifecycle.clock();
     loop {
-        let stock = shelf.stock(clock.now().unix_timestamp());
-        metrics::gauge!("chancery_status_objects").set(u32::try_from(stock.objects).unwrap_or(u32::MAX));
-        metrics::gauge!("chancery_status_crls_expired").set(u32::try_from(stock.expired).unwrap_or(u32::MAX));
-        if let Some(left) = stock.next_expiry {
-            metrics::gauge!("chancery_status_next_expiry_seconds")
-                .set(i32::try_from(left).unwrap_or(i32::MAX));
-        }
+        let now = clock.now().unix_timestamp();
+        let stock = shelf.stock(now);
         match stock {
             _ if stock.objects == 0 => dependency.down("nothing to serve yet"),
             _ if stock.expired > 0 => {
@@ -119,10 +116,31 @@ async fn report(shelf: Arc<Shelf>, lifecycle: Lifecycle) {
             }
             _ => dependency.up(),
         }
+        let ending = shelf.ending(alarm_percent, now);
+        match ending
+            .first()
+            .and_then(|first| Some((first, OffsetDateTime::from_unix_timestamp(first.next_update).ok()?)))
+        {
+            Some((first, end)) => {
+                alarm.down(format!("{} ends at {end}; {} in all", first.path, ending.len()))
+            }
+            None => alarm.up(),
+        }
+        measure(&stock, ending.len());
         tokio::select! {
             () = tokio::time::sleep(REPORT_EVERY) => {}
             () = lifecycle.draining() => return,
         }
+    }
+}
+
+fn measure(stock: &Stock, ending: usize) {
+    let number = |count| u32::try_from(count).unwrap_or(u32::MAX);
+    metrics::gauge!("chancery_status_objects").set(number(stock.objects));
+    metrics::gauge!("chancery_status_crls_expired").set(number(stock.expired));
+    metrics::gauge!("chancery_status_crls_ending").set(number(ending));
+    if let Some(left) = stock.next_expiry {
+        metrics::gauge!("chancery_status_next_expiry_seconds").set(i32::try_from(left).unwrap_or(i32::MAX));
     }
 }
 

@@ -111,6 +111,21 @@ impl Shelf {
         objects.values().filter(|object| object.path() != path).map(|object| object.revision.size).sum()
     }
 
+    /// The CRLs, expired ones among them, that have less than so many hundredths of their time left.
+    #[must_use]
+    pub fn ending(&self, percent: u8, now: i64) -> Vec<Revision> {
+        let ends = |revision: &Revision| {
+            let life = i128::from(revision.next_update) - i128::from(revision.this_update);
+            (i128::from(revision.next_update) - i128::from(now)) * 100 < life * i128::from(percent)
+        };
+        let objects = self.objects.read();
+        let crls = objects.values().filter(|object| object.next_update().is_some());
+        let mut ending: Vec<_> =
+            crls.map(|object| &object.revision).filter(|one| ends(one)).cloned().collect();
+        ending.sort_by(|a, b| (a.next_update, &a.path).cmp(&(b.next_update, &b.path)));
+        ending
+    }
+
     /// Counts what is there.
     #[must_use]
     pub fn stock(&self, now: i64) -> Stock {
@@ -190,6 +205,16 @@ mod tests {
             let served = shelf.find("crl/00/0.crl").unwrap();
             assert_eq!(served.revision.sha256 == Sha256([2; 32]), taken);
         }
+    }
+
+    #[test]
+    fn a_crl_near_its_end_is_named() {
+        let shelf = shelf();
+        // From 100 to 110: a fifth is left at 108.
+        assert!(shelf.ending(20, 108).is_empty());
+        assert_eq!(shelf.ending(20, 109).len(), 1);
+        assert_eq!(shelf.ending(20, 500).len(), 1);
+        assert!(shelf.ending(0, 110).is_empty());
     }
 
     #[test]

@@ -406,6 +406,15 @@ async fn an_expired_crl_is_shown_as_such_and_makes_the_node_unready() {
     world.publish_all();
     node.wait(|| async { node.is_ready() }).await;
     let end = NOW - 100 + 7 * DAY;
+    let report = || serde_json::to_string(&node.lifecycle.readiness().report(false)).unwrap();
+    assert!(!report().contains("ends at"), "{}", report());
+    // A day before its end, it is still ready, and somebody is told.
+    world.set_clock(end - DAY);
+    node.wait(|| async {
+        report().contains("crl/0a/0.crl ends at 2026-06-07 23:58:20.0 +00:00:00; 1 in all")
+    })
+    .await;
+    assert!(node.is_ready());
     world.set_clock(end - 60);
     assert_eq!(node.get(CRL).await.header("cache-control"), Some("public, max-age=60, no-transform"));
     world.set_clock(end);
