@@ -90,6 +90,42 @@ async fn an_answer_outlives_the_key_and_the_account_but_not_its_owner() {
 }
 
 #[tokio::test]
+async fn a_known_order_is_answered_to_its_account_alone() {
+    let world = World::start().await;
+    let (client, thief) = (world.client().await, world.client().await);
+    let ready = world.ready(&client, &["example.org"]).await;
+    world.issue(ready.finalized_by(&client)).await.unwrap();
+    // The thief's own two requests, for the victim's order and CSR.
+    let mut own = world.ready(&thief, &["example.org"]).await;
+    own.csr.clone_from(&ready.csr);
+    let order = own.with_finalize(thief.finalize(&ready.order.id.to_string(), &ready.csr));
+    assert_eq!(world.refusal(order).await, Reason::OrderForeign);
+}
+
+#[tokio::test]
+async fn what_the_lints_refuse_is_not_signed() {
+    let world = World::start().await;
+    let client = world.client().await;
+    // A profile of a private CA that asks for the lints of a public one.
+    let new_order = client.new_order_with(&["example.org"], json!({ "profile": "linted" }));
+    let ready = world.ready_with(&client, new_order).await;
+    assert_eq!(world.refusal(ready.finalized_by(&client)).await, Reason::Lint);
+    assert!(world.journal().await.is_empty());
+    assert!(world.issuer_key.signed().is_empty());
+}
+
+#[tokio::test]
+async fn a_directory_answers_under_its_own_bases() {
+    let world = World::start().await;
+    let mut client = world.client().await;
+    client.base = "https://other-base.test".to_owned();
+    assert!(world.ca.authorize_order(&client.new_order(&["example.org"])).await.is_ok());
+    let mut elsewhere = Client::new(OTHER);
+    elsewhere.base = "https://other-base.test".to_owned();
+    assert_eq!(reason(world.ca.register_account(&elsewhere.new_account()).await), Reason::UrlForeign);
+}
+
+#[tokio::test]
 async fn one_new_order_gives_one_certificate() {
     let world = World::start().await;
     let client = world.client().await;

@@ -484,6 +484,10 @@ validity = "6d"
 key_algorithms = ["ecdsa-p256"]
 
 [[profile]]
+name = "linted"
+lints = ["rfc5280", "cabf-br", "operator"]
+
+[[profile]]
 name = "front"
 kind = "internal"
 
@@ -492,7 +496,7 @@ name = "open"
 tenant = "tenant"
 base_urls = ["https://ca.test", "https://other-base.test"]
 pool = "tls"
-profiles = ["tls", "short"]
+profiles = ["tls", "short", "linted"]
 maximum_names = 5
 order_lifetime = "7d"
 validation_reuse = "10d"
