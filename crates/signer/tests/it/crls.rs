@@ -327,7 +327,10 @@ async fn a_file_that_is_changed_while_it_is_served_is_made_again() {
 async fn what_cannot_be_made_again_is_made_anew() {
     let world = World::start().await;
     let works = Works::start(&world);
-    works.reaches(&world, 0, 2).await;
+    // All of them, so that nothing is being written any longer when the folder goes.
+    for shard in 0..SHARDS {
+        works.reaches(&world, shard, 2).await;
+    }
     works.stop().await;
     // Its URL has changed: the journaled bytes cannot come out any more.
     let policy = world.folder.path().join("policy.toml");
@@ -403,7 +406,9 @@ async fn a_key_that_was_away_signs_when_it_is_back() {
 async fn another_signers_lease_is_respected_and_left_alone() {
     let world = World::start().await;
     let works = Works::start(&world);
-    works.reaches(&world, 0, 2).await;
+    for shard in 0..SHARDS {
+        works.reaches(&world, shard, 2).await;
+    }
     works.stop().await;
     let (before, number) = (world.store.calls().len(), world.published(0).await.key.number);
     world.store.alter_leases(|_| LeaseOutcome::Taken { owner: 77, until_ms: i64::MAX });
