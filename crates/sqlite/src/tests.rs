@@ -100,9 +100,12 @@ async fn a_schema_may_be_one_migration_ahead() {
         .await
         .unwrap();
         let opened = Ca::open(options(&folder, "ca.db"), incarnation(u8::try_from(version).unwrap())).await;
-        assert_eq!(opened.is_ok(), tolerated);
-        if let Err(refused) = opened {
-            assert!(matches!(refused, StoreError::Schema(_)), "{refused:?}");
+        match opened {
+            Ok(ca) => {
+                assert!(tolerated, "{version}");
+                ca.close().await;
+            }
+            Err(refused) => assert!(!tolerated && matches!(refused, StoreError::Schema(_)), "{refused:?}"),
         }
     }
     // A migration that is not the one that was applied.

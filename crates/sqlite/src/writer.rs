@@ -246,3 +246,159 @@ impl<C: Send, T: Change<C>> Operation<C> for Job<T, T::Outcome> {
         Job::answer(*self, result);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use futures::future::join_all;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::Options;
+
+    /// A database of numbers.
+    #[derive(Clone, Default)]
+    struct Numbers {
+        commits: Arc<AtomicUsize>,
+        reopened: Arc<AtomicUsize>,
+    }
+
+    #[derive(Clone, Copy)]
+    enum Input {
+        /// Is added; the answer is the number.
+        Add(i64),
+        /// Is added, and refused after that.
+        AddAndFail(i64),
+        /// Is added, and fails the commit.
+        AddAndBreak(i64),
+    }
+
+    impl Database for Numbers {
+        type Write = Job<Input, i64>;
+
+        const LABEL: &'static str = "numbers";
+
+        async fn run(
+            &mut self,
+            connection: &mut SqliteConnection,
+            writes: &mut [Job<Input, i64>],
+        ) -> Result<(), Failure> {
+            for write in writes {
+                let (Input::Add(number) | Input::AddAndFail(number) | Input::AddAndBreak(number)) =
+                    write.input;
+                let insert = sqlx::query("INSERT INTO numbers (number) VALUES (?)").bind(number);
+                insert.execute(&mut *connection).await?;
+                match write.input {
+                    Input::Add(_) => {}
+                    Input::AddAndFail(_) => {
+                        sqlx::query("INSERT INTO numbers (number) VALUES (NULL)")
+                            .execute(&mut *connection)
+                            .await?;
+                    }
+                    // A reference that is checked at the commit only.
+                    Input::AddAndBreak(_) => {
+                        sqlx::query("INSERT INTO late (number) VALUES (-1)")
+                            .execute(&mut *connection)
+                            .await?;
+                    }
+                }
+                write.outcome = Some(number);
+            }
+            Ok(())
+        }
+
+        fn committed(&mut self) {
+            self.commits.fetch_add(1, Ordering::Relaxed);
+        }
+
+        async fn reopened(&mut self, _: &mut SqliteConnection) -> Result<(), Failure> {
+            self.reopened.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        }
+
+        fn answer(write: Job<Input, i64>, result: Result<(), Failure>) {
+            write.answer(result);
+        }
+    }
+
+    async fn start(folder: &TempDir) -> (Numbers, Writer<Job<Input, i64>>) {
+        let options = Options::new(folder.path().join("numbers.db"));
+        options.create().unwrap();
+        let mut connection = options.writing().connect().await.unwrap();
+        sqlx::raw_sql(
+            "CREATE TABLE numbers (number INTEGER NOT NULL UNIQUE) STRICT;
+             CREATE TABLE late (
+                number INTEGER REFERENCES numbers (number) DEFERRABLE INITIALLY DEFERRED) STRICT;",
+        )
+        .execute(&mut connection)
+        .await
+        .unwrap();
+        let numbers = Numbers::default();
+        (numbers.clone(), Writer::start(numbers, options.writing(), connection))
+    }
+
+    async fn stored(folder: &TempDir) -> Vec<i64> {
+        let options = Options::new(folder.path().join("numbers.db"));
+        let mut reading = options.reading().connect().await.unwrap();
+        sqlx::query_scalar("SELECT number FROM numbers ORDER BY number")
+            .fetch_all(&mut reading)
+            .await
+            .unwrap()
+    }
+
+    /// One that is refused undoes what it did, and nothing else.
+    #[tokio::test]
+    async fn a_refused_write_does_not_fail_its_neighbours() {
+        let folder = TempDir::new().unwrap();
+        let (numbers, writer) = start(&folder).await;
+        let answers = join_all((0..9).map(|n| {
+            let input = if n == 4 { Input::AddAndFail(n) } else { Input::Add(n) };
+            writer.write(input, |job| job)
+        }))
+        .await;
+        for (n, answer) in (0..).zip(&answers) {
+            match answer {
+                Ok(number) => assert_eq!(*number, n),
+                Err(failure) => assert!(n == 4 && matches!(failure, Failure::Refused(_)), "{failure:?}"),
+            }
+        }
+        assert_eq!(stored(&folder).await, [0, 1, 2, 3, 5, 6, 7, 8]);
+        assert_eq!(numbers.reopened.load(Ordering::Relaxed), 0);
+    }
+
+    /// When a commit fails, nobody knows: each is told so, and the writer looks at the database again.
+    #[tokio::test]
+    async fn a_lost_commit_is_an_unknown_outcome() {
+        let folder = TempDir::new().unwrap();
+        let (numbers, writer) = start(&folder).await;
+        writer.write(Input::Add(1), |job| job).await.unwrap();
+        let inputs = [Input::Add(2), Input::AddAndBreak(3), Input::Add(4)];
+        let answers = join_all(inputs.map(|input| writer.write(input, |job| job))).await;
+        for answer in answers {
+            assert!(matches!(answer, Err(Failure::OutcomeUnknown(_))), "{answer:?}");
+        }
+        assert_eq!(numbers.commits.load(Ordering::Relaxed), 1);
+        assert_eq!(writer.write(Input::Add(5), |job| job).await.unwrap(), 5);
+        assert_eq!(numbers.reopened.load(Ordering::Relaxed), 1);
+        assert_eq!(stored(&folder).await, [1, 5]);
+    }
+
+    /// What waits while a batch commits is the next batch.
+    #[tokio::test]
+    async fn writes_share_commits() {
+        let folder = TempDir::new().unwrap();
+        let (numbers, writer) = start(&folder).await;
+        let answers = join_all((0..200).map(|n| writer.write(Input::Add(n), |job| job))).await;
+        assert!(answers.iter().all(Result::is_ok));
+        let commits = numbers.commits.load(Ordering::Relaxed);
+        assert!(commits <= 3, "{commits} commits for 200 writes that were there at once");
+        writer.close().await;
+        let closed = writer.write(Input::Add(300), |job| job).await;
+        assert!(matches!(closed, Err(Failure::Closed)), "{closed:?}");
+        assert_eq!(stored(&folder).await.len(), 200);
+    }
+}

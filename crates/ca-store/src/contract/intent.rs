@@ -289,6 +289,7 @@ pub async fn limits_count_what_they_say(fixture: &dyn Fixture) {
     issue(store, of(3, "other"), &["a.example.org", "b.example.org", "c.example"]).await;
     let own = JournalRow { kind: JournalKind::Server, ..of(4, "member") };
     issue(store, own, &["b.example.org"]).await;
+    issue(store, of(5, "other"), &["www.example-x.org"]).await;
 
     let names = |names: &[&str]| LimitScope::Names(names.iter().map(|&name| name.to_owned()).collect());
     let counts = [
