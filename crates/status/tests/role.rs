@@ -491,7 +491,8 @@ async fn a_spool_has_one_user() {
     let world = World::new().await;
     let node = world.node("").await;
     let lifecycle = runtime::Lifecycle::new(world.clock.shared());
-    let second = status::run(world.config(0, ""), lifecycle).await;
+    let second = status::run(world.config(0, ""), lifecycle);
+    let second = tokio::time::timeout(Duration::from_secs(20), second).await.expect("a second one runs");
     assert!(matches!(second, Err(RunError::Spool(SpoolError::Locked(_)))), "{second:?}");
     node.stop().await;
 }
