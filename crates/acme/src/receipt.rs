@@ -65,6 +65,45 @@ crate::id::serde_as_text!(Perspective);
 #[error("a perspective's name is a node's: 1 to 63 lower-case letters, digits and inner hyphens")]
 pub struct BadPerspective;
 
+/// One look of all perspectives together, drawn at random by the primary. Only receipts of one run make a quorum: a front
+/// chooses how often it asks, and must not gather what each perspective saw at another time (BR §3.2.2.9).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Run([u8; 16]);
+
+impl Run {
+    /// From 16 random bytes.
+    #[must_use]
+    pub const fn from_bytes(random: [u8; 16]) -> Self {
+        Self(random)
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&base64url::encode(self.0))
+    }
+}
+
+impl std::str::FromStr for Run {
+    type Err = BadRun;
+    fn from_str(text: &str) -> Result<Self, BadRun> {
+        base64url::decode_array(text).map(Self).map_err(|_| BadRun)
+    }
+}
+
+crate::id::serde_as_text!(Run);
+
+/// The text is not a run's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a run is 16 octets in base64url")]
+pub struct BadRun;
+
 /// What one perspective saw.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -83,8 +122,10 @@ pub struct Receipt {
     pub method: Method,
     /// The token, which the perspective computed from the authorization's id.
     pub token: String,
-    /// The number of the try.
+    /// The number of the client's try, as the front counts.
     pub attempt: u32,
+    /// The run that this look was part of.
+    pub run: Run,
     /// Who saw it.
     pub perspective: Perspective,
     /// The addresses that answered, or were tried, in order.

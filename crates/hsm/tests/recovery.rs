@@ -208,9 +208,9 @@ async fn no_worker_outlives_its_supervisor() {
 
 const SUPERVISED: &str = "HSM_TEST_SUPERVISED";
 
-/// Not a test: the process that `no_worker_outlives_its_supervisor` kills.
+/// It tells its worker and lives until it is killed.
 #[tokio::test]
-#[ignore = "started by another test"]
+#[ignore = "no test: the process that `no_worker_outlives_its_supervisor` starts and kills"]
 async fn supervisor_that_will_be_killed() {
     #[expect(clippy::disallowed_methods, reason = "how the other test talks to this process")]
     let Ok(folder) = std::env::var(SUPERVISED) else { return };

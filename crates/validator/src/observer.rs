@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use acme::challenge::{Method, key_authorization};
-use acme::receipt::{Outcome, Receipt, ReceiptError, ReceiptKey};
+use acme::receipt::{Outcome, Receipt, ReceiptError, ReceiptKey, Run};
 use acme::{ErrorType, Problem};
 use pki::{ErrorClass, Name, Timestamp};
 use rpc::Target;
@@ -91,11 +91,11 @@ impl Observer {
         Ok(Admission { target, _running: running, _identifier: identifier })
     }
 
-    /// Looks, and answers with the signed receipt (compact JWS).
+    /// Looks, as part of a run, and answers with the signed receipt (compact JWS).
     ///
     /// # Errors
     /// When this node could not look at all, or not sign.
-    pub async fn observe(&self, admission: Admission) -> Result<String, ObserveError> {
+    pub async fn observe(&self, admission: Admission, run: Run) -> Result<String, ObserveError> {
         let target = &admission.target;
         let token = acme::id::token(&target.authorization);
         let started = Timestamp::from(self.clock.now());
@@ -115,6 +115,7 @@ impl Observer {
             method: target.method,
             token,
             attempt: target.attempt,
+            run,
             perspective: self.key.perspective().clone(),
             addresses,
             // CAA is looked up here, beside the method, once it is implemented.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use acme::receipt::Run;
 use futures::future::join_all;
 use rpc::proto::validator::v1 as wire;
 use rpc::proto::validator::v1::perspective_client::PerspectiveClient;
@@ -59,8 +60,9 @@ impl Validator for Service {
     ) -> Result<Response<wire::ValidateResponse>, Status> {
         let target = parse(request.into_inner().target)?;
         let admission = self.inner.observer.admit(target.clone()).map_err(status)?;
-        let remotes = self.inner.remotes.iter().map(|remote| self.inner.ask(remote, &target));
-        let (own, others) = futures::join!(self.inner.observer.observe(admission), join_all(remotes));
+        let run = draw_run()?;
+        let remotes = self.inner.remotes.iter().map(|remote| self.inner.ask(remote, &target, run));
+        let (own, others) = futures::join!(self.inner.observer.observe(admission, run), join_all(remotes));
         let own = own.inspect_err(|error| warn!(%error, "validate.own"));
         let mut response = wire::ValidateResponse::default();
         if let Ok(receipt) = &own {
@@ -90,16 +92,19 @@ impl Perspective for Service {
         &self,
         request: Request<wire::ObserveRequest>,
     ) -> Result<Response<wire::ObserveResponse>, Status> {
-        let target = parse(request.into_inner().target)?;
+        let request = request.into_inner();
+        let target = parse(request.target)?;
+        let run = <[u8; 16]>::try_from(&*request.run).map_err(|_| rpc::ConvertError { field: "run" })?;
         let admission = self.inner.observer.admit(target).map_err(status)?;
-        let receipt = self.inner.observer.observe(admission).await.map_err(status)?;
+        let receipt = self.inner.observer.observe(admission, Run::from_bytes(run)).await.map_err(status)?;
         Ok(Response::new(wire::ObserveResponse { receipt }))
     }
 }
 
 impl Inner {
-    async fn ask(&self, remote: &Remote, target: &Target) -> Option<String> {
-        let mut request = Request::new(wire::ObserveRequest { target: Some(target.into()) });
+    async fn ask(&self, remote: &Remote, target: &Target, run: Run) -> Option<String> {
+        let run = run.as_bytes().to_vec().into();
+        let mut request = Request::new(wire::ObserveRequest { target: Some(target.into()), run });
         request.set_timeout(self.patience);
         let mut client = remote.client.clone();
         let failure = match tokio::time::timeout(self.patience, client.observe(request)).await {
@@ -119,6 +124,12 @@ impl Inner {
         warn!(perspective = remote.name, failure, "validate.silent");
         None
     }
+}
+
+fn draw_run() -> Result<Run, Status> {
+    let mut random = [0; 16];
+    aws_lc_rs::rand::fill(&mut random).map_err(|_| rpc::unavailable("no random numbers", RETRY))?;
+    Ok(Run::from_bytes(random))
 }
 
 fn parse(target: Option<wire::Target>) -> Result<Target, Status> {

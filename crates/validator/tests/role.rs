@@ -169,6 +169,7 @@ async fn a_receipt_says_who_saw_what_of_whom_and_when() {
         method: Method::Http01,
         token: acme::id::token(&target.authorization),
         attempt: 3,
+        run: receipt.run,
         perspective: "v-1".parse().unwrap(),
         addresses: vec![HERE],
         caa: None,
@@ -219,6 +220,11 @@ async fn every_perspective_signs_its_own_dissent_included() {
     let response = world.validate(&first, &target).await.unwrap();
     assert_eq!(response.silent, ["v-4"]);
     let [own, agree, dissent] = response.receipts.as_slice() else { unreachable!("{response:?}") };
+    let runs = [(&first, own), (&second, agree), (&third, dissent)]
+        .map(|(node, receipt)| node.key.verify(receipt).unwrap().run);
+    assert!(runs.iter().all(|run| *run == runs[0]), "one run: {runs:?}");
+    let later = world.validate(&first, &target).await.unwrap();
+    assert_ne!(first.key.verify(&later.receipts[0]).unwrap().run, runs[0], "another look, another run");
     assert_eq!(kind(&first.key.verify(own).unwrap()), None);
     assert_eq!(kind(&second.key.verify(agree).unwrap()), None);
     assert_eq!(kind(&third.key.verify(dissent).unwrap()), Some(ErrorType::Dns));
@@ -251,7 +257,8 @@ async fn each_rpc_is_for_one_role() {
         let channel = world.channel(&node, role);
         let request = wire::ValidateRequest { target: Some((&target).into()) };
         let validate = ValidatorClient::new(channel.clone()).validate(request).await;
-        let request = wire::ObserveRequest { target: Some((&target).into()) };
+        let run = vec![4; 16].into();
+        let request = wire::ObserveRequest { target: Some((&target).into()), run };
         let observe = PerspectiveClient::new(channel).observe(request).await;
         let codes = (validate.err().map(|status| status.code()), observe.err().map(|status| status.code()));
         let denied = Some(Code::PermissionDenied);

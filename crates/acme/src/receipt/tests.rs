@@ -30,6 +30,7 @@ fn receipt(perspective: &str) -> Receipt {
         method: Method::Http01,
         token: token(&authorization),
         attempt: 1,
+        run: Run::from_bytes([6; 16]),
         perspective: perspective.parse().unwrap(),
         addresses: vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()],
         caa: Some(Caa {
@@ -146,6 +147,7 @@ fn the_payload_is_exactly_a_receipt() {
         good.replace(r#""outcome":"valid""#, r#""outcome":"Valid""#),
         good.replace(r#""outcome":"valid""#, r#""outcome":{"valid":1}"#),
         good.replace("http-01", "http-02"),
+        good.replace(r#""run":"BgYG"#, r#""run":"BgY"#),
         good.replace(r#""ttl_seconds":300"#, r#""ttl_seconds":300,"x":1"#),
         good.replace(r#""finished":61"#, r#""finished":59"#),
         other_token,
@@ -162,8 +164,8 @@ fn as_array(json: &str) -> String {
     let Receipt { authorization, directory, account, thumbprint, name, method, token, attempt, .. } =
         &receipt;
     let first = (authorization, directory, account, thumbprint, name, method, token, attempt);
-    let Receipt { perspective, addresses, caa, started, finished, outcome, .. } = &receipt;
-    let second = (perspective, addresses, caa, started, finished, outcome);
+    let Receipt { run, perspective, addresses, caa, started, finished, outcome, .. } = &receipt;
+    let second = (run, perspective, addresses, caa, started, finished, outcome);
     let [first, second] = [serde_json::to_string(&first).unwrap(), serde_json::to_string(&second).unwrap()];
     let array = format!("{},{}", first.trim_end_matches(']'), second.trim_start_matches('['));
     assert!(serde_json::from_str::<Receipt>(&array).is_ok(), "{array}");

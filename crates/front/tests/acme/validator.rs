@@ -84,6 +84,7 @@ impl Validator for FakeValidator {
             name: target.name,
             method: target.method,
             attempt: target.attempt,
+            run: acme::receipt::Run::from_bytes([3; 16]),
             perspective: self.key.perspective().clone(),
             addresses: Vec::new(),
             caa: None,

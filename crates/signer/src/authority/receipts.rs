@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use acme::receipt::{self, Outcome as Observation, Perspective, Receipt};
+use acme::receipt::{self, Outcome as Observation, Perspective, Receipt, Run};
 use pki::{Period, Timestamp};
 
 use super::{Claim, NameEvidence};
@@ -43,14 +43,13 @@ impl Witnesses<'_> {
         let directory = self.claim.request.directory();
         let quorum = &directory.policy.quorum;
         let mut first_fault = None;
-        // Results of different tries are never added up (BR §3.2.2.9).
-        let mut tries: BTreeMap<u32, BTreeMap<Perspective, bool>> = BTreeMap::new();
+        // Results of different runs are never added up (BR §3.2.2.9).
+        let mut runs: BTreeMap<Run, BTreeMap<Perspective, bool>> = BTreeMap::new();
         for compact in evidence.receipts.iter().take(MAXIMUM_RECEIPTS) {
             match self.check(compact, evidence, minted) {
                 Ok(seen) => {
-                    // A perspective that said both yes and no in one try said no.
-                    let confirmed =
-                        tries.entry(seen.attempt).or_default().entry(seen.perspective).or_insert(true);
+                    // A perspective that said both yes and no in one run said no.
+                    let confirmed = runs.entry(seen.run).or_default().entry(seen.perspective).or_insert(true);
                     *confirmed &= seen.confirmed;
                     first_fault = first_fault.or(seen.fault);
                 }
@@ -62,7 +61,7 @@ impl Witnesses<'_> {
             asked.saturating_sub(usize::try_from(quorum.maximum_dissent).unwrap_or(usize::MAX)).max(1);
         let counts =
             |perspectives: &BTreeMap<Perspective, bool>| confirmations(perspectives, &quorum.perspectives);
-        let confirmed = tries.values().map(counts).max().unwrap_or(0);
+        let confirmed = runs.values().map(counts).max().unwrap_or(0);
         if confirmed >= needed {
             return Ok(Tally { confirmed, asked });
         }
@@ -90,10 +89,10 @@ impl Witnesses<'_> {
         if let Observation::Invalid(problem) = &receipt.outcome {
             let fault =
                 self.refuse(Reason::QuorumMissed, format!("{name}: {perspective}: {}", problem.detail));
-            return Ok(Seen { attempt: receipt.attempt, perspective, confirmed: false, fault: Some(fault) });
+            return Ok(Seen { run: receipt.run, perspective, confirmed: false, fault: Some(fault) });
         }
         let fault = self.check_caa(&receipt).err();
-        Ok(Seen { attempt: receipt.attempt, perspective, confirmed: fault.is_none(), fault })
+        Ok(Seen { run: receipt.run, perspective, confirmed: fault.is_none(), fault })
     }
 
     /// Every field of a receipt that says what it is about. (That its token is the authorization's, [`receipt`] has seen.)
@@ -176,7 +175,7 @@ impl Witnesses<'_> {
 
 /// One receipt that counts, for or against.
 struct Seen {
-    attempt: u32,
+    run: Run,
     perspective: Perspective,
     confirmed: bool,
     /// Why not, where it is against.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use acme::Problem;
 use acme::problem::ErrorType;
-use acme::receipt::{Caa, Outcome as Observation, Receipt, ReceiptKey};
+use acme::receipt::{Caa, Outcome as Observation, Receipt, ReceiptKey, Run};
 use ca_store::{AuthorityRow, DeactivationRow, NodeRow, NodeState};
 use pki::Period;
 use signer::Reason;
@@ -150,7 +150,7 @@ async fn only_registered_and_active_validators_count() {
 }
 
 #[tokio::test]
-async fn a_quorum_is_distinct_perspectives_of_one_try() {
+async fn a_quorum_is_distinct_perspectives_of_one_run() {
     let scene = Scene::new().await;
     let receipt = scene.receipt();
     let sign = |receipt: &Receipt, of: &[usize]| scene.world.sign_receipts(receipt, of);
@@ -158,14 +158,15 @@ async fn a_quorum_is_distinct_perspectives_of_one_try() {
         outcome: Observation::Invalid(Problem::new(ErrorType::Connection, "refused")),
         ..receipt.clone()
     };
-    let again = Receipt { attempt: 2, ..receipt.clone() };
+    // The front counts its tries as it likes: it is the primary's run that must be one.
+    let again = Receipt { run: Run::from_bytes([2; 16]), ..receipt.clone() };
 
     let cases = [
         ("none", vec![]),
         ("one of three", sign(&receipt, &[0])),
         ("one of three, three times", sign(&receipt, &[0, 0, 0])),
         ("one, and two that saw nothing", [sign(&receipt, &[0]), sign(&failed, &[1, 2])].concat()),
-        ("one in each of two tries", [sign(&receipt, &[0]), sign(&again, &[1])].concat()),
+        ("one in each of two runs", [sign(&receipt, &[0]), sign(&again, &[1])].concat()),
         ("yes and no from the same", [sign(&receipt, &[0, 1]), sign(&failed, &[0, 1])].concat()),
     ];
     for (case, receipts) in cases {

@@ -23,7 +23,7 @@ const TAGS: u64 = 100_000;
 
 /// The signer: says on standard output what it was answered. Its first line of input is the database.
 #[tokio::test]
-#[ignore = "the child of `a_killed_signer_loses_nothing`"]
+#[ignore = "no test: the process that `a_killed_signer_loses_nothing` starts and kills"]
 async fn child() {
     let mut line = String::new();
     std::io::stdin().lock().read_line(&mut line).unwrap();

@@ -277,6 +277,7 @@ impl World {
             method: acme::challenge::Method::Http01,
             token: acme::id::token(&evidence.authorization),
             attempt: 1,
+            run: acme::receipt::Run::from_bytes([1; 16]),
             perspective: PERSPECTIVES[0].parse().unwrap(),
             addresses: vec!["192.0.2.1".parse().unwrap()],
             caa: None,
