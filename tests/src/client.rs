@@ -49,6 +49,13 @@ pub fn certbot_command(demo: &Demo, folder: &Path) -> Command {
 /// When it does not get its certificate.
 #[must_use]
 pub fn lego(demo: &Demo, folder: &Path, name: &str, eab: bool, http_port: u16) -> PathBuf {
+    succeed(&mut lego_command(demo, folder, name, eab, http_port));
+    folder.join(format!("certificates/{name}.crt"))
+}
+
+/// The command of [`lego`].
+#[must_use]
+pub fn lego_command(demo: &Demo, folder: &Path, name: &str, eab: bool, http_port: u16) -> Command {
     let mut command = Command::new("lego");
     command.args(["--accept-tos", "--email", "someone@example.test", "--domains", name, "--http"]);
     command.args(["--http.port", &format!("127.0.0.1:{http_port}"), "--path"]).arg(folder);
@@ -58,8 +65,7 @@ pub fn lego(demo: &Demo, folder: &Path, name: &str, eab: bool, http_port: u16) -
         command.args(["--eab", "--kid", &demo.facts.eab_kid, "--hmac", &demo.facts.eab_hmac_key]);
     }
     command.arg("run").env("LEGO_CA_CERTIFICATES", &demo.facts.endpoint_ca);
-    succeed(&mut command);
-    folder.join(format!("certificates/{name}.crt"))
+    command
 }
 
 /// dehydrated by http-01: it writes its answers into a folder, which a web server of Python's serves; the chain file.

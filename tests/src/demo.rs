@@ -3,6 +3,8 @@
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
@@ -17,6 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub struct Demo {
     child: Child,
     folder: TempDir,
+    output: Mutex<Receiver<String>>,
     /// What `demo.json` says.
     pub facts: Facts,
     /// Where the validator looks for http-01 answers.
@@ -91,7 +94,23 @@ impl Demo {
         }
         let facts = std::fs::read(state.join("demo.json")).expect("demo.json");
         let facts = serde_json::from_slice(&facts).expect("demo.json as documented");
-        Self { child, folder, facts, http_01_port }
+        Self { child, folder, output: Mutex::new(receiver), facts, http_01_port }
+    }
+
+    /// What it says beside a word, once it runs.
+    ///
+    /// # Panics
+    ///
+    /// When it does not say it.
+    #[must_use]
+    pub fn said(&self, word: &str) -> String {
+        let output = self.output.lock().expect("nobody panicked while it read");
+        loop {
+            let line = output.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("it does not say {word:?}"));
+            if let Some(rest) = line.trim().strip_prefix(word) {
+                return rest.trim().to_owned();
+            }
+        }
     }
 
     /// The state folder.

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use e2e::Demo;
+use e2e::demo::{is_alive, signal};
 use instant_acme::{
     Account, AuthorizationStatus, ChallengeType, ExternalAccountKey, Identifier, NewAccount, NewOrder, Order,
     OrderStatus, RetryPolicy,
@@ -52,7 +53,7 @@ fn request(names: &[&str]) -> Vec<u8> {
 }
 
 fn patience() -> RetryPolicy {
-    RetryPolicy::new().initial_delay(Duration::from_millis(50)).timeout(Duration::from_secs(60))
+    RetryPolicy::new().initial_delay(Duration::from_millis(50)).backoff(1.3).timeout(Duration::from_secs(60))
 }
 
 async fn issue(account: &Account, responder: &ChallengeResponder, names: &[&str]) -> String {
@@ -119,6 +120,65 @@ async fn a_csr_for_other_names_is_refused_and_the_order_stays_ready() {
     assert_eq!(order.refresh().await.expect("the order").status, OrderStatus::Ready);
     order.finalize_csr(&request(&["mine.demo.test"])).await.expect("the right names");
     let _ = order.poll_certificate(&patience()).await.expect("the certificate");
+}
+
+/// One process of the system is killed at each step of one and the same client: after its order was made, after its challenge was
+/// answered, and before it finalizes. It is started again each time, at its old address, and the client never notices more
+/// than a slow answer.
+async fn survives_the_death_of(word: &str) {
+    let demo = Demo::start();
+    let responder = responder(&demo).await;
+    let account = account(&demo).await;
+    let kill = || {
+        let victim = demo.process_of(word);
+        signal(victim, "KILL");
+        while is_alive(victim) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    let names = ["order.demo.test"];
+    let identifiers = names.map(|name| Identifier::Dns(name.to_owned()));
+    let mut order = account.new_order(&NewOrder::new(&identifiers)).await.expect("an order");
+    assert_eq!(order.state().status, OrderStatus::Pending);
+    kill();
+    // A front takes its connections along; the first request after that finds it out.
+    let _ = order.refresh().await;
+    {
+        let mut authorizations = order.authorizations();
+        let mut authorization = authorizations.next().await.expect("one").expect("an authorization");
+        let mut challenge = authorization.challenge(ChallengeType::Http01).expect("http-01");
+        responder.add(&challenge.token, challenge.key_authorization().as_str());
+        challenge.set_ready().await.expect("the challenge is accepted");
+    }
+    kill();
+    let _ = order.refresh().await;
+    assert_eq!(order.poll_ready(&patience()).await.expect("polling"), OrderStatus::Ready);
+    kill();
+    let _ = order.refresh().await;
+    order.finalize_csr(&request(&names)).await.expect("finalize");
+    let chain = order.poll_certificate(&patience()).await.expect("the certificate");
+    assert_eq!(pki::chain::from_pem(&chain).expect("a chain").len(), 2);
+    let _ = demo.process_of(word);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_front_may_die_between_a_clients_steps() {
+    survives_the_death_of("front").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_signer_may_die_between_a_clients_steps() {
+    survives_the_death_of("signer").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_worker_may_die_between_a_clients_steps() {
+    survives_the_death_of("hsm-worker").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_validator_may_die_between_a_clients_steps() {
+    survives_the_death_of("validator").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -127,13 +127,14 @@ pub struct ValidationSection {
     pub attempts: u32,
     /// Milliseconds before the second try; doubled before each further one. Default 2000.
     pub backoff_milliseconds: u64,
-    /// Seconds that one try may take, all perspectives together. Default 30.
+    /// Seconds that one try may take, all perspectives together. Longer than a validator takes, which is 12 by
+    /// default; a try that a dead front began is begun again a little later. Default 15.
     pub attempt_seconds: u64,
 }
 
 impl Default for ValidationSection {
     fn default() -> Self {
-        Self { attempts: 3, backoff_milliseconds: 2_000, attempt_seconds: 30 }
+        Self { attempts: 3, backoff_milliseconds: 2_000, attempt_seconds: 15 }
     }
 }
 

@@ -11,6 +11,7 @@ use arc_swap::ArcSwapOption;
 use http::StatusCode;
 use rpc::proto::signer::v1 as proto;
 use runtime::Dependency;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::refusal::Refusal;
@@ -40,16 +41,24 @@ pub(crate) struct Directory {
 pub(crate) struct Directories {
     bases: Vec<BaseUrl>,
     current: ArcSwapOption<HashMap<DirectoryName, Arc<Directory>>>,
+    /// Whether the signer has told them once.
+    known: watch::Sender<bool>,
 }
 
 impl Directories {
     pub(crate) fn new(bases: Vec<BaseUrl>) -> Self {
-        Self { bases, current: ArcSwapOption::empty() }
+        Self { bases, current: ArcSwapOption::empty(), known: watch::Sender::new(false) }
     }
 
     /// Every base URL of this front.
     pub(crate) fn bases(&self) -> &[BaseUrl] {
         &self.bases
+    }
+
+    /// Waits until the signer has told which there are.
+    pub(crate) async fn are_known(&self) {
+        // The sender is `self`: it cannot be gone.
+        let _ = self.known.subscribe().wait_for(|known| *known).await;
     }
 
     /// The directory of this name; `None` if there is none.
@@ -95,6 +104,7 @@ impl Directories {
             let names: Vec<&str> = all.keys().map(DirectoryName::as_str).collect();
             tracing::info!(directories = ?names, "directories");
             self.current.store(Some(Arc::new(all)));
+            self.known.send_replace(true);
         }
     }
 

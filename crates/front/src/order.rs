@@ -24,6 +24,7 @@ use crate::reply::Reply;
 use crate::request::Signed;
 use crate::service::Front;
 use crate::stored::{self, Versioned};
+use crate::validation;
 
 /// An authorization is used again only if it lasts so much longer: an order that ends while its client makes a CSR helps
 /// nobody.
@@ -75,9 +76,13 @@ pub(crate) async fn show_order(
     if matches!(order.object.state, State::Processing(_)) {
         finalize::resume_if_abandoned(front, &row);
     }
-    let reviewed = review(front, vec![order.object], now).await?;
-    let order = reviewed.first().ok_or(Refusal::Impossible("a review without an order"))?;
-    Ok(show(&request, order, StatusCode::OK, now))
+    let authorizations = authorizations_of(front, std::slice::from_ref(&order.object)).await?;
+    // Many clients look at their order alone while it is validated.
+    for authorization in &authorizations {
+        validation::resume_if_abandoned(front, authorization, request.account()?);
+    }
+    let order = review_one(order.object, &statuses(&authorizations, now), now);
+    Ok(show(&request, &order, StatusCode::OK, now))
 }
 
 /// The order of this id, if it is the caller's; a foreign one is not to be told from a missing one.
@@ -109,21 +114,30 @@ pub(crate) fn show(request: &Signed<'_>, order: &Order, status: StatusCode, now:
 
 /// The orders as they are now: what their authorizations and the time have made of them.
 pub(crate) async fn review(front: &Front, orders: Vec<Order>, now: Timestamp) -> Result<Vec<Order>, Refusal> {
+    let statuses = statuses(&authorizations_of(front, &orders).await?, now);
+    Ok(orders.into_iter().map(|order| review_one(order, &statuses, now)).collect())
+}
+
+/// The authorizations that decide about those of these orders that are open.
+async fn authorizations_of(front: &Front, orders: &[Order]) -> Result<Vec<Authorization>, Refusal> {
     let open = |order: &&Order| matches!(order.state, State::Pending(_) | State::Ready(_));
     let ids: Vec<String> = orders
         .iter()
         .filter(open)
         .flat_map(|order| order.facts.authorizations.iter().map(AuthorizationId::to_string))
         .collect();
-    let mut statuses = HashMap::new();
-    if !ids.is_empty() {
-        for row in front.store.authorizations(&ids).await? {
-            let authorization = stored::authorization(&row)?.object;
-            statuses.insert(authorization.facts.id, authorization.status(now));
-        }
+    if ids.is_empty() {
+        return Ok(Vec::new());
     }
-    let reviewed = orders.into_iter().map(|order| review_one(order, &statuses, now));
-    Ok(reviewed.collect())
+    let rows = front.store.authorizations(&ids).await?;
+    rows.iter().map(|row| Ok(stored::authorization(row)?.object)).collect()
+}
+
+fn statuses(
+    authorizations: &[Authorization],
+    now: Timestamp,
+) -> HashMap<AuthorizationId, authorization::Status> {
+    authorizations.iter().map(|one| (one.facts.id, one.status(now))).collect()
 }
 
 /// One order in the light of its authorizations.

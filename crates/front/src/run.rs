@@ -1,6 +1,7 @@
 //! The role, from its configuration to its drain.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use acme::nonce::NonceKey;
 use acme_store::AcmeStore;
@@ -22,6 +23,9 @@ use crate::signer::Signer;
 use crate::validation::Validators;
 use crate::{router, server, sweep};
 
+/// How long clients wait in the backlog for a front that does not know its directories yet, before it answers 503.
+const FIRST_PATIENCE: Duration = Duration::from_secs(3);
+
 /// Runs a front until the drain. `store` is the `acme` database, which the program has opened: this crate knows no
 /// backend.
 ///
@@ -41,9 +45,14 @@ pub async fn run(config: Config, lifecycle: Lifecycle, store: Arc<dyn AcmeStore>
     start_background(&lifecycle, &front);
 
     let acceptor = TlsAcceptor::from(Arc::new(served.config()?));
-    tokio::select! {
+    let presentable = async {
         // Until then clients wait in the kernel's backlog: a handshake could only fail.
-        () = served.is_present() => {
+        served.is_present().await;
+        // A front that was started again knows its directories a moment later; one whose signers are away says so.
+        drop(tokio::time::timeout(FIRST_PATIENCE, front.directories.are_known()).await);
+    };
+    tokio::select! {
+        () = presentable => {
             tracing::info!(base_urls = ?config.base_urls, "serving");
             let app = router::router(Arc::clone(&front));
             server::serve(listener, acceptor, app, &config.limits, lifecycle.drain_token()).await;

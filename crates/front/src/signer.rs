@@ -87,19 +87,37 @@ impl From<Status> for SignerError {
     }
 }
 
-/// Asks, and once more if no signer was reached: another may be, or the connection was an old one. Only for requests
-/// that may be repeated.
+/// Pauses between tries while no signer can be reached: first none, since another one may be, or the connection was an old one;
+/// then as long as a signer takes that is started again. A client would rather wait than be told to come back.
+const PAUSES: [Duration; 6] = [
+    Duration::ZERO,
+    Duration::from_millis(100),
+    Duration::from_millis(200),
+    Duration::from_millis(400),
+    Duration::from_millis(800),
+    Duration::from_millis(1_600),
+];
+/// Where the caller tries again by itself.
+const ONE_PAUSE: [Duration; 1] = [Duration::ZERO];
+
+/// Asks, and again while no signer is reached. Only for requests that may be repeated.
 macro_rules! ask {
-    ($self:ident, $method:ident, $deadline:expr, $message:expr) => {{
+    ($self:ident, $method:ident, $message:expr) => {
+        ask!($self, $method, $message, DEADLINE, PAUSES)
+    };
+    ($self:ident, $method:ident, $message:expr, $deadline:expr, $pauses:expr) => {{
         let message = $message;
-        let first = $self.client.clone().$method(with_deadline(message.clone(), $deadline)).await;
-        match first {
-            Err(status) if status.code() == Code::Unavailable => {
-                $self.client.clone().$method(with_deadline(message, $deadline)).await
+        let mut pauses = $pauses.into_iter();
+        loop {
+            let request = with_deadline(message.clone(), $deadline);
+            match $self.client.clone().$method(request).await {
+                Err(status) if status.code() == Code::Unavailable => match pauses.next() {
+                    Some(pause) => tokio::time::sleep(pause).await,
+                    None => break Err(status),
+                },
+                outcome => break outcome.map(Response::into_inner),
             }
-            outcome => outcome,
         }
-        .map(Response::into_inner)
     }};
 }
 
@@ -109,31 +127,31 @@ impl Signer {
     }
 
     pub(crate) async fn directories(&self) -> Result<Vec<proto::Directory>, SignerError> {
-        let answer = ask!(self, list_directories, DEADLINE, proto::ListDirectoriesRequest {})?;
+        let answer = ask!(self, list_directories, proto::ListDirectoriesRequest {})?;
         Ok(answer.directories)
     }
 
     pub(crate) async fn authorize_order(&self, jws: &Jws) -> Result<AuthorizedOrder, SignerError> {
         let message = proto::AuthorizeOrderRequest { new_order_jws: bytes(jws) };
-        Ok(ask!(self, authorize_order, DEADLINE, message)?.try_into()?)
+        Ok(ask!(self, authorize_order, message)?.try_into()?)
     }
 
     /// The account, and whether it is new.
     pub(crate) async fn register(&self, jws: &Jws) -> Result<(Account, bool), SignerError> {
         let message = proto::RegisterAccountRequest { new_account_jws: bytes(jws) };
-        let answer = ask!(self, register_account, DEADLINE, message)?;
+        let answer = ask!(self, register_account, message)?;
         Ok((account(answer.account)?, answer.created))
     }
 
     /// The signer remembers accepted updates: a repeated one changes nothing and gets the same answer.
     pub(crate) async fn update(&self, jws: &Jws) -> Result<Account, SignerError> {
         let message = proto::UpdateAccountRequest { account_jws: bytes(jws) };
-        account(ask!(self, update_account, DEADLINE, message)?.account)
+        account(ask!(self, update_account, message)?.account)
     }
 
     pub(crate) async fn change_key(&self, jws: &Jws) -> Result<Account, SignerError> {
         let message = proto::ChangeKeyRequest { key_change_jws: bytes(jws) };
-        account(ask!(self, change_key, DEADLINE, message)?.account)
+        account(ask!(self, change_key, message)?.account)
     }
 
     pub(crate) async fn look_up(
@@ -144,7 +162,7 @@ impl Signer {
         let selector = proto::look_up_account_request::Selector::AccountId(id.to_string());
         let message =
             proto::LookUpAccountRequest { directory: directory.to_string(), selector: Some(selector) };
-        match ask!(self, look_up_account, DEADLINE, message)?.account {
+        match ask!(self, look_up_account, message)?.account {
             Some(found) => account(Some(found)).map(Some),
             None => Ok(None),
         }
@@ -161,7 +179,7 @@ impl Signer {
     /// One try; safe to repeat for ever.
     pub(crate) async fn issue(&self, message: proto::IssueRequest) -> Result<Issued, SignerError> {
         use proto::issue_response::Outcome;
-        let answer = ask!(self, issue, ISSUE_DEADLINE, message)?;
+        let answer = ask!(self, issue, message, ISSUE_DEADLINE, ONE_PAUSE)?;
         match answer.outcome.ok_or(SignerError::Answer("an issuance without an outcome"))? {
             Outcome::Certificate(certificate) => {
                 let serial = Serial::from_hex(&certificate.serial);
@@ -182,7 +200,7 @@ impl Signer {
             directory: directory.to_string(),
             serial: serial.to_string(),
         };
-        Ok(ask!(self, download_certificate, DEADLINE, message)?)
+        Ok(ask!(self, download_certificate, message)?)
     }
 
     /// Not repeated by itself: the second answer would be `alreadyRevoked`, which the client must not get for its first.
@@ -198,7 +216,7 @@ impl Signer {
 
     pub(crate) async fn issue_server_certificate(&self, csr: Vec<u8>) -> Result<Vec<Bytes>, SignerError> {
         let message = proto::IssueServerCertificateRequest { csr: csr.into() };
-        Ok(ask!(self, issue_server_certificate, DEADLINE, message)?.chain)
+        Ok(ask!(self, issue_server_certificate, message)?.chain)
     }
 }
 

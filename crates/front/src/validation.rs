@@ -22,7 +22,7 @@ use crate::refusal::Refusal;
 use crate::service::Front;
 
 /// Beyond the time that a try may take: for its outcome's way into the database.
-const LEASE_MARGIN: Period = Period::from_seconds(10);
+const LEASE_MARGIN: Period = Period::from_seconds(3);
 /// For how long a validator that does not answer is asked again, before the challenge rests until the client or a poll
 /// asks for another try. It is not the client's fault, so it costs the client no try.
 const SILENCE: Duration = Duration::from_secs(60);

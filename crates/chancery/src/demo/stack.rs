@@ -43,6 +43,7 @@ pub(crate) struct Facts {
     pub(crate) eab_kid: String,
     pub(crate) eab_hmac_key: String,
     pub(crate) http_01_port: u16,
+    pub(crate) enrollment: SocketAddr,
 }
 
 impl Stack {
@@ -281,6 +282,7 @@ async fn facts(layout: &Layout, addresses: &Addresses, mut operator: Connection)
         eab_kid: key.kid,
         eab_hmac_key: key.hmac_key,
         http_01_port: addresses.http_01_port,
+        enrollment: addresses.enrollment,
     })
 }
 

@@ -248,21 +248,26 @@ async fn d7_a_validator_that_is_away_costs_the_client_no_try() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn d7_a_try_whose_front_died_is_made_again_at_a_poll() {
-    let stage = Stage::new().await;
-    let client = Client::registered(&stage.wire, "open").await;
-    let held = Gate::default();
-    stage.validator.plan("orphan.example.org", [Sight::Held(held.clone()), Sight::Valid]);
-    let order = client.order(&["orphan.example.org"]).await.ok(201).json();
-    let url = text(&order["authorizations"][0]);
-    let challenge = text(&client.post_as_get(&url).await.ok(200).json()["challenges"][0]["url"]);
-    client.post(&challenge, &json!({})).await.ok(200);
-    held.reached().await;
-    let mut client = client;
-    let stage = stage.kill().await;
-    client.wire = stage.wire.clone();
-    assert_eq!(client.post_as_get(&url).await.ok(200).json()["status"], "pending");
-    stage.clock.advance(Duration::from_secs(60));
-    stage.poll(&client, &url, &["valid"]).await;
+    // Of its authorization, or of its order: there are clients that look at one of them only.
+    for look_at_the_order in [false, true] {
+        let stage = Stage::new().await;
+        let mut client = Client::registered(&stage.wire, "open").await;
+        let held = Gate::default();
+        stage.validator.plan("orphan.example.org", [Sight::Held(held.clone()), Sight::Valid]);
+        let answer = client.order(&["orphan.example.org"]).await.ok(201);
+        let order = answer.location();
+        let authorization = text(&answer.json()["authorizations"][0]);
+        let challenge =
+            text(&client.post_as_get(&authorization).await.ok(200).json()["challenges"][0]["url"]);
+        client.post(&challenge, &json!({})).await.ok(200);
+        held.reached().await;
+        let stage = stage.kill().await;
+        client.wire = stage.wire.clone();
+        let (url, done) = if look_at_the_order { (order, "ready") } else { (authorization, "valid") };
+        assert_eq!(client.post_as_get(&url).await.ok(200).json()["status"], "pending");
+        stage.clock.advance(Duration::from_secs(60));
+        stage.poll(&client, &url, &[done]).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
