@@ -6,7 +6,7 @@ use acme::AuthorizationId;
 use acme::authorization::{Authorization, Facts, State, Update};
 use acme::challenge;
 use acme::problem::{ErrorType, Problem};
-use acme_store::{AuthorizationRow, Unit};
+use acme_store::Unit;
 use http::StatusCode;
 use pki::Timestamp;
 
@@ -27,16 +27,24 @@ pub(crate) async fn authorization(
     request: Signed<'_>,
     id: &AuthorizationId,
 ) -> Result<Reply, Refusal> {
+    if request.is_post_as_get() {
+        let account = &request.account()?.id;
+        if let Some(outcome) = front.under_way.outcome(id, account, front.patience()).await
+            && outcome.facts.directory == request.place.directory.name
+        {
+            return Ok(show(&request, &outcome, front.now()));
+        }
+    }
     let found = find(front, &request, id).await?;
     if request.is_post_as_get() {
-        validation::resume_if_abandoned(front, &found, request.account()?);
-        return Ok(show(&request, &found, front.now()));
+        validation::resume_if_abandoned(front, &found.object, request.account()?);
+        return Ok(show(&request, &found.object, front.now()));
     }
     let Update::Deactivate = Update::from_verified(&request.verified)? else {
         let detail = "an authorization can only be deactivated, by the status \"deactivated\"";
         return Err(Problem::new(ErrorType::Malformed, detail).into());
     };
-    let authorization = change(front, id, |_, state, _| match state {
+    let (authorization, outcome) = change(front, id, Some(found), |_, state, _| match state {
         State::Pending(pending) => Step::Save(State::Deactivated(pending.deactivate()), Ok(())),
         State::Valid(valid) => Step::Save(State::Deactivated(valid.deactivate()), Ok(())),
         // A second time changes nothing.
@@ -46,35 +54,36 @@ pub(crate) async fn authorization(
         }
     })
     .await?;
-    let (authorization, outcome) = authorization;
     outcome?;
     tracing::info!("deactivated");
-    Ok(show(&request, &authorization, front.now()))
+    Ok(show(&request, &authorization.object, front.now()))
 }
 
 /// The authorization of this id, if it is the caller's; a foreign one is not to be told from a missing one.
-pub(crate) async fn find(
-    front: &Front,
-    request: &Signed<'_>,
-    id: &AuthorizationId,
-) -> Result<Authorization, Refusal> {
+pub(crate) async fn find(front: &Front, request: &Signed<'_>, id: &AuthorizationId) -> Result<Kept, Refusal> {
     let account = request.account()?;
-    let (_, found) = load(front, id).await?;
+    let found = load(front, id).await?;
     let facts = &found.object.facts;
     if facts.account != account.id || facts.directory != request.place.directory.name {
         return Err(Refusal::NoObject);
     }
-    Ok(found.object)
+    Ok(found)
 }
 
-async fn load(
-    front: &Front,
-    id: &AuthorizationId,
-) -> Result<(AuthorizationRow, Versioned<Authorization>), Refusal> {
+/// An authorization as it is, or was a moment ago, in the store.
+#[derive(Debug, Clone)]
+pub(crate) struct Kept {
+    pub(crate) object: Authorization,
+    version: u64,
+    /// The row's: an authorization that has ended is kept as long as it would have lasted.
+    expires: Timestamp,
+}
+
+async fn load(front: &Front, id: &AuthorizationId) -> Result<Kept, Refusal> {
     let rows = front.store.authorizations(&[id.to_string()]).await?;
     let row = rows.into_iter().next().ok_or(Refusal::NoObject)?;
-    let authorization = stored::authorization(&row)?;
-    Ok((row, authorization))
+    let Versioned { object, version } = stored::authorization(&row)?;
+    Ok(Kept { object, version, expires: row.expires_at })
 }
 
 /// What a change of an authorization decides, looking at its state.
@@ -85,25 +94,34 @@ pub(crate) enum Step<T> {
     Leave(T),
 }
 
-/// Changes an authorization by compare-and-swap; `step` may see several states before one of its answers is saved.
-/// Answers the authorization as it is now.
+/// Changes an authorization by compare-and-swap; `step` may see several states before one of its answers is saved, first
+/// what is `known` of it. Answers the authorization as it is now.
 pub(crate) async fn change<T>(
     front: &Front,
     id: &AuthorizationId,
+    mut known: Option<Kept>,
     mut step: impl FnMut(&Facts, State, Timestamp) -> Step<T>,
-) -> Result<(Authorization, T), Refusal> {
+) -> Result<(Kept, T), Refusal> {
     for _ in 0..SAVE_TRIES {
-        let (row, Versioned { object, version }) = load(front, id).await?;
-        let Authorization { facts, state } = object;
+        let Kept { object: Authorization { facts, state }, version, expires } = match known.take() {
+            Some(known) => known,
+            None => load(front, id).await?,
+        };
         let now = front.now();
-        let before = state.clone().at(now);
+        let before = state.at(now);
         match step(&facts, before.clone(), now) {
-            Step::Leave(answer) => return Ok((Authorization { facts, state: before }, answer)),
+            Step::Leave(answer) => {
+                return Ok((
+                    Kept { object: Authorization { facts, state: before }, version, expires },
+                    answer,
+                ));
+            }
             Step::Save(state, answer) => {
                 let next = Versioned { object: Authorization { facts, state }, version };
-                let changed = stored::authorization_change(&next, row.expires_at)?;
+                let changed = stored::authorization_change(&next, expires)?;
+                let expires = changed.expires_at;
                 if front.save(Unit { orders: Vec::new(), authorizations: vec![changed] }).await? {
-                    return Ok((next.object, answer));
+                    return Ok((Kept { object: next.object, version: version + 1, expires }, answer));
                 }
             }
         }

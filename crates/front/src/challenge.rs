@@ -27,11 +27,11 @@ pub(crate) async fn challenge(
     let account = request.account()?;
     let found = authorization::find(front, &request, id).await?;
     if request.is_post_as_get() {
-        return show(front, &request, &found, method);
+        return show(front, &request, &found.object, method);
     }
     let Response {} = request.payload()?;
     let lease = validation::lease(front);
-    let (authorization, begun) = authorization::change(front, id, |_, state, now| match state {
+    let (authorization, begun) = authorization::change(front, id, Some(found), |_, state, now| match state {
         State::Pending(pending) => match pending.clone().start(method, now, lease) {
             Ok((next, Start::Begin(attempt))) => Step::Save(State::Pending(next), Some(attempt)),
             Ok((_, Start::Running(_))) | Err(_) => Step::Leave(None),
@@ -41,11 +41,10 @@ pub(crate) async fn challenge(
     .await?;
     if let Some(attempt) = begun {
         tracing::info!(attempt, "validation begins");
-        let name = authorization.facts.name.clone();
-        let thumbprint = account.key.thumbprint();
-        validation::begin(front, Validation::new(&authorization.facts, name, method, thumbprint), attempt);
+        let validation = Validation::new(&authorization.object.facts, method, account.key.thumbprint());
+        validation::begin(front, validation, authorization.clone(), attempt);
     }
-    show(front, &request, &authorization, method)
+    show(front, &request, &authorization.object, method)
 }
 
 fn show(

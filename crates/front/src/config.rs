@@ -165,6 +165,9 @@ pub struct LimitsSection {
     pub request_seconds: u64,
     /// Milliseconds that finalize waits for the certificate before it answers `processing`. Default 1500.
     pub finalize_wait_milliseconds: u64,
+    /// Milliseconds that a look at an authorization or order waits for a validation which this front is making, so that the
+    /// client need not look again; not while more than half of `requests` are worked on. 0: never. Default 500.
+    pub poll_wait_milliseconds: u64,
     /// Pending authorizations of one account. Default 1000.
     pub pending_authorizations_per_account: u64,
     /// Nonces that stay redeemable; older ones are `badNonce`. Takes a quarter of a byte each. Default 1048576.
@@ -191,6 +194,7 @@ impl Default for LimitsSection {
             body_bytes: 64 * 1024,
             request_seconds: 20,
             finalize_wait_milliseconds: 1_500,
+            poll_wait_milliseconds: 500,
             pending_authorizations_per_account: 1_000,
             nonce_window: 1 << 20,
             cached_accounts: 100_000,
@@ -255,11 +259,13 @@ impl RoleConfig for Config {
         if limits.body_bytes > acme::jws::MAX_JWS_BYTES {
             return Err(Invalid::new("limits.body_bytes", format!("at most {}", acme::jws::MAX_JWS_BYTES)));
         }
-        if limits.finalize_wait_milliseconds >= limits.request_seconds.saturating_mul(1_000) {
-            return Err(Invalid::new(
-                "limits.finalize_wait_milliseconds",
-                "must be less than limits.request_seconds",
-            ));
+        for (key, milliseconds) in [
+            ("limits.finalize_wait_milliseconds", limits.finalize_wait_milliseconds),
+            ("limits.poll_wait_milliseconds", limits.poll_wait_milliseconds),
+        ] {
+            if milliseconds >= limits.request_seconds.saturating_mul(1_000) {
+                return Err(Invalid::new(key, "must be less than limits.request_seconds"));
+            }
         }
         Ok(())
     }

@@ -32,6 +32,7 @@ mod service;
 mod signer;
 mod stored;
 mod sweep;
+mod under_way;
 mod validation;
 
 pub use config::{

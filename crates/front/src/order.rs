@@ -76,6 +76,10 @@ pub(crate) async fn show_order(
     if matches!(order.object.state, State::Processing(_)) {
         finalize::resume_if_abandoned(front, &row);
     }
+    if matches!(order.object.state, State::Pending(_)) {
+        let account = &request.account()?.id;
+        front.under_way.landed(&order.object.facts.authorizations, account, front.patience()).await;
+    }
     let authorizations = authorizations_of(front, std::slice::from_ref(&order.object)).await?;
     // Many clients look at their order alone while it is validated.
     for authorization in &authorizations {

@@ -20,6 +20,7 @@ use crate::https::{OwnIssue, Served};
 use crate::nonce::{Nonces, PeerService};
 use crate::service::Front;
 use crate::signer::Signer;
+use crate::under_way::UnderWay;
 use crate::validation::Validators;
 use crate::{router, server, sweep};
 
@@ -87,6 +88,7 @@ fn assemble(
         validation: config.validation.clone(),
         room: Semaphore::new(config.limits.requests),
         bodies: Semaphore::new(config.limits.bodies),
+        under_way: UnderWay::default(),
         tasks: TaskTracker::new(),
         draining: lifecycle.drain_token(),
     })

@@ -1,6 +1,7 @@
 //! What all requests share.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use acme_store::{AcmeStore, SaveOutcome, Unit};
 use pki::Timestamp;
@@ -15,6 +16,7 @@ use crate::directory::Directories;
 use crate::nonce::Nonces;
 use crate::refusal::Refusal;
 use crate::signer::Signer;
+use crate::under_way::UnderWay;
 use crate::validation::Validators;
 
 /// A front at work.
@@ -32,6 +34,8 @@ pub(crate) struct Front {
     pub(crate) room: Semaphore,
     /// Room for bodies that are on their way.
     pub(crate) bodies: Semaphore,
+    /// Validations whose outcome a client's look may wait for.
+    pub(crate) under_way: UnderWay,
     /// Validations and issuances, which do not depend on a client's staying connected.
     pub(crate) tasks: TaskTracker,
     /// When the process is to end.
@@ -45,6 +49,15 @@ impl Front {
     /// The time.
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now().into()
+    }
+
+    /// How long a client's look may wait for an outcome: not at all when half of the room for requests is taken.
+    pub(crate) fn patience(&self) -> Duration {
+        let scarce = self.room.available_permits().saturating_mul(2) < self.limits.requests;
+        if scarce || self.draining.is_cancelled() {
+            return Duration::ZERO;
+        }
+        Duration::from_millis(self.limits.poll_wait_milliseconds)
     }
 
     /// Saves changes by compare-and-swap. False: something else has changed the same, or an earlier try of this was

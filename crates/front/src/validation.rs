@@ -6,20 +6,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use acme::Thumbprint;
 use acme::authorization::{Authorization, Facts, State};
 use acme::challenge::{self, Method, Start};
 use acme::problem::{ErrorType, Problem};
 use acme::receipt::{Outcome, Receipt};
-use acme::{AuthorizationId, Thumbprint};
-use pki::{Name, Period};
+use pki::Period;
 use rpc::proto::validator::v1::ValidateRequest;
 use rpc::proto::validator::v1::validator_client::ValidatorClient;
 use rpc::{Account, Target};
 use tokio::time::Instant;
 
-use crate::authorization::{self, Step};
+use crate::authorization::{self, Kept, Step};
 use crate::refusal::Refusal;
 use crate::service::Front;
+use crate::under_way::Run;
 
 /// Beyond the time that a try may take: for its outcome's way into the database.
 const LEASE_MARGIN: Period = Period::from_seconds(3);
@@ -49,13 +50,13 @@ pub(crate) struct Validation {
 
 impl Validation {
     /// `thumbprint` is that of the account's key now (RFC 8555 §8.1).
-    pub(crate) fn new(facts: &Facts, name: Name, method: Method, thumbprint: Thumbprint) -> Self {
+    pub(crate) fn new(facts: &Facts, method: Method, thumbprint: Thumbprint) -> Self {
         let target = Target {
             authorization: facts.id,
             directory: facts.directory.clone(),
             account: facts.account,
             thumbprint,
-            name,
+            name: facts.name.clone(),
             method,
             attempt: 0,
         };
@@ -68,12 +69,13 @@ pub(crate) fn lease(front: &Front) -> Period {
     Period::from_seconds(front.validation.attempt_seconds.saturating_add(LEASE_MARGIN.seconds()))
 }
 
-/// Runs the try of this number, and others after it, in the background.
-pub(crate) fn begin(front: &Arc<Front>, validation: Validation, attempt: u32) {
+/// Runs the try of this number, and others after it, in the background. `kept` is the authorization with that try.
+pub(crate) fn begin(front: &Arc<Front>, validation: Validation, kept: Kept, attempt: u32) {
     let front = Arc::clone(front);
+    let id = validation.target.authorization;
+    let under_way = front.under_way.begin(id, validation.target.account);
     front.clone().tasks.spawn(async move {
-        let id = validation.target.authorization;
-        if let Err(error) = run(&front, validation, attempt).await {
+        if let Err(error) = run(&front, validation, kept, attempt, &under_way).await {
             tracing::warn!(authorization = %id, %error, "a validation's outcome is not saved");
         }
     });
@@ -88,19 +90,25 @@ pub(crate) fn resume_if_abandoned(front: &Arc<Front>, authorization: &Authorizat
         _ => false,
     };
     let Some(challenge) = pending.challenges.iter().find(abandoned) else { return };
-    let (facts, method) = (&authorization.facts, challenge.method);
-    let validation = Validation::new(facts, facts.name.clone(), method, account.key.thumbprint());
+    let method = challenge.method;
+    let validation = Validation::new(&authorization.facts, method, account.key.thumbprint());
     let front = Arc::clone(front);
     front.clone().tasks.spawn(async move {
-        match next_attempt(&front, &validation.target.authorization, method).await {
-            Ok(Some(attempt)) => begin(&front, validation, attempt),
-            Ok(None) => {}
+        match next_attempt(&front, &validation.target, None).await {
+            Ok((kept, Some(attempt))) => begin(&front, validation, kept, attempt),
+            Ok((_, None)) => {}
             Err(error) => tracing::warn!(%error, "a validation is not taken over"),
         }
     });
 }
 
-async fn run(front: &Arc<Front>, validation: Validation, first: u32) -> Result<(), Refusal> {
+async fn run(
+    front: &Arc<Front>,
+    validation: Validation,
+    mut kept: Kept,
+    first: u32,
+    under_way: &Run,
+) -> Result<(), Refusal> {
     let (mut attempt, mut tries) = (first, 1);
     let mut pause = Duration::from_millis(front.validation.backoff_milliseconds);
     let silent_until = Instant::now() + SILENCE;
@@ -116,7 +124,11 @@ async fn run(front: &Arc<Front>, validation: Validation, first: u32) -> Result<(
             Seen::Silence(_) => false,
         };
         let silent = matches!(seen, Seen::Silence(_));
-        record(front, &target, seen, last).await?;
+        kept = record(front, &target, kept, seen, last).await?;
+        if !matches!(kept.object.state, State::Pending(_)) {
+            under_way.landed(kept.object);
+            return Ok(());
+        }
         if last || (silent && Instant::now() > silent_until) {
             return Ok(());
         }
@@ -130,10 +142,9 @@ async fn run(front: &Arc<Front>, validation: Validation, first: u32) -> Result<(
             tries += 1;
         }
         // Another try may run by now, asked for by the client at another front: then that one goes on.
-        let Some(next) = next_attempt(front, &target.authorization, target.method).await? else {
-            return Ok(());
-        };
-        attempt = next;
+        let (current, next) = next_attempt(front, &target, Some(kept)).await?;
+        let Some(next) = next else { return Ok(()) };
+        (kept, attempt) = (current, next);
     }
 }
 
@@ -219,13 +230,13 @@ const fn is_worth_another(problem: &Problem) -> bool {
 }
 
 /// Saves what came of a try, unless it was given up, or another has decided.
-async fn record(front: &Front, target: &Target, seen: Seen, last: bool) -> Result<(), Refusal> {
+async fn record(front: &Front, target: &Target, kept: Kept, seen: Seen, last: bool) -> Result<Kept, Refusal> {
     let reuse = match front.directories.find(&target.directory) {
         Ok(Some(directory)) => Period::from_seconds(directory.validation_reuse.as_secs()),
         _ => Period::from_seconds(0),
     };
     let (method, attempt) = (target.method, target.attempt);
-    let ((), ()) = authorization::change(front, &target.authorization, |_, state, now| {
+    let (kept, ()) = authorization::change(front, &target.authorization, Some(kept), |_, state, now| {
         let State::Pending(pending) = state else { return Step::Leave(()) };
         let expires = pending.expires;
         let next = match &seen {
@@ -246,21 +257,23 @@ async fn record(front: &Front, target: &Target, seen: Seen, last: bool) -> Resul
             Err(_) => Step::Leave(()),
         }
     })
-    .await
-    .map(|(_, ())| ((), ()))?;
-    Ok(())
+    .await?;
+    Ok(kept)
 }
 
 /// Begins another try, if none runs and the authorization still waits for one.
-async fn next_attempt(front: &Front, id: &AuthorizationId, method: Method) -> Result<Option<u32>, Refusal> {
+async fn next_attempt(
+    front: &Front,
+    target: &Target,
+    known: Option<Kept>,
+) -> Result<(Kept, Option<u32>), Refusal> {
     let lease = lease(front);
-    let (_, begun) = authorization::change(front, id, |_, state, now| match state {
-        State::Pending(pending) => match pending.start(method, now, lease) {
+    authorization::change(front, &target.authorization, known, |_, state, now| match state {
+        State::Pending(pending) => match pending.start(target.method, now, lease) {
             Ok((next, Start::Begin(attempt))) => Step::Save(State::Pending(next), Some(attempt)),
             Ok((_, Start::Running(_))) | Err(_) => Step::Leave(None),
         },
         _ => Step::Leave(None),
     })
-    .await?;
-    Ok(begun)
+    .await
 }

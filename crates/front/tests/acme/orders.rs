@@ -166,7 +166,7 @@ async fn d6_a_challenge_is_asked_for_once_however_often() {
     held.reached().await;
     for _ in 0..3 {
         // A slow try is still a try that runs.
-        stage.clock.advance(Duration::from_secs(10));
+        stage.clock.advance(Duration::from_secs(5));
         let again = client.post(&challenge, &json!({})).await.ok(200).json();
         assert_eq!(again["status"], "processing");
         client.post_as_get(&authorization).await.ok(200);
@@ -185,7 +185,12 @@ async fn d6_a_challenge_is_asked_for_once_however_often() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn d7_failed_tries_show_and_only_the_last_is_the_end() {
-    let stage = Stage::with(|config| config.validation.backoff_milliseconds = 400).await;
+    let stage = Stage::with(|config| {
+        config.validation.backoff_milliseconds = 400;
+        // Looks that see what is between two tries.
+        config.limits.poll_wait_milliseconds = 0;
+    })
+    .await;
     let client = Client::registered(&stage.wire, "open").await;
     // The target cannot be reached at first: tried again, with what went wrong to be seen meanwhile.
     stage.validator.plan("late.example.org", [Sight::Invalid(ErrorType::Connection), Sight::Valid]);
@@ -268,6 +273,53 @@ async fn d7_a_try_whose_front_died_is_made_again_at_a_poll() {
         stage.clock.advance(Duration::from_secs(60));
         stage.poll(&client, &url, &[done]).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn d7_one_look_at_a_running_validation_is_enough() {
+    for look_at_the_order in [false, true] {
+        let stage = Stage::with(|config| config.limits.poll_wait_milliseconds = 15_000).await;
+        let client = Client::registered(&stage.wire, "open").await;
+        let held = Gate::default();
+        stage.validator.plan("soon.example.org", [Sight::Held(held.clone())]);
+        let answer = client.order(&["soon.example.org"]).await.ok(201);
+        let order = answer.location();
+        let authorization = text(&answer.json()["authorizations"][0]);
+        let challenge =
+            text(&client.post_as_get(&authorization).await.ok(200).json()["challenges"][0]["url"]);
+        assert_eq!(client.post(&challenge, &json!({})).await.ok(200).json()["status"], "processing");
+        held.reached().await;
+        // A stranger's look waits for nothing.
+        let stranger = Client::registered(&stage.wire, "open").await;
+        stranger.post_as_get(&authorization).await.problem(404, "malformed");
+        let (url, done) = if look_at_the_order { (&order, "ready") } else { (&authorization, "valid") };
+        let look = async { client.post_as_get(url).await.ok(200).json()["status"].clone() };
+        let release = async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            held.release();
+        };
+        assert_eq!(tokio::join!(look, release).0, done);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn d7_no_look_waits_when_room_is_scarce() {
+    let stage = Stage::with(|config| {
+        config.limits.poll_wait_milliseconds = 15_000;
+        config.limits.requests = 1;
+    })
+    .await;
+    let client = Client::registered(&stage.wire, "open").await;
+    let held = Gate::default();
+    stage.validator.plan("soon.example.org", [Sight::Held(held.clone())]);
+    let answer = client.order(&["soon.example.org"]).await.ok(201);
+    let authorization = text(&answer.json()["authorizations"][0]);
+    let challenge = text(&client.post_as_get(&authorization).await.ok(200).json()["challenges"][0]["url"]);
+    client.post(&challenge, &json!({})).await.ok(200);
+    held.reached().await;
+    assert_eq!(client.post_as_get(&authorization).await.ok(200).json()["status"], "pending");
+    held.release();
+    stage.poll(&client, &authorization, &["valid"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
