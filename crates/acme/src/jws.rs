@@ -138,6 +138,15 @@ impl Jws {
         Ok(Verified { jws: self, key })
     }
 
+    /// As [`verify`](Self::verify), sparing the computation when it is this very JWS that was verified with this very key.
+    ///
+    /// # Errors
+    /// As [`verify`](Self::verify).
+    pub fn verify_again<'a>(&'a self, key: &'a Jwk, before: &Remembered) -> Result<Verified<'a>, JwsError> {
+        let verified = Verified { jws: self, key };
+        if verified.remember() == *before { Ok(verified) } else { self.verify(key) }
+    }
+
     /// Verifies with the key in the header itself.
     ///
     /// # Errors
@@ -173,7 +182,25 @@ pub struct Verified<'a> {
     key: &'a Jwk,
 }
 
+/// That a JWS was verified with a key, to be kept in memory. Only a [`Verified`] makes one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remembered([u8; 32]);
+
 impl<'a> Verified<'a> {
+    /// What to keep, so that the same need not be verified again.
+    #[must_use]
+    pub fn remember(&self) -> Remembered {
+        let mut context = digest::Context::new(&digest::SHA256);
+        context.update(self.key.thumbprint().as_bytes());
+        // Base64url and a dot: the NUL ends it.
+        context.update(self.jws.signed.as_bytes());
+        context.update(&[0]);
+        context.update(&self.jws.signature);
+        let mut hash = [0; 32];
+        hash.copy_from_slice(context.finish().as_ref());
+        Remembered(hash)
+    }
+
     /// The JWS.
     #[must_use]
     pub const fn jws(&self) -> &'a Jws {

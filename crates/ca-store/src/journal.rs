@@ -101,6 +101,9 @@ pub struct NewIntent {
     pub cites: Vec<Citation>,
     /// Authorizations that the decision rests on: none may have been deactivated.
     pub authorizations: Vec<String>,
+    /// SHA-256 of the JWK that the certificate's key would be as an account's (RFC 7638 §3), if it can be one: no account
+    /// of any directory may have, or have had, it (RFC 8555 §11.1). That the row's key is not blocked is always checked.
+    pub account_key: Option<Digest>,
     /// Limits, counted in the journal inside the transaction.
     pub limits: Vec<Limit>,
     /// For how long, by the database's clock, the intent is this incarnation's.
@@ -179,6 +182,10 @@ pub enum IntentOutcome {
     NewOrderTaken(Box<JournalEntry>),
     /// The serial has an entry already that does not belong to this order: make another serial.
     SerialTaken(Box<JournalEntry>),
+    /// The row's key is blocked.
+    KeyBlocked,
+    /// The row's key is, or was, an account's.
+    KeyOfAccount,
     /// A cited row changed or vanished, by its place in the list: decide anew.
     AuthorityChanged(usize),
     /// An authorization was deactivated, by its place in the list.

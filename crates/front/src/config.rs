@@ -174,6 +174,9 @@ pub struct LimitsSection {
     pub nonce_window: u32,
     /// Accounts whose keys are kept in memory. Default 100000.
     pub cached_accounts: u64,
+    /// Orders, authorizations and certificates, of each kind, that are kept in memory for a minute after they were written;
+    /// some 3 kB each. Orders and authorizations only where no `[[peer]]` is configured. 0: none. Default 4096.
+    pub cached_rows: u64,
     /// Orders listed on one page. Default 100.
     pub orders_per_page: u32,
     /// Days that finished orders and authorizations are kept beyond their expiry. Default 7.
@@ -198,6 +201,7 @@ impl Default for LimitsSection {
             pending_authorizations_per_account: 1_000,
             nonce_window: 1 << 20,
             cached_accounts: 100_000,
+            cached_rows: 4_096,
             orders_per_page: 100,
             retention_days: 7,
         }

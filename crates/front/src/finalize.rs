@@ -159,7 +159,8 @@ async fn drive(front: Arc<Front>, job: Job) -> Outcome {
     let mut rest = REST;
     loop {
         match front.signer.issue(request.clone()).await {
-            Ok(Issued::Certificate(serial)) => {
+            Ok(Issued::Certificate { serial, chain }) => {
+                front.fresh.keep(&order.object.facts, serial, chain);
                 tracing::info!(order = %id, %serial, "issued");
                 metrics::counter!("chancery_front_issuances_total", "outcome" => "issued").increment(1);
                 metrics::histogram!("chancery_front_issuance_seconds")

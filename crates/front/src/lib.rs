@@ -21,6 +21,7 @@ mod finalize;
 mod https;
 mod nonce;
 mod order;
+mod recent;
 mod refusal;
 mod reply;
 mod request;

@@ -14,10 +14,12 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
 use crate::accounts::Accounts;
+use crate::certificate::FreshCertificates;
 use crate::config::{Config, HttpsSection};
 use crate::directory::Directories;
 use crate::https::{OwnIssue, Served};
 use crate::nonce::{Nonces, PeerService};
+use crate::recent::Recent;
 use crate::service::Front;
 use crate::signer::Signer;
 use crate::under_way::UnderWay;
@@ -82,16 +84,26 @@ fn assemble(
         nonces: Arc::new(nonces(config, credentials)?),
         signer,
         validators: Validators::new(validators),
-        store,
+        store: with_memory(config, store),
         clock: lifecycle.clock(),
         limits: config.limits.clone(),
         validation: config.validation.clone(),
         room: Semaphore::new(config.limits.requests),
         bodies: Semaphore::new(config.limits.bodies),
+        fresh: FreshCertificates::new(config.limits.cached_rows),
         under_way: UnderWay::default(),
         tasks: TaskTracker::new(),
         draining: lifecycle.drain_token(),
     })
+}
+
+/// Rows are kept in memory by a front that is alone: with peers, what one has changed the others must see at once.
+fn with_memory(config: &Config, store: Arc<dyn AcmeStore>) -> Arc<dyn AcmeStore> {
+    if config.peers.is_empty() && config.limits.cached_rows > 0 {
+        Arc::new(Recent::new(store, config.limits.cached_rows))
+    } else {
+        store
+    }
 }
 
 fn nonces(config: &Config, credentials: &Arc<NodeCredentials>) -> Result<Nonces, Failure> {

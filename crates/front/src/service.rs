@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::accounts::Accounts;
+use crate::certificate::FreshCertificates;
 use crate::config::{LimitsSection, ValidationSection};
 use crate::directory::Directories;
 use crate::nonce::Nonces;
@@ -34,6 +35,7 @@ pub(crate) struct Front {
     pub(crate) room: Semaphore,
     /// Room for bodies that are on their way.
     pub(crate) bodies: Semaphore,
+    pub(crate) fresh: FreshCertificates,
     /// Validations whose outcome a client's look may wait for.
     pub(crate) under_way: UnderWay,
     /// Validations and issuances, which do not depend on a client's staying connected.

@@ -183,7 +183,8 @@ impl Signer {
         match answer.outcome.ok_or(SignerError::Answer("an issuance without an outcome"))? {
             Outcome::Certificate(certificate) => {
                 let serial = Serial::from_hex(&certificate.serial);
-                Ok(Issued::Certificate(serial.map_err(|_| SignerError::Answer("a serial"))?))
+                let serial = serial.map_err(|_| SignerError::Answer("a serial"))?;
+                Ok(Issued::Certificate { serial, chain: certificate.chain })
             }
             Outcome::Processing(processing) => {
                 Ok(Issued::Later(Duration::from_millis(processing.retry_after_milliseconds.into())))
@@ -223,8 +224,13 @@ impl Signer {
 /// What came of a try to issue.
 #[derive(Debug)]
 pub(crate) enum Issued {
-    /// The certificate with this serial.
-    Certificate(Serial),
+    /// The certificate.
+    Certificate {
+        /// Its serial.
+        serial: Serial,
+        /// DER, leaf first, without the root.
+        chain: Vec<Bytes>,
+    },
     /// It is journaled and will be signed; ask again after this time.
     Later(Duration),
 }

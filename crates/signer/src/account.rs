@@ -20,7 +20,7 @@ mod key;
 mod register;
 mod update;
 
-pub(crate) use key::KeyUse;
+pub(crate) use key::{KeyUse, thumbprint_of};
 
 /// An account whose rows are good.
 #[derive(Debug)]

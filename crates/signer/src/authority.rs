@@ -111,7 +111,7 @@ impl Ca {
         let (account, finalize) = self.authenticate(&request.finalize, &found).await?;
         let now = self.now()?;
         let minted = self.check_order_id(request, now)?;
-        let new_order = verify_at(request, account, minted)?;
+        let new_order = self.verify_at(request, account, minted)?;
         let registrant = self.registrant(&request.finalize, account, now).await?;
         let terms = read_terms(&request.new_order, &new_order, registrant.as_ref())?;
         let csr = Finalize::from_verified(&finalize)
@@ -140,6 +140,26 @@ impl Ca {
             quorum: (!evidence.quorum.is_empty()).then(|| json!(evidence.quorum)),
             at: now,
         })
+    }
+
+    /// newOrder, verified with a key that was the account's when the order's id was made.
+    fn verify_at<'a>(
+        &self,
+        request: &'a Finalization,
+        account: &'a Account,
+        minted: Timestamp,
+    ) -> Result<Verified<'a>, Refusal> {
+        let mut outcome = Err(request.new_order.refuse(
+            Reason::JwsSignature,
+            "newOrder was not signed with a key that was the account's when the order was made",
+        ));
+        for key in account.keys_at(minted) {
+            outcome = self.verified.verify(&request.new_order, key);
+            if outcome.is_ok() {
+                break;
+            }
+        }
+        outcome
     }
 
     /// The order's id was made by a signer for this newOrder, and not too long ago. Says when.
@@ -266,23 +286,4 @@ struct CheckedEvidence {
     authorizations: Vec<String>,
     record: Vec<Value>,
     quorum: BTreeMap<String, String>,
-}
-
-/// newOrder, verified with a key that was the account's when the order's id was made.
-fn verify_at<'a>(
-    request: &'a Finalization,
-    account: &'a Account,
-    minted: Timestamp,
-) -> Result<Verified<'a>, Refusal> {
-    let mut outcome = Err(request.new_order.refuse(
-        Reason::JwsSignature,
-        "newOrder was not signed with a key that was the account's when the order was made",
-    ));
-    for key in account.keys_at(minted) {
-        outcome = request.new_order.verify(key);
-        if outcome.is_ok() {
-            break;
-        }
-    }
-    outcome
 }

@@ -16,6 +16,7 @@ use crate::issue::InFlight;
 use crate::journal::Journal;
 use crate::membership::Membership;
 use crate::node_ca::NodeCa;
+use crate::order::VerifiedOrders;
 use crate::random::Randomness;
 use crate::refusal::{Failure, Outcome, Refusal};
 use crate::registry::Registry;
@@ -64,6 +65,7 @@ pub struct Ca {
     pub(crate) events: ChangeEvents,
     pub(crate) refusals: Refusals,
     pub(crate) in_flight: InFlight,
+    pub(crate) verified: VerifiedOrders,
     pub(crate) server_quota: ServerQuota,
     pub(crate) reported: Reported,
 }
@@ -97,6 +99,7 @@ impl Ca {
             journal: Journal::new(Arc::clone(&store), Arc::clone(&secrets.rows), limits.lease()),
             accounts: Accounts::new(&limits),
             in_flight: InFlight::new(limits.issuances_in_flight),
+            verified: VerifiedOrders::new(limits.remembered_orders),
             membership: Membership::default(),
             revocations: Revocations::new(),
             events: ChangeEvents::default(),

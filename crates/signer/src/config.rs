@@ -140,6 +140,8 @@ pub struct NodeCaSection {
 pub struct Limits {
     /// Finalizations in progress; more are told to come back. Default 4096.
     pub issuances_in_flight: usize,
+    /// Orders whose newOrder signature is remembered as good until they are finalized, some 200 bytes each. Default 65 536.
+    pub remembered_orders: u64,
     /// Accounts kept in memory. Default 100 000.
     pub cached_accounts: u64,
     /// How long an account is kept in memory, and so how long another signer's change of it may be unknown here for
@@ -161,6 +163,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             issuances_in_flight: 4096,
+            remembered_orders: 65_536,
             cached_accounts: 100_000,
             cached_account_seconds: 10,
             issue_wait_milliseconds: 1500,

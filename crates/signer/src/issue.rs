@@ -17,9 +17,10 @@ mod in_flight;
 mod make;
 
 pub(crate) use in_flight::InFlight;
-pub(crate) use make::{Made, Subject, lint_record};
+pub(crate) use make::{Made, Subject, bad_key, lint_record};
 
 use in_flight::{Entry, Flight};
+use make::Linted;
 
 /// The answer to a finalization.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +36,8 @@ pub enum Issuance {
 pub struct Issued {
     /// Its serial.
     pub serial: Serial,
+    /// The issuer's identity in `ca`.
+    pub issuer: String,
     /// DER.
     pub certificate: Vec<u8>,
 }
@@ -72,12 +75,12 @@ impl Ca {
     }
 
     async fn issue_order(&self, request: &Finalization, flight: &Flight) -> Outcome<Issuance> {
-        if let Some(answer) = self.answer_known(request, flight).await? {
-            return Ok(answer);
-        }
         for _ in 0..TRIES {
-            let authorized = self.authorize(request).await?;
-            let linted = self.make(request, authorized).await?;
+            let linted = match self.decide(request).await {
+                Ok(linted) => linted,
+                // Step 4: an order that has an entry is answered with it, whatever speaks against it by now.
+                Err(failure) => return self.answer_known(request, flight).await?.ok_or(failure),
+            };
             match self.journal.commit(linted.draft).await? {
                 Commit::Committed(intent) => return self.finish(intent, flight).await.map(Issuance::Issued),
                 Commit::OrderTaken(entry) => return self.answer(request, *entry, flight).await,
@@ -92,6 +95,8 @@ impl Ca {
                 Commit::LimitReached(_) => {
                     return Err(request.finalize.refuse(Reason::RateLimited, "a limit is reached").into());
                 }
+                Commit::KeyBlocked => return Err(bad_key(Some(&request.finalize), false).into()),
+                Commit::KeyOfAccount => return Err(bad_key(Some(&request.finalize), true).into()),
                 // Decide anew, from what is there now.
                 Commit::SerialTaken => {}
                 Commit::AuthorityChanged(_) => self.forget_account(&request.account).await,
@@ -100,7 +105,14 @@ impl Ca {
         Err(Failure::Contended)
     }
 
-    /// Step 4: an order that has an entry is answered with it, whatever has become of the account since.
+    /// Steps 5 to 8. Step 4 costs nothing where nothing speaks against the request: the transaction of step 9 finds the entry
+    /// that an order has.
+    async fn decide(&self, request: &Finalization) -> Outcome<Linted> {
+        let authorized = self.authorize(request).await?;
+        self.make(request, authorized)
+    }
+
+    /// What an order is answered with that has an entry.
     async fn answer_known(&self, request: &Finalization, flight: &Flight) -> Outcome<Option<Issuance>> {
         let entries = self.store.journal(&JournalKey::Order(request.order.to_string())).await?;
         let open = |entry: &JournalEntry| {
@@ -206,7 +218,7 @@ pub(crate) fn issued(row: &JournalRow) -> Outcome<Issued> {
         |detail: &str| Failure::Unreadable { table: "journal", detail: format!("{}: {detail}", row.serial) };
     let signature = row.signature.as_deref().ok_or_else(|| unreadable("it is not signed"))?;
     let tbs = Tbs::from_der(&row.tbs).map_err(|error| unreadable(&error.to_string()))?;
-    Ok(Issued { serial: row.serial, certificate: pki::assemble(&tbs, signature) })
+    Ok(Issued { serial: row.serial, issuer: row.issuer.clone(), certificate: pki::assemble(&tbs, signature) })
 }
 
 pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {

@@ -124,6 +124,8 @@ pub struct CertificateDraft {
     pub cites: Vec<Citation>,
     /// Authorizations that must not be deactivated.
     pub authorizations: Vec<String>,
+    /// The thumbprint that its key would have as an account's (RFC 7638): no account's may be the same.
+    pub account_key: Option<[u8; 32]>,
     /// Limits that must not be reached.
     pub limits: Vec<Limit>,
     /// What to report.
@@ -141,6 +143,10 @@ pub enum Commit {
     NewOrderTaken(Box<JournalEntry>),
     /// Another certificate has the serial.
     SerialTaken,
+    /// The key is blocked.
+    KeyBlocked,
+    /// The key is, or was, an account's.
+    KeyOfAccount,
     /// A cited row changed, by its place.
     AuthorityChanged(usize),
     /// An authorization was deactivated, by its place.
@@ -195,6 +201,7 @@ impl Journal {
             evidence: draft.evidence,
             cites: draft.cites,
             authorizations: draft.authorizations,
+            account_key: draft.account_key,
             limits: draft.limits,
             lease: self.lease,
             audit: draft.audit,
@@ -213,6 +220,8 @@ impl Journal {
             IntentOutcome::OrderTaken(entry) => Commit::OrderTaken(entry),
             IntentOutcome::NewOrderTaken(entry) => Commit::NewOrderTaken(entry),
             IntentOutcome::SerialTaken(_) => Commit::SerialTaken,
+            IntentOutcome::KeyBlocked => Commit::KeyBlocked,
+            IntentOutcome::KeyOfAccount => Commit::KeyOfAccount,
             IntentOutcome::AuthorityChanged(place) => Commit::AuthorityChanged(place),
             IntentOutcome::AuthorizationDeactivated(place) => Commit::AuthorizationDeactivated(place),
             IntentOutcome::LimitReached(place) => Commit::LimitReached(place),

@@ -408,11 +408,17 @@ impl Ca {
             evidence: None::<Evidence>,
             cites: Vec::new(),
             authorizations: Vec::new(),
+            account_key: None,
             limits: Vec::new(),
             audit: vec![event.at(now)],
         };
-        let Commit::Committed(intent) = self.journal.commit(draft).await? else {
-            return Err(Failure::Contended);
+        let intent = match self.journal.commit(draft).await? {
+            Commit::Committed(intent) => intent,
+            Commit::KeyBlocked => {
+                let detail = "the node's key is known to be compromised or weak; make another one";
+                return Err(Refusal::new(Reason::NodeForbidden, detail).into());
+            }
+            _ => return Err(Failure::Contended),
         };
         match self.sign_and_record(intent).await? {
             Record::Issued(row) => Ok(vec![issued(&row)?.certificate, issuer.certificate().der().to_vec()]),

@@ -1,19 +1,24 @@
 //! newOrder (RFC 8555 §7.4; DESIGN §3 step 1): what an order asks for, and the ids that it gets.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use acme::jws::Verified;
+use acme::jws::{Remembered, Verified};
 use acme::order::{NewOrder, NewOrderError};
 use acme::problem::{Problem, Subproblem};
 use acme::resource::Resource;
-use acme::{AccountId, AuthorizationId, DirectoryName, OrderId};
+use acme::{AccountId, AuthorizationId, DirectoryName, Jwk, OrderId};
 use ca_store::Citation;
+use moka::sync::Cache;
 use pki::{Name, NameSet, Profile, Timestamp, ValidityError};
 
 use crate::ca::Ca;
 use crate::refusal::{Outcome, Reason, Refusal};
 use crate::registrant::Registrant;
 use crate::request::{AccountSlot, ClientRequest};
+
+/// How long a verified newOrder is remembered. Most orders are finalized within seconds.
+const VERIFIED_FOR: Duration = Duration::from_secs(600);
 
 /// What an order asks for, after everything that can be said of it without looking at the outside world. Read at
 /// newOrder, and read again, from the same JWS and by the policy of the day, when the certificate is to be issued.
@@ -61,6 +66,28 @@ pub struct AuthorizedName {
     pub expires: Timestamp,
 }
 
+/// newOrder JWSs whose signature this process has verified: finalize brings them again a moment later.
+#[derive(Debug)]
+pub(crate) struct VerifiedOrders(Cache<[u8; 32], Remembered>);
+
+impl VerifiedOrders {
+    pub(crate) fn new(capacity: u64) -> Self {
+        Self(Cache::builder().max_capacity(capacity).time_to_live(VERIFIED_FOR).build())
+    }
+
+    /// Verifies newOrder with this key, unless that was done before.
+    pub(crate) fn verify<'a>(
+        &self,
+        request: &'a ClientRequest,
+        key: &'a Jwk,
+    ) -> Result<Verified<'a>, Refusal> {
+        match self.0.get(&request.jws().digest()) {
+            Some(remembered) => request.verify_again(key, &remembered),
+            None => request.verify(key),
+        }
+    }
+}
+
 impl Ca {
     /// Says what an order may have, and makes its ids. Nothing is stored.
     ///
@@ -79,6 +106,7 @@ impl Ca {
         self.check_validity(&request, &terms, now)?;
         let directory = request.directory();
         let digest = request.jws().digest();
+        self.verified.0.insert(digest, verified.remember());
         let ids = &self.secrets.ids;
         let authorization_expires = now.plus(directory.policy.authorization_lifetime);
         let mut names = Vec::with_capacity(terms.names.len());

@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use acme::jws::{Jws, KeyReference, Verified};
+use acme::jws::{Jws, KeyReference, Remembered, Verified};
 use acme::resource::{Located, Resource};
 use acme::{AccountId, Jwk};
 
@@ -95,6 +95,15 @@ impl ClientRequest {
     pub fn verify<'a>(&'a self, key: &'a Jwk) -> Result<Verified<'a>, Refusal> {
         let directory = self.directory.name().as_str();
         self.jws.verify(key).map_err(|error| Refusal::from(error).directory(directory))
+    }
+
+    /// As [`verify`](Self::verify), sparing what was done before.
+    ///
+    /// # Errors
+    /// A refusal.
+    pub fn verify_again<'a>(&'a self, key: &'a Jwk, before: &Remembered) -> Result<Verified<'a>, Refusal> {
+        let directory = self.directory.name().as_str();
+        self.jws.verify_again(key, before).map_err(|error| Refusal::from(error).directory(directory))
     }
 }
 

@@ -7,9 +7,10 @@ use parking_lot::Mutex;
 use pki::{Csr, Name, Timestamp};
 use rpc::Role;
 
+use crate::account::thumbprint_of;
 use crate::audit::Event;
 use crate::ca::Ca;
-use crate::issue::{Made, Subject, issued, lint_record, sha256};
+use crate::issue::{Made, Subject, bad_key, issued, lint_record, sha256};
 use crate::journal::{CertificateDraft, Commit, Record};
 use crate::refusal::{Failure, Outcome, Reason, Refusal};
 
@@ -60,7 +61,6 @@ impl Ca {
         if !servers.profile.allows_key(csr.public_key()) {
             return Err(Refusal::new(Reason::CsrKeyUnacceptable, "the profile does not take the key").into());
         }
-        self.check_certificate_key(None, csr.public_key()).await?;
         let now = self.now()?;
         if !self.server_quota.take(node, now) {
             return Err(Refusal::new(Reason::RateLimited, "too many certificates for this node").into());
@@ -84,6 +84,8 @@ impl Ca {
                 Record::Issued(row) => self.with_issuers(issued(&row)?.certificate, &issuer),
                 Record::Abandoned => Err(Failure::Contended),
             },
+            Commit::KeyBlocked => Err(bad_key(None, false).into()),
+            Commit::KeyOfAccount => Err(bad_key(None, true).into()),
             _ => Err(Failure::Contended),
         }
     }
@@ -131,6 +133,7 @@ fn draft_of(
         evidence: Some(Evidence { lints, ..Evidence::default() }),
         cites: Vec::new(),
         authorizations: Vec::new(),
+        account_key: thumbprint_of(subject.csr.public_key()),
         limits: Vec::new(),
         audit,
     }

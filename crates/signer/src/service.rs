@@ -49,6 +49,27 @@ impl AuthorityService {
         }
     }
 
+    fn issue_outcome(&self, issuance: Issuance) -> wire::issue_response::Outcome {
+        use wire::issue_response::Outcome;
+        match issuance {
+            Issuance::Issued(issued) => Outcome::Certificate(wire::IssuedCertificate {
+                serial: issued.serial.to_string(),
+                // Without it the certificate is to be downloaded, and then it is said what is wrong.
+                chain: self
+                    .ca
+                    .with_issuers(issued.certificate, &issued.issuer)
+                    .unwrap_or_default()
+                    .into_iter()
+                    .map(Into::into)
+                    .collect(),
+            }),
+            Issuance::Processing => {
+                let milliseconds = u32::try_from(PROCESSING_RETRY.as_millis()).unwrap_or(u32::MAX);
+                Outcome::Processing(wire::Processing { retry_after_milliseconds: milliseconds })
+            }
+        }
+    }
+
     fn account(&self, account: &Account) -> wire::Account {
         let status = match account.row.status {
             ca_store::AccountStatus::Valid => AccountStatus::Valid,
@@ -198,7 +219,7 @@ impl Authority for AuthorityService {
             }
             Err(refusal) => Err(refusal.into()),
         };
-        self.reply(outcome, |issuance| wire::IssueResponse { outcome: Some(issue_outcome(issuance)) })
+        self.reply(outcome, |issuance| wire::IssueResponse { outcome: Some(self.issue_outcome(issuance)) })
     }
 
     #[tracing::instrument(name = "rpc.download_certificate", skip_all)]
@@ -274,20 +295,6 @@ fn evidence(authorizations: Vec<wire::AuthorizationEvidence>) -> Result<Vec<Name
         .map(NameEvidence::try_from)
         .collect::<Result<_, _>>()
         .map_err(|error| Refusal::new(Reason::EvidenceMissing, error.to_string()))
-}
-
-fn issue_outcome(issuance: Issuance) -> wire::issue_response::Outcome {
-    use wire::issue_response::Outcome;
-    match issuance {
-        Issuance::Issued(issued) => Outcome::Certificate(wire::IssuedCertificate {
-            serial: issued.serial.to_string(),
-            certificate: issued.certificate.into(),
-        }),
-        Issuance::Processing => {
-            let milliseconds = u32::try_from(PROCESSING_RETRY.as_millis()).unwrap_or(u32::MAX);
-            Outcome::Processing(wire::Processing { retry_after_milliseconds: milliseconds })
-        }
-    }
 }
 
 fn authorized_name(name: crate::order::AuthorizedName) -> wire::AuthorizedName {

@@ -1,5 +1,5 @@
 -- What speaks against intents, by their number in the round; and (what = 0) the newest entry.
--- Rows of `i`: kind, order, newOrder digest (octets), serial (octets).
+-- Rows of `i`: kind, order, newOrder digest (octets), serial (octets), key (octets), JWK thumbprint (octets).
 SELECT number AS "number!: i64", what AS "what!: i64", place AS "place!: i64"
 FROM (
     SELECT 0 AS number, 0 AS what, coalesce(max(id), 0) AS place FROM journal
@@ -19,8 +19,16 @@ FROM (
     WHERE j.serial = substr(?, i.value ->> 4, i.value ->> 5)
       AND (j.kind = i.value ->> 0 OR j.order_id IS NULL OR j.order_id IS NOT i.value ->> 1)
     UNION ALL
+    SELECT i.key, 4, 0
+    FROM json_each(?) AS i CROSS JOIN blocked_keys AS b
+    WHERE b.spki_sha256 = substr(?, i.value ->> 6, i.value ->> 7)
+    UNION ALL
+    SELECT i.key, 5, 0
+    FROM json_each(?) AS i CROSS JOIN account_keys AS k
+    WHERE k.thumbprint = substr(?, i.value ->> 8, i.value ->> 9)
+    UNION ALL
     -- Rows of `c`: intent, place, table, key, MAC (octets).
-    SELECT c.value ->> 0, 4, c.value ->> 1
+    SELECT c.value ->> 0, 6, c.value ->> 1
     FROM json_each(?) AS c
     WHERE NOT CASE c.value ->> 2
         WHEN 'accounts' THEN EXISTS (
@@ -51,7 +59,7 @@ FROM (
     END
     UNION ALL
     -- Rows of `a`: intent, place, authorization.
-    SELECT a.value ->> 0, 5, a.value ->> 1
+    SELECT a.value ->> 0, 7, a.value ->> 1
     FROM json_each(?) AS a CROSS JOIN deactivations AS d
     WHERE d.authorization_id = a.value ->> 2
 )

@@ -111,7 +111,7 @@ impl FaultyStore {
         *self.state.clock.lock() = Some(clock.clone());
     }
 
-    /// Changes what `journal` and `claim_orphans` answer.
+    /// Changes what `journal` and `claim_orphans` answer, and the entries that stand in an intent's way.
     pub fn alter_journal(
         &self,
         hand: impl Fn(Vec<JournalEntry>) -> Vec<JournalEntry> + Send + Sync + 'static,
@@ -163,6 +163,18 @@ impl FaultyStore {
         *self.state.hands.lock() = Hands::default();
     }
 
+    fn obstacles(&self, outcomes: Vec<IntentOutcome>) -> Vec<IntentOutcome> {
+        let Some(hand) = self.state.hands.lock().journal.clone() else { return outcomes };
+        let altered = |entry: Box<JournalEntry>| hand(vec![*entry]).pop().map(Box::new);
+        let alter = |outcome| match outcome {
+            IntentOutcome::OrderTaken(entry) => altered(entry).map(IntentOutcome::OrderTaken),
+            IntentOutcome::NewOrderTaken(entry) => altered(entry).map(IntentOutcome::NewOrderTaken),
+            IntentOutcome::SerialTaken(entry) => altered(entry).map(IntentOutcome::SerialTaken),
+            other => Some(other),
+        };
+        outcomes.into_iter().filter_map(alter).collect()
+    }
+
     fn dated(&self, clock: Clock) -> Clock {
         match &*self.state.clock.lock() {
             None => clock,
@@ -188,7 +200,7 @@ pub(crate) fn lost() -> Box<dyn std::error::Error + Send + Sync> {
 
 /// Every method of the trait but `close`: fails on request, else passes on; some answers go through a hand.
 macro_rules! passed_on {
-    ($(fn $name:ident($($argument:ident: $type:ty),*) -> $answer:ty $(, by $hand:ident)? $(, dated $dated:ident)?;)*) => {
+    ($(fn $name:ident($($argument:ident: $type:ty),*) -> $answer:ty $(, by $hand:ident)? $(, then $then:ident)?;)*) => {
         #[async_trait]
         impl CaStore for FaultyStore {
             $(async fn $name(&self, $($argument: $type),*) -> Result<$answer, StoreError> {
@@ -205,7 +217,7 @@ macro_rules! passed_on {
                     Some(hand) => hand(answer),
                     None => answer,
                 };)?
-                $(let answer = self.$dated(answer);)?
+                $(let answer = self.$then(answer);)?
                 Ok(answer)
             })*
 
@@ -218,7 +230,7 @@ macro_rules! passed_on {
 
 passed_on! {
     fn info() -> Info;
-    fn advance_clock(now: Timestamp) -> Clock, dated dated;
+    fn advance_clock(now: Timestamp) -> Clock, then dated;
     fn begin_epoch(random: [u8; 16], audit: Vec<AuditEvent>) -> Epoch;
     fn claim_lease(name: &str, ttl: Duration) -> LeaseOutcome, by leases;
     fn registry() -> Registry, by registry;
@@ -232,7 +244,7 @@ passed_on! {
     fn account(selector: &AccountSelector) -> Option<AccountRecord>, by account;
     fn accounts(filter: &AccountFilter, page: &Page) -> Paged<Sealed<AccountRow>>;
     fn update_account(update: AccountUpdate) -> UpdateOutcome;
-    fn commit_intents(intents: Vec<NewIntent>) -> Vec<IntentOutcome>;
+    fn commit_intents(intents: Vec<NewIntent>) -> Vec<IntentOutcome>, then obstacles;
     fn record_certificates(rows: Vec<SignedRow>) -> Vec<RecordOutcome>;
     fn abandon(rows: Vec<Abandonment>) -> Vec<AbandonOutcome>;
     fn claim_orphans(lease: Duration, limit: u32) -> Vec<JournalEntry>, by journal;

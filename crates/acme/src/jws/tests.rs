@@ -33,6 +33,29 @@ fn every_algorithm_verifies_and_only_with_its_own_key() {
 }
 
 #[test]
+fn what_was_verified_is_remembered_and_nothing_else() {
+    let key = ClientKey::one();
+    let body = key.body(&key.kid_header(URL, KID), r#"{"a":1}"#);
+    let (jws, jwk) = (Jws::from_slice(body.as_bytes()).unwrap(), key.jwk());
+    let remembered = jws.verify(&jwk).unwrap().remember();
+    assert_eq!(jws.verify_again(&jwk, &remembered).unwrap().payload(), br#"{"a":1}"#);
+    // Another signature of the same words, good or not, is verified for itself, and so is another key.
+    let again = Jws::from_slice(key.body(&key.kid_header(URL, KID), r#"{"a":1}"#).as_bytes()).unwrap();
+    assert_ne!(again.verify(&jwk).unwrap().remember(), remembered);
+    assert!(again.verify_again(&jwk, &remembered).is_ok());
+    let mut parts: Vec<String> = body.split('"').map(str::to_owned).collect();
+    parts[11] = encode([0; 64]);
+    let unsigned = Jws::from_slice(parts.join("\"").as_bytes()).unwrap();
+    assert!(matches!(unsigned.verify_again(&jwk, &remembered), Err(JwsError::Signature)));
+    parts[11] = body.split('"').nth(11).unwrap().to_owned();
+    parts[7] = encode(r#"{"a":2}"#);
+    let changed = Jws::from_slice(parts.join("\"").as_bytes()).unwrap();
+    assert!(matches!(changed.verify_again(&jwk, &remembered), Err(JwsError::Signature)));
+    let stranger = ClientKey::generate(key.algorithm()).jwk();
+    assert!(matches!(jws.verify_again(&stranger, &remembered), Err(JwsError::Signature)));
+}
+
+#[test]
 fn ed25519_goes_by_two_names() {
     let key = ClientKey::generate(Algorithm::EdDsa);
     let body = key.body(&key.kid_header(URL, KID).replace("EdDSA", "Ed25519"), "{}");

@@ -2,9 +2,9 @@ use futures::future::join_all;
 
 use super::{Fixture, open, sample::*};
 use crate::{
-    AbandonOutcome, Abandonment, AccountRow, AuthorityRow, CaStore, Citation, CitedTable, EabKeyRow,
-    GrantRow, IntentOutcome, JournalKey, JournalKind, JournalRow, Limit, LimitScope, NewIntent, PermitRow,
-    RecordOutcome, RegistrationRow, Sealed, State,
+    AbandonOutcome, Abandonment, AccountRow, AuthorityRow, BlockedKeyRow, CaStore, Citation, CitedTable,
+    EabKeyRow, GrantRow, IntentOutcome, JournalKey, JournalKind, JournalRow, Limit, LimitScope, NewIntent,
+    PermitRow, RecordOutcome, RegisterOutcome, RegistrationRow, Sealed, State,
 };
 
 pub async fn an_intent_reads_back(fixture: &dyn Fixture) {
@@ -209,6 +209,31 @@ pub async fn a_deactivated_authorization_does_not_count(fixture: &dyn Fixture) {
     let outcome = commit(store.as_ref(), resting_on(2, &["x", "y"])).await;
     assert_eq!(outcome, IntentOutcome::AuthorizationDeactivated(1));
     assert_eq!(commit(store.as_ref(), resting_on(3, &["x"])).await, IntentOutcome::Committed);
+}
+
+/// A key that is blocked, whatever it is for, and one that an account of any directory has had.
+pub async fn a_bad_key_does_not_count(fixture: &dyn Fixture) {
+    let store = open(fixture, "one").await;
+    found(store.as_ref()).await;
+    let account = new_account("of a key");
+    let thumbprint = account.key.unverified().thumbprint;
+    assert_eq!(store.register_account(account).await.unwrap(), RegisterOutcome::Created);
+    let with_key = |tag| NewIntent { account_key: Some(thumbprint), ..intent(tag) };
+    assert_eq!(commit(store.as_ref(), with_key(1)).await, IntentOutcome::KeyOfAccount);
+    let free = NewIntent { account_key: Some(digest("nobody's")), ..intent(1) };
+    assert_eq!(commit(store.as_ref(), free).await, IntentOutcome::Committed);
+
+    let bad = |tag| JournalRow { spki_sha256: digest("bad"), ..journal_row(tag) };
+    assert_eq!(commit(store.as_ref(), intent_of(bad(2))).await, IntentOutcome::Committed);
+    let block = BlockedKeyRow { spki_sha256: digest("bad"), ..blocked_key("key") };
+    store.put_authority(new(vec![AuthorityRow::BlockedKey(block)])).await.unwrap();
+    let node = JournalRow { kind: JournalKind::Node, order: None, new_order: None, ..bad(4) };
+    let outcomes = store.commit_intents(vec![intent_of(bad(3)), intent(5), intent_of(node)]).await.unwrap();
+    assert_eq!(outcomes, [IntentOutcome::KeyBlocked, IntentOutcome::Committed, IntentOutcome::KeyBlocked]);
+    assert_eq!(store.journal(&JournalKey::Serial(serial(3))).await.unwrap(), [], "nothing of it was written");
+    // An order that has its certificate is answered with it, whatever is known of the key since.
+    let again = JournalRow { serial: serial(6), ..bad(2) };
+    assert!(matches!(commit(store.as_ref(), intent_of(again)).await, IntentOutcome::OrderTaken(_)));
 }
 
 pub async fn a_bad_intent_does_not_fail_its_neighbours(fixture: &dyn Fixture) {

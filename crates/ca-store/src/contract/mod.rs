@@ -81,6 +81,7 @@ macro_rules! contract_suite {
             a_precertificate_shares_serial_and_order
             what_an_intent_cites_is_checked
             a_deactivated_authorization_does_not_count
+            a_bad_key_does_not_count
             a_bad_intent_does_not_fail_its_neighbours
             limits_hold_within_a_batch
             limits_count_what_they_say

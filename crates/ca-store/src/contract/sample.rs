@@ -288,6 +288,7 @@ pub fn intent_of(row: JournalRow) -> NewIntent {
         }),
         cites: vec![],
         authorizations: vec![],
+        account_key: None,
         limits: vec![],
         lease: HOUR,
         audit: event("certificate.intended"),

@@ -292,7 +292,10 @@ impl FakeCa {
     fn issued(&self, serial: pki::Serial) -> wire::IssuedCertificate {
         let state = self.state.lock();
         let der = state.certificates[&serial].certificate.der().to_vec();
-        wire::IssuedCertificate { serial: serial.to_string(), certificate: der.into() }
+        wire::IssuedCertificate {
+            serial: serial.to_string(),
+            chain: vec![der.into(), self.issuer.der().to_vec().into()],
+        }
     }
 
     fn new_account(&self, jws: &Jws) -> Result<(Account, bool), Status> {

@@ -1,8 +1,9 @@
-//! What an account's key must not be: blocked, or a certificate's (RFC 8555 §11.1), and the reverse.
+//! What an account's key must not be: blocked, or a certificate's (RFC 8555 §11.1). The reverse is checked by the store, in the
+//! transaction of the intent.
 
-use acme::{DirectoryName, Jwk, Thumbprint};
+use acme::Jwk;
 use aws_lc_rs::digest;
-use ca_store::{AccountSelector, CertificateFilter, CertificateQuery};
+use ca_store::{CertificateFilter, CertificateQuery};
 use pki::{KeyAlgorithm, PublicKey};
 
 use crate::ca::Ca;
@@ -11,8 +12,6 @@ use crate::refusal::Outcome;
 /// What a key is in use for already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum KeyUse {
-    /// An account has, or had, it.
-    Account,
     /// A certificate has it.
     Certificate,
     /// It is known to be bad.
@@ -33,31 +32,10 @@ impl Ca {
             (true, true) => None,
         })
     }
-
-    /// What keeps a key from becoming a certificate's.
-    pub(crate) async fn certificate_key_use(&self, key: &PublicKey) -> Outcome<Option<KeyUse>> {
-        let keys = [key.sha256()];
-        let blocked = async { Ok(!self.store.blocked_keys(&keys).await?.is_empty()) };
-        let account = async {
-            // A key that cannot be a JWK here cannot be an account's either.
-            let Some(thumbprint) = thumbprint_of(key) else { return Ok(false) };
-            let directories = self.registry.directories();
-            let lookups = directories.map(|directory| self.is_account_key(directory.name(), thumbprint));
-            Ok::<_, crate::refusal::Failure>(futures::future::try_join_all(lookups).await?.contains(&true))
-        };
-        let (blocked, account) = futures::try_join!(blocked, account)?;
-        Ok(if blocked { Some(KeyUse::Blocked) } else { account.then_some(KeyUse::Account) })
-    }
-
-    async fn is_account_key(&self, directory: &DirectoryName, thumbprint: Thumbprint) -> Outcome<bool> {
-        let selector =
-            AccountSelector::Key { directory: directory.to_string(), thumbprint: *thumbprint.as_bytes() };
-        Ok(self.store.account(&selector).await?.is_some())
-    }
 }
 
 /// The thumbprint that a certificate's key would have as an account's: SHA-256 of its canonical JWK (RFC 7638 §3).
-fn thumbprint_of(key: &PublicKey) -> Option<Thumbprint> {
+pub(crate) fn thumbprint_of(key: &PublicKey) -> Option<[u8; 32]> {
     let encode = acme::base64url::encode;
     let raw = key.raw();
     let canonical = match key.algorithm() {
@@ -71,7 +49,7 @@ fn thumbprint_of(key: &PublicKey) -> Option<Thumbprint> {
         KeyAlgorithm::EcdsaP521 => ec_json("P-521", raw)?,
     };
     let hash = digest::digest(&digest::SHA256, canonical.as_bytes());
-    Some(Thumbprint::from_bytes(hash.as_ref().try_into().ok()?))
+    hash.as_ref().try_into().ok()
 }
 
 fn ec_json(curve: &str, point: &[u8]) -> Option<String> {
@@ -142,7 +120,7 @@ mod tests {
             let spki = rcgen::PublicKeyData::subject_public_key_info(&pair);
             let key = PublicKey::from_spki_der(&spki).unwrap();
             let thumbprint = thumbprint_of(&key).unwrap();
-            assert_eq!(thumbprint, jwk(&key).thumbprint());
+            assert_eq!(&thumbprint, jwk(&key).thumbprint().as_bytes());
         }
     }
 }

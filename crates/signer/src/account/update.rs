@@ -114,7 +114,7 @@ impl Ca {
         let detail = match self.account_key_use(key).await? {
             None => return Ok(()),
             Some(KeyUse::Blocked) => "the key is known to be compromised or weak",
-            Some(KeyUse::Certificate | KeyUse::Account) => "the key is a certificate's",
+            Some(KeyUse::Certificate) => "the key is a certificate's",
         };
         Err(request.refuse(Reason::KeyUnacceptable, detail).into())
     }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use ca_store::{Evidence, JournalKind, JournalRow};
 use pki::lint::{self, Expected, Finding};
 use pki::tbs::{self, LeafRequest};
-use pki::{Csr, NameSet, Profile, PublicKey, Serial, TbsError, Timestamp, ValidityError};
+use pki::{Csr, NameSet, Profile, Serial, TbsError, Timestamp, ValidityError};
 use serde_json::json;
 
 use super::sha256;
-use crate::account::KeyUse;
+use crate::account;
 use crate::audit::Event;
 use crate::authority::{Authorized, Finalization};
 use crate::ca::Ca;
@@ -20,8 +20,8 @@ use crate::request::ClientRequest;
 
 impl Ca {
     /// Steps 6 to 8.
-    pub(super) async fn make(&self, request: &Finalization, authorized: Authorized) -> Outcome<Linted> {
-        let csr = self.check_csr(&request.finalize, &authorized).await?;
+    pub(super) fn make(&self, request: &Finalization, authorized: Authorized) -> Outcome<Linted> {
+        let csr = check_csr(&request.finalize, &authorized)?;
         let (made, findings) = self.make_tbs(&Subject {
             request: Some(&request.finalize),
             profile: &authorized.terms.profile,
@@ -32,38 +32,7 @@ impl Ca {
             not_after: authorized.terms.not_after,
             at: authorized.at,
         })?;
-        Ok(Linted { draft: draft_of(request, authorized, made, &findings) })
-    }
-
-    /// Step 6: the CSR says what the order says, and its key is one that may be certified.
-    async fn check_csr(&self, request: &ClientRequest, authorized: &Authorized) -> Outcome<Csr> {
-        let csr = Csr::from_der(&authorized.csr)
-            .map_err(|error| request.refuse(Reason::CsrInvalid, error.to_string()))?;
-        if *csr.names() != authorized.terms.names {
-            return Err(request.refuse(Reason::CsrNames, "the CSR's names are not the order's").into());
-        }
-        if !authorized.terms.profile.allows_key(csr.public_key()) {
-            let detail = format!("the profile does not take {} keys", csr.public_key().algorithm());
-            return Err(request.refuse(Reason::CsrKeyUnacceptable, detail).into());
-        }
-        self.check_certificate_key(Some(request), csr.public_key()).await?;
-        Ok(csr)
-    }
-
-    pub(crate) async fn check_certificate_key(
-        &self,
-        request: Option<&ClientRequest>,
-        key: &PublicKey,
-    ) -> Outcome<()> {
-        // Known-weak keys (Debian, ROCA, Fermat) will be looked for here: BR §6.1.1.3.
-        let (reason, detail) = match self.certificate_key_use(key).await? {
-            None | Some(KeyUse::Certificate) => return Ok(()),
-            Some(KeyUse::Account) => (Reason::CsrAccountKey, "the CSR's key is an account key"),
-            Some(KeyUse::Blocked) => {
-                (Reason::CsrKeyBlocked, "the CSR's key is known to be compromised or weak")
-            }
-        };
-        Err(refuse(request, reason, detail).into())
+        Ok(Linted { draft: draft_of(request, authorized, &csr, made, &findings) })
     }
 
     /// Steps 7 and 8: the bytes, from profile and issuer alone, and what the lints say of them.
@@ -122,6 +91,30 @@ impl Ca {
     }
 }
 
+/// Step 6: the CSR says what the order says, and its key is one that the profile takes. Whether it is blocked, or an account's,
+/// the intent's transaction says.
+fn check_csr(request: &ClientRequest, authorized: &Authorized) -> Result<Csr, Refusal> {
+    let csr = Csr::from_der(&authorized.csr)
+        .map_err(|error| request.refuse(Reason::CsrInvalid, error.to_string()))?;
+    if *csr.names() != authorized.terms.names {
+        return Err(request.refuse(Reason::CsrNames, "the CSR's names are not the order's"));
+    }
+    if !authorized.terms.profile.allows_key(csr.public_key()) {
+        let detail = format!("the profile does not take {} keys", csr.public_key().algorithm());
+        return Err(request.refuse(Reason::CsrKeyUnacceptable, detail));
+    }
+    // Known-weak keys (Debian, ROCA, Fermat) will be looked for here: BR §6.1.1.3.
+    Ok(csr)
+}
+
+/// What the intent's transaction has found out about the key of a certificate.
+pub(crate) fn bad_key(request: Option<&ClientRequest>, of_account: bool) -> Refusal {
+    if of_account {
+        return refuse(request, Reason::CsrAccountKey, "the CSR's key is an account key");
+    }
+    refuse(request, Reason::CsrKeyBlocked, "the CSR's key is known to be compromised or weak")
+}
+
 /// A certificate whose bytes passed the lints.
 pub(super) struct Linted {
     pub(super) draft: CertificateDraft,
@@ -154,6 +147,7 @@ pub(crate) struct Made {
 fn draft_of(
     request: &Finalization,
     authorized: Authorized,
+    parsed: &Csr,
     made: Made,
     findings: &[Finding],
 ) -> CertificateDraft {
@@ -199,6 +193,7 @@ fn draft_of(
         evidence: Some(evidence),
         cites,
         authorizations,
+        account_key: account::thumbprint_of(parsed.public_key()),
         // Limits by account, domain and registration will be counted here, inside of the transaction.
         limits: Vec::new(),
         audit,

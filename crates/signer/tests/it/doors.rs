@@ -47,6 +47,7 @@ async fn journaled(
         evidence: None,
         cites: Vec::new(),
         authorizations: Vec::new(),
+        account_key: None,
         limits: Vec::new(),
         audit: Vec::new(),
     };

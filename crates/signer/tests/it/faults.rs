@@ -60,8 +60,7 @@ async fn the_journal_fails_but_persisted() {
 async fn the_journal_fails_but_persisted_and_cannot_be_looked_at() {
     let (world, client, ready) = scene().await;
     world.store.fail_next("commit_intents", StoreFault::FailedButPersisted);
-    // Step 4 reads it first; the look after the commit is the second.
-    world.store.fail_after("journal", 1, StoreFault::Failed);
+    world.store.fail_next("journal", StoreFault::Failed);
     let outcome = world.ca.issue(ready.finalized_by(&client)).await;
     assert!(matches!(outcome, Err(Failure::Store(_))), "{outcome:?}");
     assert!(world.issuer_key.signed().is_empty());

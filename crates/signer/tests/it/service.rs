@@ -50,7 +50,7 @@ async fn a_certificate_over_the_wire() {
         wire::DownloadCertificateRequest { directory: OPEN.to_owned(), serial: issued.serial.clone() };
     let download = service.download_certificate(Request::new(request)).await.unwrap().into_inner();
     assert_eq!(download.account_id, account.id.to_string());
-    assert_eq!(download.chain[0], issued.certificate);
+    assert_eq!(download.chain, issued.chain);
 }
 
 #[tokio::test]

@@ -202,7 +202,8 @@ CREATE TABLE accounts (
 CREATE INDEX accounts_of_directory ON accounts (directory);
 CREATE INDEX accounts_of_registration ON accounts (registration) WHERE registration IS NOT NULL;
 
--- A key exists once in a directory, for ever: a former key never returns.
+-- A key exists once in a directory, for ever: a former key never returns. By thumbprint first: a certificate's key must
+-- be no account's in any directory.
 CREATE TABLE account_keys (
     directory   TEXT    NOT NULL,
     thumbprint  BLOB    NOT NULL,
@@ -212,7 +213,7 @@ CREATE TABLE account_keys (
     valid_until INTEGER,
     mac_version INTEGER NOT NULL,
     mac         BLOB    NOT NULL,
-    UNIQUE (directory, thumbprint)
+    UNIQUE (thumbprint, directory)
 ) STRICT;
 
 -- The keys of an account are read with it.

@@ -115,6 +115,8 @@ enum Objection {
     Order(i64),
     NewOrder(i64),
     Serial(i64),
+    KeyBlocked,
+    KeyOfAccount,
     Citation(usize),
     Authorization(usize),
     Limit(usize),
@@ -124,7 +126,11 @@ impl Objection {
     const fn entry(&self) -> Option<i64> {
         match self {
             Self::Order(entry) | Self::NewOrder(entry) | Self::Serial(entry) => Some(*entry),
-            Self::Citation(_) | Self::Authorization(_) | Self::Limit(_) => None,
+            Self::KeyBlocked
+            | Self::KeyOfAccount
+            | Self::Citation(_)
+            | Self::Authorization(_)
+            | Self::Limit(_) => None,
         }
     }
 
@@ -146,6 +152,8 @@ impl Objection {
             Self::Order(id) => IntentOutcome::OrderTaken(entry(id)?),
             Self::NewOrder(id) => IntentOutcome::NewOrderTaken(entry(id)?),
             Self::Serial(id) => IntentOutcome::SerialTaken(entry(id)?),
+            Self::KeyBlocked => IntentOutcome::KeyBlocked,
+            Self::KeyOfAccount => IntentOutcome::KeyOfAccount,
             Self::Citation(place) => IntentOutcome::AuthorityChanged(place),
             Self::Authorization(place) => IntentOutcome::AuthorizationDeactivated(place),
             Self::Limit(place) => IntentOutcome::LimitReached(place),
@@ -172,7 +180,9 @@ async fn objections(
             .text(row.kind.as_str())
             .text(row.order.as_deref())
             .octets(row.new_order.as_ref().map(<[u8; 32]>::as_slice))
-            .octets(row.serial.as_bytes());
+            .octets(row.serial.as_bytes())
+            .octets(row.spki_sha256.as_slice())
+            .octets(intent.account_key.as_ref().map(<[u8; 32]>::as_slice));
         for (place, citation) in (0..).zip(&intent.cites) {
             citations
                 .row()
@@ -192,6 +202,10 @@ async fn objections(
     let found = sqlx::query_file!(
         "sql/intent_objections.sql",
         intents,
+        intents,
+        octets,
+        intents,
+        octets,
         intents,
         octets,
         intents,
@@ -220,7 +234,9 @@ async fn objections(
             1 => Objection::Order(row.place),
             2 => Objection::NewOrder(row.place),
             3 => Objection::Serial(row.place),
-            4 => Objection::Citation(place()?),
+            4 => Objection::KeyBlocked,
+            5 => Objection::KeyOfAccount,
+            6 => Objection::Citation(place()?),
             _ => Objection::Authorization(place()?),
         };
         let number = usize::try_from(row.number).map_err(|_| super::entry::JOURNAL.corrupt("id"))?;
