@@ -102,6 +102,11 @@ impl Options {
         ])
     }
 
+    /// For a session that listens.
+    pub(crate) fn listening(&self, schema: &'static str) -> PgConnectOptions {
+        self.session(schema)
+    }
+
     /// For migrations, by the owner of the schema.
     pub(crate) fn migrating(&self, schema: &'static str) -> PgConnectOptions {
         self.server.clone().application_name("chancery migration").options([("search_path", schema)])
@@ -119,6 +124,7 @@ impl Options {
                 ("search_path", schema),
                 ("plan_cache_mode", "force_generic_plan"),
                 ("enable_seqscan", "off"),
+                ("enable_hashjoin", "off"),
                 ("enable_mergejoin", "off"),
                 ("jit", "off"),
                 ("tcp_keepalives_idle", "30"),

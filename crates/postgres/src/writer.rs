@@ -287,3 +287,215 @@ impl<C: Send, T: Change<C>> Operation<C> for Job<T, T::Outcome> {
         Job::answer(*self, result);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use futures::future::join_all;
+    use sqlx::ConnectOptions;
+    use testkit::Cluster;
+
+    use super::*;
+    use crate::Options;
+
+    /// A database of numbers.
+    #[derive(Clone, Default)]
+    struct Numbers {
+        commits: Arc<AtomicUsize>,
+        reopened: Arc<AtomicUsize>,
+    }
+
+    #[derive(Clone, Copy)]
+    enum Input {
+        /// Is added; the answer is the number.
+        Add(i64),
+        /// Is added, and refused after that.
+        AddAndFail(i64),
+        /// Is added, and fails the commit.
+        AddAndBreak(i64),
+    }
+
+    impl Database for Numbers {
+        type Write = Job<Input, i64>;
+
+        const LABEL: &'static str = "numbers";
+
+        fn begin(_: &[Job<Input, i64>]) -> &'static str {
+            "BEGIN"
+        }
+
+        async fn run(
+            &mut self,
+            connection: &mut PgConnection,
+            writes: &mut [Job<Input, i64>],
+        ) -> Result<(), Failure> {
+            for write in writes {
+                let (Input::Add(number) | Input::AddAndFail(number) | Input::AddAndBreak(number)) =
+                    write.input;
+                let insert = sqlx::query("INSERT INTO numbers (number) VALUES ($1)").bind(number);
+                insert.execute(&mut *connection).await?;
+                match write.input {
+                    Input::Add(_) => {}
+                    Input::AddAndFail(_) => {
+                        sqlx::query("INSERT INTO numbers (number) VALUES (NULL)")
+                            .execute(&mut *connection)
+                            .await?;
+                    }
+                    // A trigger that takes the session away in the middle of the commit.
+                    Input::AddAndBreak(_) => {
+                        sqlx::query("INSERT INTO late DEFAULT VALUES").execute(&mut *connection).await?;
+                    }
+                }
+                write.outcome = Some(number);
+            }
+            Ok(())
+        }
+
+        fn committed(&mut self) {
+            self.commits.fetch_add(1, Ordering::Relaxed);
+        }
+
+        async fn reopened(&mut self, _: &mut PgConnection) -> Result<(), Failure> {
+            self.reopened.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        }
+
+        fn answer(write: Job<Input, i64>, result: Result<(), Failure>) {
+            write.answer(result);
+        }
+    }
+
+    fn options(cluster: &Cluster) -> PgConnectOptions {
+        Options::from_url(&cluster.owner_url()).unwrap().writing("public")
+    }
+
+    async fn start(cluster: &Cluster) -> (Numbers, Writer<Job<Input, i64>>) {
+        let mut connection = options(cluster).connect().await.unwrap();
+        sqlx::raw_sql(
+            "CREATE TABLE numbers (number BIGINT NOT NULL UNIQUE);
+             CREATE TABLE late (one INT);
+             CREATE FUNCTION leave() RETURNS trigger LANGUAGE plpgsql
+                AS 'BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END';
+             CREATE CONSTRAINT TRIGGER leave AFTER INSERT ON late DEFERRABLE INITIALLY DEFERRED
+                FOR EACH ROW EXECUTE FUNCTION leave();",
+        )
+        .execute(&mut connection)
+        .await
+        .unwrap();
+        let numbers = Numbers::default();
+        (numbers.clone(), Writer::start(numbers, options(cluster), connection))
+    }
+
+    async fn stored(cluster: &Cluster) -> Vec<i64> {
+        let mut reading = options(cluster).connect().await.unwrap();
+        sqlx::query_scalar("SELECT number FROM numbers ORDER BY number")
+            .fetch_all(&mut reading)
+            .await
+            .unwrap()
+    }
+
+    /// One that is refused undoes what it did, and nothing else.
+    #[tokio::test]
+    async fn a_refused_write_does_not_fail_its_neighbours() {
+        let cluster = Cluster::start();
+        let (numbers, writer) = start(&cluster).await;
+        let answers = join_all((0..9).map(|n| {
+            let input = if n == 4 { Input::AddAndFail(n) } else { Input::Add(n) };
+            writer.write(input, |job| job)
+        }))
+        .await;
+        for (n, answer) in (0..).zip(&answers) {
+            match answer {
+                Ok(number) => assert_eq!(*number, n),
+                Err(failure) => assert!(n == 4 && matches!(failure, Failure::Refused(_)), "{failure:?}"),
+            }
+        }
+        assert_eq!(stored(&cluster).await, [0, 1, 2, 3, 5, 6, 7, 8]);
+        assert_eq!(numbers.reopened.load(Ordering::Relaxed), 0);
+    }
+
+    /// When a commit fails, nobody knows: each is told so, and the writer looks at the database again.
+    #[tokio::test]
+    async fn a_lost_commit_is_an_unknown_outcome() {
+        let cluster = Cluster::start();
+        let (numbers, writer) = start(&cluster).await;
+        writer.write(Input::Add(1), |job| job).await.unwrap();
+        let inputs = [Input::Add(2), Input::AddAndBreak(3), Input::Add(4)];
+        let answers = join_all(inputs.map(|input| writer.write(input, |job| job))).await;
+        for answer in answers {
+            assert!(matches!(answer, Err(Failure::OutcomeUnknown(_))), "{answer:?}");
+        }
+        assert_eq!(numbers.commits.load(Ordering::Relaxed), 1);
+        assert_eq!(writer.write(Input::Add(5), |job| job).await.unwrap(), 5);
+        assert_eq!(numbers.reopened.load(Ordering::Relaxed), 1);
+        assert_eq!(stored(&cluster).await, [1, 5]);
+    }
+
+    /// What waits while a batch commits is the next batch.
+    #[tokio::test]
+    async fn writes_share_commits() {
+        let cluster = Cluster::start();
+        let (numbers, writer) = start(&cluster).await;
+        let answers = join_all((0..200).map(|n| writer.write(Input::Add(n), |job| job))).await;
+        assert!(answers.iter().all(Result::is_ok));
+        let commits = numbers.commits.load(Ordering::Relaxed);
+        assert!(commits <= 3, "{commits} commits for 200 writes that were there at once");
+        writer.close().await;
+        let closed = writer.write(Input::Add(300), |job| job).await;
+        assert!(matches!(closed, Err(Failure::Closed)), "{closed:?}");
+        assert_eq!(stored(&cluster).await.len(), 200);
+    }
+
+    /// The server was restarted while nothing was written: the next write does not suffer for it.
+    #[tokio::test]
+    async fn a_restart_between_writes_fails_none() {
+        let mut cluster = Cluster::start();
+        let (numbers, writer) = start(&cluster).await;
+        writer.write(Input::Add(1), |job| job).await.unwrap();
+        cluster.restart();
+        assert_eq!(writer.write(Input::Add(2), |job| job).await.unwrap(), 2);
+        assert_eq!(numbers.reopened.load(Ordering::Relaxed), 1);
+        cluster.stop();
+        let away = writer.write(Input::Add(3), |job| job).await;
+        assert!(matches!(away, Err(Failure::Unavailable(_))), "{away:?}");
+        cluster.restart();
+        assert_eq!(writer.write(Input::Add(3), |job| job).await.unwrap(), 3);
+        assert_eq!(stored(&cluster).await, [1, 2, 3]);
+    }
+
+    /// Two writers that want the same rows crosswise: the server breaks the circle, and both get their way.
+    #[tokio::test]
+    async fn entangled_transactions_are_run_again() {
+        let cluster = Cluster::start();
+        let (_, one) = start(&cluster).await;
+        let mut other = options(&cluster).connect().await.unwrap();
+        // The writer, in the middle of its batch, meets this transaction's row, which waits for the writer's.
+        sqlx::raw_sql("BEGIN; SET deadlock_timeout = '10s'; INSERT INTO numbers VALUES (2)")
+            .execute(&mut other)
+            .await
+            .unwrap();
+        let both = join_all([1, 2].map(|n| one.write(Input::Add(n), |job| job)));
+        let crosswise = async {
+            loop {
+                let waiting: i64 = sqlx::query_scalar("SELECT count(*) FROM pg_locks WHERE NOT granted")
+                    .fetch_one(&mut other)
+                    .await
+                    .unwrap();
+                if waiting > 0 {
+                    break;
+                }
+            }
+            let insert = sqlx::query("INSERT INTO numbers VALUES (1)").execute(&mut other).await;
+            sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
+            insert
+        };
+        let (answers, inserted) = futures::join!(both, crosswise);
+        inserted.unwrap();
+        assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+        assert_eq!(stored(&cluster).await, [1, 2]);
+    }
+}

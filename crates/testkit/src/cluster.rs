@@ -105,6 +105,26 @@ impl Cluster {
         }
     }
 
+    /// A standby of this name that writes down what the server sends, and acknowledges it when it is on the disk.
+    ///
+    /// # Panics
+    /// When there is no `pg_receivewal`.
+    #[must_use]
+    pub fn follow(&self, name: &str) -> Standby {
+        let folder = tempfile::Builder::new().prefix("wal-").tempdir().expect("temporary folder");
+        let receiver = Command::new(self.bin.join("pg_receivewal"))
+            .args(["--synchronous", "--no-loop", "--directory"])
+            .arg(folder.path())
+            .arg(format!(
+                "--dbname=host={} user={OWNER} application_name={name}",
+                self.folder.path().display()
+            ))
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("pg_receivewal");
+        Standby { receiver, _folder: folder }
+    }
+
     /// Stops the server at once, as a crash does.
     pub fn stop(&mut self) {
         if let Some(mut server) = self.server.take() {
@@ -155,6 +175,20 @@ impl Cluster {
         }
         let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
         panic!("PostgreSQL did not start:\n{log}");
+    }
+}
+
+/// Somebody that follows a [`Cluster`], until it is dropped.
+#[derive(Debug)]
+pub struct Standby {
+    receiver: Child,
+    _folder: TempDir,
+}
+
+impl Drop for Standby {
+    fn drop(&mut self) {
+        _ = self.receiver.kill();
+        _ = self.receiver.wait();
     }
 }
 

@@ -121,28 +121,30 @@ impl Change<()> for Claim {
     type Outcome = Vec<OrderRow>;
 
     async fn apply(&self, connection: &mut PgConnection, (): &mut ()) -> Result<Vec<OrderRow>, Failure> {
-        let (order, limit) = match &self.claim {
-            ProcessingClaim::Order(id) => (Some(id.as_str()), 1),
-            ProcessingClaim::Any(limit) => (None, *limit),
+        // An order that another front is at this moment taking or changing is passed over. Only what is `processing` has
+        // a lease.
+        macro_rules! take {
+            ($which:literal $(, $argument:expr)?) => {
+                sqlx::query_as!(
+                    Stored,
+                    "WITH due AS (SELECT row FROM orders WHERE lease_until_ms <= (SELECT now_ms()) "
+                        + $which
+                        + " FOR UPDATE SKIP LOCKED)
+                     UPDATE orders SET version = version + 1, lease_until_ms = now_ms() + $1
+                     FROM due WHERE orders.row = due.row
+                     RETURNING orders.row, id, directory, account, status, authorizations, state, created_at,
+                               expires_at, lease_until_ms, version",
+                    milliseconds(self.lease)
+                    $(, $argument)?
+                )
+                .fetch_all(connection)
+                .await?
+            };
+        }
+        let rows = match &self.claim {
+            ProcessingClaim::Order(id) => take!("AND id = $2", id),
+            ProcessingClaim::Any(limit) => take!("ORDER BY lease_until_ms LIMIT $2", i64::from(*limit)),
         };
-        // An order that another front is at this moment taking or changing is passed over.
-        let rows = sqlx::query_as!(
-            Stored,
-            "WITH due AS (
-                SELECT row FROM orders
-                WHERE lease_until_ms <= (SELECT now_ms()) AND status = 'processing'
-                  AND ($1::text IS NULL OR id = $1)
-                ORDER BY lease_until_ms LIMIT $2 FOR UPDATE SKIP LOCKED)
-             UPDATE orders SET version = version + 1, lease_until_ms = now_ms() + $3
-             FROM due WHERE orders.row = due.row
-             RETURNING orders.row, id, directory, account, status, authorizations, state, created_at, expires_at,
-                       lease_until_ms, version",
-            order,
-            i64::from(limit),
-            milliseconds(self.lease)
-        )
-        .fetch_all(connection)
-        .await?;
         rows.into_iter().map(Stored::order).collect()
     }
 }

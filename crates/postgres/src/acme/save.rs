@@ -115,7 +115,8 @@ async fn write_orders<'a>(
     }
     sqlx::query!(
         "UPDATE orders SET status = s.status, state = s.state, expires_at = s.expires_at,
-                lease_until_ms = now_ms() + s.lease, version = s.version
+                lease_until_ms = CASE WHEN s.status = 'processing' THEN now_ms() + s.lease END,
+                version = s.version
          FROM UNNEST($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[])
                   AS s (id, status, state, expires_at, lease, version)
          WHERE orders.id = s.id",

@@ -2,7 +2,8 @@
 
 use ca_store::{
     AccountFilter, AccountKeyRow, AccountRecord, AccountRow, AccountSelector, AccountStatus, AccountUpdate,
-    Citation, CitedTable, Cursor, Digest, NewAccount, Page, Paged, RegisterOutcome, Sealed, UpdateOutcome,
+    Citation, CitedTable, Cursor, Digest, NewAccount, Page, Paged, RegisterOutcome, Sealed, StoreChange,
+    UpdateOutcome,
 };
 use sqlx::PgConnection;
 
@@ -183,6 +184,7 @@ impl Change<Context> for AccountUpdate {
             .await?;
         }
         context.audit.extend_from_slice(&self.audit);
+        context.changes.push(StoreChange::Account(account.id.clone()));
         Ok(UpdateOutcome::Updated)
     }
 }

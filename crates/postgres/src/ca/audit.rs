@@ -141,8 +141,9 @@ pub(super) async fn page(
 pub(super) async fn heads(connection: &mut PgConnection) -> Result<Vec<AuditHead>, Failure> {
     let rows = sqlx::query!(
         r#"SELECT i.number, i.id, i.node, a.sequence AS "sequence?", a.hash AS "hash?"
-           FROM incarnations AS i LEFT JOIN audit AS a ON a.incarnation = i.number AND a.sequence =
-                (SELECT max(sequence) FROM audit WHERE incarnation = i.number)
+           FROM incarnations AS i LEFT JOIN LATERAL (
+                SELECT sequence, hash FROM audit WHERE incarnation = i.number ORDER BY sequence DESC LIMIT 1
+                ) AS a ON TRUE
            ORDER BY i.number"#
     )
     .fetch_all(connection)

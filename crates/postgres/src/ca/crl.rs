@@ -3,7 +3,7 @@
 use ca_store::Reason;
 use ca_store::{
     BeginCrl, CrlDraft, CrlEntries, CrlEntry, CrlJournal, CrlKey, CrlRow, CrlShard, CrlShardRow, PublishCrl,
-    PublishOutcome,
+    PublishOutcome, StoreChange,
 };
 use sqlx::{Connection, PgConnection};
 
@@ -289,6 +289,7 @@ impl Change<Context> for PublishCrl {
         .execute(connection)
         .await?;
         context.audit.extend_from_slice(&self.audit);
+        context.changes.push(StoreChange::Crl(shard.clone()));
         Ok(PublishOutcome::Published)
     }
 }

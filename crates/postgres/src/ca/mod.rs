@@ -4,6 +4,7 @@ mod account;
 mod audit;
 mod authority;
 mod certificates;
+mod changes;
 mod crl;
 mod entry;
 mod intent;
@@ -20,8 +21,10 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-use ca_store::{AuditChain, AuditEvent, Incarnation, IntentOutcome, NewIntent, RecordOutcome, SignedRow};
-use sqlx::{PgConnection, migrate::Migrator};
+use ca_store::{
+    AuditChain, AuditEvent, Incarnation, IntentOutcome, NewIntent, RecordOutcome, SignedRow, StoreChange,
+};
+use sqlx::{PgConnection, migrate::Migrator, postgres::PgConnectOptions};
 
 use crate::{
     Options, durability,
@@ -37,6 +40,8 @@ use crate::{
 pub struct Ca {
     writer: Writer<Write>,
     readers: Readers,
+    /// For sessions that listen.
+    listening: PgConnectOptions,
     /// The store's number of this incarnation.
     number: i64,
 }
@@ -81,7 +86,7 @@ impl Ca {
         let ledger = Ledger { incarnation, number, next: chain.clone(), chain };
         let writer = Writer::start(ledger, writing, connection);
         let readers = Readers::new(options.reading(SCHEMA), options.readers);
-        Ok(Self { writer, readers, number })
+        Ok(Self { writer, readers, listening: options.listening(SCHEMA), number })
     }
 
     async fn change<T: Change<Context>>(&self, change: T) -> Result<T::Outcome, ca_store::StoreError> {
@@ -111,6 +116,8 @@ pub(crate) struct Context {
     owner: i64,
     /// What the batch reports, in order.
     audit: Vec<AuditEvent>,
+    /// What other signers are to be told.
+    changes: Vec<StoreChange>,
 }
 
 /// The writer's view of the database.
@@ -133,7 +140,7 @@ impl Database for Ledger {
     }
 
     async fn run(&mut self, connection: &mut PgConnection, writes: &mut [Write]) -> Result<(), Failure> {
-        let mut context = Context { owner: self.number, audit: Vec::new() };
+        let mut context = Context { owner: self.number, audit: Vec::new(), changes: Vec::new() };
         intent::commit(connection, &mut context, &mut intents(writes)).await?;
         record::record(connection, &mut context, &mut records(writes)).await?;
         for write in &mut *writes {
@@ -141,6 +148,7 @@ impl Database for Ledger {
                 operation.apply(connection, &mut context).await?;
             }
         }
+        changes::tell(connection, self.number, &context.changes).await?;
         self.next = self.chain.clone();
         audit::append(connection, self.number, &mut self.next, context.audit).await
     }

@@ -1,6 +1,6 @@
 //! Rows that grant or take authority, written: all of a set, or none.
 
-use ca_store::{AuthorityChange, AuthorityChanges, AuthorityRow, PutOutcome};
+use ca_store::{AuthorityChange, AuthorityChanges, AuthorityRow, PutOutcome, StoreChange};
 use sqlx::PgConnection;
 
 use super::{Context, put_rows::write};
@@ -26,6 +26,9 @@ impl Change<Context> for AuthorityChanges {
         }
         for row in &missing {
             write(connection, row).await?;
+        }
+        if missing.iter().any(|row| matches!(row, AuthorityRow::Node(_))) {
+            context.changes.push(StoreChange::Nodes);
         }
         // A set that is there already was reported when it was written.
         if !missing.is_empty() || self.changes.is_empty() {

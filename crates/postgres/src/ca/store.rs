@@ -6,16 +6,17 @@ use async_trait::async_trait;
 use ca_store::{
     AbandonOutcome, Abandonment, AccountFilter, AccountRecord, AccountRow, AccountSelector, AccountUpdate,
     AuditEvent, AuditHead, AuditRecord, Authority, AuthorityChanges, AuthoritySelector, BeginCrl,
-    BlockedKeyRow, CaStore, CertificateQuery, Clock, CrlDraft, CrlEntries, CrlEntry, CrlJournal, CrlShardRow,
-    Digest, Epoch, Evidence, Info, IntentOutcome, JoinTokenRow, JournalEntry, JournalKey, LeaseOutcome,
-    NewAccount, NewIntent, NewRevocation, NodeRow, Page, Paged, PublishCrl, PublishOutcome, PutOutcome,
-    RecordOutcome, RefusalCount, RegisterOutcome, RegistrationRow, Registry, RevokeOutcome, Sealed,
-    SignedRow, StoreError, UpdateOutcome,
+    BlockedKeyRow, CaStore, CertificateQuery, Changes, Clock, CrlDraft, CrlEntries, CrlEntry, CrlJournal,
+    CrlShardRow, Digest, Epoch, Evidence, Info, IntentOutcome, JoinTokenRow, JournalEntry, JournalKey,
+    LeaseOutcome, NewAccount, NewIntent, NewRevocation, NodeRow, Page, Paged, PublishCrl, PublishOutcome,
+    PutOutcome, RecordOutcome, RefusalCount, RegisterOutcome, RegistrationRow, Registry, RevokeOutcome,
+    Sealed, SignedRow, StoreError, UpdateOutcome,
 };
 use ca_store::{Serial, Timestamp};
 
 use super::{
-    Ca, Write, account, audit, authority, certificates, crl, entry, meta, node, orphan, registry, revocation,
+    Ca, Write, account, audit, authority, certificates, changes, crl, entry, meta, node, orphan, registry,
+    revocation,
 };
 use crate::reader::read;
 
@@ -163,6 +164,10 @@ impl CaStore for Ca {
 
     async fn refusals(&self, since: Timestamp) -> Result<Vec<RefusalCount>, StoreError> {
         Ok(read!(self.readers, |connection| audit::refusals(connection, since))?)
+    }
+
+    async fn watch(&self) -> Result<Box<dyn Changes>, StoreError> {
+        Ok(Box::new(changes::Listener::open(&self.listening, self.number).await?))
     }
 
     async fn close(&self) {

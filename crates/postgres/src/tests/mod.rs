@@ -1,5 +1,6 @@
 //! What is PostgreSQL's own: roles, durability, restarts, plans, two at once.
 
+use ca_store::Incarnation;
 use testkit::{Cluster, ClusterSettings};
 
 use crate::{Acme, Ca, Options};
@@ -41,4 +42,13 @@ impl Server {
     pub(crate) fn front(&self) -> Options {
         Options::from_url(&self.cluster.url("postgres", "front_1")).unwrap()
     }
+}
+
+mod cluster;
+mod durability;
+mod plans;
+mod roles;
+
+fn incarnation(n: u8) -> Incarnation {
+    Incarnation { id: [n; 16], node: format!("signer-{n}") }
 }
