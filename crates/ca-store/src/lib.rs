@@ -61,7 +61,7 @@ pub use revocation::{
     NewRevocation, PublishCrl, PublishOutcome, RevocationRow, RevokeOutcome, Upgrade,
 };
 pub use row_mac::{MacError, RowMac, RowMacKeys, Sealable, Sealed};
-pub use store::{CaStore, Clock, Epoch, Info, LeaseOutcome};
+pub use store::{CaStore, Changes, Clock, Epoch, Info, LeaseOutcome, StoreChange};
 
 /// A SHA-256 digest.
 pub type Digest = [u8; 32];

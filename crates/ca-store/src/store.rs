@@ -157,8 +157,33 @@ pub trait CaStore: Send + Sync + 'static {
     /// Refusals of the hours from `since` on.
     async fn refusals(&self, since: Timestamp) -> Result<Vec<RefusalCount>, StoreError>;
 
+    // Other signers
+
+    /// Hears, from the answer on, of what other incarnations change.
+    async fn watch(&self) -> Result<Box<dyn Changes>, StoreError>;
+
     /// Waits for writes that were accepted, refuses new ones, closes the database.
     async fn close(&self);
+}
+
+/// What other incarnations change that copies are kept of, once it is durable. Hints: they say where to look again, and
+/// nothing else.
+#[async_trait]
+pub trait Changes: Send {
+    /// Waits for the next. After an error something may have been missed: watch anew, and keep no copies from before.
+    /// Nothing is lost when the wait is given up.
+    async fn next(&mut self) -> Result<StoreChange, StoreError>;
+}
+
+/// Something that another incarnation changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreChange {
+    /// An account, or its keys (its id).
+    Account(String),
+    /// A shard's CRL was published.
+    Crl(crate::CrlShard),
+    /// Nodes.
+    Nodes,
 }
 
 /// What the database is.

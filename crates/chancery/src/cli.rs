@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use rustix::process::{Signal, set_parent_process_death_signal};
 
 use crate::ceremony::{self, CeremonyCommand};
+use crate::database::{self, DatabaseCommand};
 use crate::demo::{self, DemoArgs};
 use crate::node::{self, JoinArgs};
 use crate::operator::{
@@ -40,6 +41,9 @@ enum Command {
     /// Make keys and certificates of a CA from a reviewed file.
     #[command(subcommand)]
     Ceremony(CeremonyCommand),
+    /// A PostgreSQL server's schemas.
+    #[command(subcommand)]
+    Database(DatabaseCommand),
     /// Join a node with a token; list and revoke nodes.
     Node(NodeArgs),
     /// Registrations: who may have what.
@@ -99,6 +103,7 @@ impl Cli {
             Command::Status(command) => command.run(roles::status),
             Command::Demo(args) => block_on(demo::run(args)),
             Command::Ceremony(CeremonyCommand::Run { file, json }) => block_on(ceremony::command(file, json)),
+            Command::Database(DatabaseCommand::Migrate(args)) => block_on(database::migrate(args)),
             Command::Node(NodeArgs { operator, command }) => match command {
                 NodeSubcommand::Join(args) => block_on(node::join(args, operator.json)),
                 NodeSubcommand::Operator(command) => {

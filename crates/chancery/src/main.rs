@@ -2,6 +2,7 @@
 
 mod ceremony;
 mod cli;
+mod database;
 mod demo;
 mod node;
 mod operator;

@@ -5,7 +5,9 @@ use std::time::Duration;
 use acme::resource::BaseUrl;
 use pki::Name;
 use rpc::NodeName;
-use runtime::{FilePath, HealthSection, Invalid, Listen, LogSection, NodeSection, RoleConfig, Version};
+use runtime::{
+    Database, FilePath, HealthSection, Invalid, Listen, LogSection, NodeSection, RoleConfig, Version,
+};
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
 use serde::de::value::StrDeserializer;
@@ -82,8 +84,28 @@ pub struct PeersSection {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DatabaseSection {
-    /// An SQLite file. For one host.
-    pub sqlite: FilePath,
+    /// An SQLite file. For one host. This or `postgres`.
+    #[serde(default)]
+    pub sqlite: Option<FilePath>,
+    /// A PostgreSQL server, for any number of fronts: `"postgres://USER@HOST/DATABASE?sslrootcert=FILE"`, without a
+    /// password. USER is a member of the role `chancery_front`.
+    #[serde(default)]
+    pub postgres: Option<String>,
+    /// A file with USER's password, one line, readable by the front alone. Default: none is sent, or libpq's places
+    /// (`PGPASSFILE`) say.
+    #[serde(default)]
+    pub postgres_password_file: Option<FilePath>,
+}
+
+impl DatabaseSection {
+    /// Where it is.
+    ///
+    /// # Errors
+    /// When not exactly one place is given.
+    pub fn place(&self) -> Result<Database<'_>, Invalid> {
+        let password_file = self.postgres_password_file.as_ref();
+        Database::choose(self.sqlite.as_ref(), self.postgres.as_deref(), password_file)
+    }
 }
 
 /// Where the HTTPS certificate comes from.
@@ -238,6 +260,7 @@ impl RoleConfig for Config {
     }
 
     fn check(&self) -> Result<(), Invalid> {
+        self.database.place()?;
         if self.base_urls.is_empty() {
             return Err(Invalid::new("base_urls", "at least one is needed"));
         }

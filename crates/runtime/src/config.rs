@@ -232,6 +232,63 @@ pub struct HealthSection {
     pub listen: Listen,
 }
 
+/// Where a role's database is: what `[database]` comes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Database<'a> {
+    /// A SQLite file of this host.
+    Sqlite(&'a FilePath),
+    /// A PostgreSQL server.
+    Postgres {
+        /// Its URL, without a password.
+        url: &'a str,
+        /// The file with the password.
+        password_file: Option<&'a FilePath>,
+    },
+}
+
+impl<'a> Database<'a> {
+    /// Chooses: exactly one of `sqlite` and `postgres` is given.
+    ///
+    /// # Errors
+    /// When none is, or both; when the URL is none, or holds a password; a password's file without a URL.
+    pub fn choose(
+        sqlite: Option<&'a FilePath>,
+        postgres: Option<&'a str>,
+        password_file: Option<&'a FilePath>,
+    ) -> Result<Self, Invalid> {
+        match (sqlite, postgres) {
+            (Some(_), Some(_)) => {
+                Err(Invalid::new("database", "give one of \"sqlite\" and \"postgres\", not both"))
+            }
+            (None, None) => {
+                Err(Invalid::new("database", "give \"sqlite\" (a file) or \"postgres\" (a server's URL)"))
+            }
+            (Some(_), None) if password_file.is_some() => {
+                Err(Invalid::new("database.postgres_password_file", "is for \"postgres\" alone"))
+            }
+            (Some(file), None) => Ok(Self::Sqlite(file)),
+            (None, Some(url)) => {
+                check_url(url)?;
+                Ok(Self::Postgres { url, password_file })
+            }
+        }
+    }
+}
+
+/// What can be said of the URL of a server without its client; the program that opens it says the rest.
+fn check_url(url: &str) -> Result<(), Invalid> {
+    let rest = url.strip_prefix("postgres://").or_else(|| url.strip_prefix("postgresql://"));
+    let Some(rest) = rest else {
+        return Err(Invalid::new("database.postgres", "must begin with postgres://"));
+    };
+    let authority = rest.split(['/', '?']).next().unwrap_or_default();
+    if authority.rsplit_once('@').is_some_and(|(user, _)| user.contains(':')) || rest.contains("password=") {
+        let reason = "holds a password: put it into a file, and name that in postgres_password_file";
+        return Err(Invalid::new("database.postgres", reason));
+    }
+    Ok(())
+}
+
 /// A configuration that is TOML, but makes no sense.
 #[derive(Debug, thiserror::Error)]
 #[error("{key}: {reason}")]
@@ -300,6 +357,30 @@ mod tests {
 
     fn complaint(text: &str) -> String {
         read(text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn one_database_is_chosen() {
+        let file = FilePath::from(Path::new("/a"));
+        let choose = |sqlite: bool, postgres, password: bool| {
+            Database::choose(sqlite.then_some(&file), postgres, password.then_some(&file))
+                .map_err(|invalid| invalid.to_string())
+        };
+        assert_eq!(choose(true, None, false), Ok(Database::Sqlite(&file)));
+        let url = "postgres://signer@db.example/chancery";
+        let server = Database::Postgres { url, password_file: Some(&file) };
+        assert_eq!(choose(false, Some(url), true), Ok(server));
+        for (sqlite, postgres, password, said) in [
+            (false, None, false, "database: give \"sqlite\" (a file) or"),
+            (true, Some(url), false, "not both"),
+            (true, None, true, "database.postgres_password_file: is for"),
+            (false, Some("mysql://a/b"), false, "database.postgres: must begin"),
+            (false, Some("postgres://a:b@c/d"), false, "database.postgres: holds a password"),
+            (false, Some("postgres://a@c/d?password=b"), false, "database.postgres: holds a password"),
+        ] {
+            let error = choose(sqlite, postgres, password).unwrap_err();
+            assert!(error.contains(said), "{error}");
+        }
     }
 
     #[test]

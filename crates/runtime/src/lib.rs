@@ -20,7 +20,8 @@ mod watch;
 
 pub use clock::{Clock, SharedClock, SystemClock};
 pub use config::{
-    ConfigError, FilePath, HealthSection, Invalid, LogFormat, LogSection, NodeSection, RoleConfig, Version,
+    ConfigError, Database, FilePath, HealthSection, Invalid, LogFormat, LogSection, NodeSection, RoleConfig,
+    Version,
 };
 pub use exit::{Causes, ExitCode, Failure};
 pub use lifecycle::Lifecycle;

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use hsm::{Origin, TokenConfig};
-use runtime::Listen;
 use runtime::config::{FilePath, HealthSection, Invalid, LogSection, NodeSection, RoleConfig, Version};
+use runtime::{Database, Listen};
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
 use serde::de::value::StrDeserializer;
@@ -58,11 +58,36 @@ pub struct Config {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DatabaseSection {
-    /// A SQLite file, for one host with one signer.
-    pub sqlite: FilePath,
-    /// Connections that read. Default 4.
+    /// A SQLite file, for one host with one signer. This or `postgres`.
+    #[serde(default)]
+    pub sqlite: Option<FilePath>,
+    /// A PostgreSQL server, for any number of signers: `"postgres://USER@HOST/DATABASE?sslrootcert=FILE"`, without a
+    /// password. USER is a member of the role `chancery_signer`.
+    #[serde(default)]
+    pub postgres: Option<String>,
+    /// A file with USER's password, one line, readable by the signer alone. Default: none is sent, or libpq's places
+    /// (`PGPASSFILE`) say.
+    #[serde(default)]
+    pub postgres_password_file: Option<FilePath>,
+    /// Connections that read; one more writes. Default 4.
     #[serde(default = "default_readers")]
     pub readers: u32,
+    /// Start on a PostgreSQL server whose settings may lose a commit that was acknowledged (`fsync`, `full_page_writes`,
+    /// `synchronous_commit`, standbys that are not synchronous). A certificate may then be signed that no journal knows:
+    /// it can neither be revoked nor answered for. Default false.
+    #[serde(default)]
+    pub accept_lost_commits: bool,
+}
+
+impl DatabaseSection {
+    /// Where it is.
+    ///
+    /// # Errors
+    /// When not exactly one place is given.
+    pub fn place(&self) -> Result<Database<'_>, Invalid> {
+        let password_file = self.postgres_password_file.as_ref();
+        Database::choose(self.sqlite.as_ref(), self.postgres.as_deref(), password_file)
+    }
 }
 
 /// A version of the tier secret.
@@ -238,6 +263,7 @@ impl Config {
     /// What this file says, without those that it names. Answers with the tokens' names.
     fn check_itself(&self) -> Result<BTreeSet<&str>, Invalid> {
         self.limits.check()?;
+        self.database.place()?;
         let mut tokens = BTreeSet::new();
         for token in &self.token {
             let plain = |octet: u8| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_');

@@ -2,6 +2,7 @@
 
 pub mod challenge;
 mod clock;
+pub mod cluster;
 pub mod dns;
 pub mod front_store;
 pub mod nodes;
@@ -10,3 +11,4 @@ pub mod store;
 pub mod token;
 
 pub use clock::TestClock;
+pub use cluster::{Cluster, ClusterSettings};

@@ -9,11 +9,11 @@ use async_trait::async_trait;
 use ca_store::{
     AbandonOutcome, Abandonment, AccountFilter, AccountRecord, AccountRow, AccountSelector, AccountUpdate,
     AuditEvent, AuditHead, AuditRecord, Authority, AuthorityChanges, AuthoritySelector, BeginCrl,
-    BlockedKeyRow, CaStore, CertificateQuery, Clock, CrlDraft, CrlEntries, CrlEntry, CrlJournal, CrlShardRow,
-    Epoch, Evidence, Info, IntentOutcome, JoinTokenRow, JournalEntry, JournalKey, LeaseOutcome, NewAccount,
-    NewIntent, NewRevocation, NodeRow, Page, Paged, PublishCrl, PublishOutcome, PutOutcome, RecordOutcome,
-    RefusalCount, RegisterOutcome, RegistrationRow, Registry, RevokeOutcome, Sealed, SignedRow, StoreError,
-    UpdateOutcome,
+    BlockedKeyRow, CaStore, CertificateQuery, Changes, Clock, CrlDraft, CrlEntries, CrlEntry, CrlJournal,
+    CrlShardRow, Epoch, Evidence, Info, IntentOutcome, JoinTokenRow, JournalEntry, JournalKey, LeaseOutcome,
+    NewAccount, NewIntent, NewRevocation, NodeRow, Page, Paged, PublishCrl, PublishOutcome, PutOutcome,
+    RecordOutcome, RefusalCount, RegisterOutcome, RegistrationRow, Registry, RevokeOutcome, Sealed,
+    SignedRow, StoreError, UpdateOutcome,
 };
 use parking_lot::Mutex;
 use pki::{Serial, Timestamp};
@@ -262,4 +262,5 @@ passed_on! {
     fn audit(incarnation: u64, after: u64, limit: u32) -> Vec<AuditRecord>;
     fn audit_heads() -> Vec<AuditHead>;
     fn refusals(since: Timestamp) -> Vec<RefusalCount>;
+    fn watch() -> Box<dyn Changes>;
 }

@@ -20,6 +20,7 @@ mod orphan;
 mod record;
 mod revocation;
 pub mod sample;
+mod signers;
 
 use std::sync::Arc;
 
@@ -35,6 +36,7 @@ pub use intent::*;
 pub use orphan::*;
 pub use record::*;
 pub use revocation::*;
+pub use signers::*;
 
 use crate::{CaStore, Incarnation};
 
@@ -43,6 +45,11 @@ use crate::{CaStore, Incarnation};
 pub trait Fixture: Send + Sync {
     /// Opens it, beside whoever has it open.
     async fn open(&self, incarnation: Incarnation) -> Arc<dyn CaStore>;
+
+    /// Whether the backend serves several signers at once. One that does not is spared the cases of their work side by side.
+    fn several_signers(&self) -> bool {
+        true
+    }
 }
 
 /// Opens the fixture for the node of this name.
@@ -108,6 +115,10 @@ macro_rules! contract_suite {
             incarnations_have_chains_of_their_own
             refusals_add_up
             many_at_once
+            limits_hold_between_signers
+            signers_race_for_an_order
+            signers_race_for_everything
+            changes_of_other_signers_are_heard
         }
     };
     ($fixture:expr; $($case:ident)+) => {

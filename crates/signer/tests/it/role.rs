@@ -70,7 +70,7 @@ fn free_address() -> String {
 async fn start(role: &Role1, lifecycle: &Lifecycle) -> tokio::task::JoinHandle<Result<(), signer::RunError>> {
     let incarnation = signer::incarnation(&role.config).unwrap();
     assert_eq!(incarnation.node, "signer-1");
-    let path: &Path = &role.config.database.sqlite;
+    let path: &Path = role.config.database.sqlite.as_ref().unwrap();
     let store = sqlite::Ca::open(sqlite::Options::new(path), incarnation).await.unwrap();
     let (config, lifecycle) = (role.config.clone(), lifecycle.clone());
     tokio::spawn(signer::run(config, lifecycle, Arc::new(store), testkit::token::worker()))

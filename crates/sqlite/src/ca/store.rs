@@ -6,11 +6,11 @@ use async_trait::async_trait;
 use ca_store::{
     AbandonOutcome, Abandonment, AccountFilter, AccountRecord, AccountRow, AccountSelector, AccountUpdate,
     AuditEvent, AuditHead, AuditRecord, Authority, AuthorityChanges, AuthoritySelector, BeginCrl,
-    BlockedKeyRow, CaStore, CertificateQuery, Clock, CrlDraft, CrlEntries, CrlEntry, CrlJournal, CrlShardRow,
-    Digest, Epoch, Evidence, Info, IntentOutcome, JoinTokenRow, JournalEntry, JournalKey, LeaseOutcome,
-    NewAccount, NewIntent, NewRevocation, NodeRow, Page, Paged, PublishCrl, PublishOutcome, PutOutcome,
-    RecordOutcome, RefusalCount, RegisterOutcome, RegistrationRow, Registry, RevokeOutcome, Sealed,
-    SignedRow, StoreError, UpdateOutcome,
+    BlockedKeyRow, CaStore, CertificateQuery, Changes, Clock, CrlDraft, CrlEntries, CrlEntry, CrlJournal,
+    CrlShardRow, Digest, Epoch, Evidence, Info, IntentOutcome, JoinTokenRow, JournalEntry, JournalKey,
+    LeaseOutcome, NewAccount, NewIntent, NewRevocation, NodeRow, Page, Paged, PublishCrl, PublishOutcome,
+    PutOutcome, RecordOutcome, RefusalCount, RegisterOutcome, RegistrationRow, Registry, RevokeOutcome,
+    Sealed, SignedRow, StoreChange, StoreError, UpdateOutcome,
 };
 use ca_store::{Serial, Timestamp};
 use sqlx::Connection;
@@ -168,8 +168,22 @@ impl CaStore for Ca {
         Ok(audit::refusals(&mut *self.readers.take().await?, since).await?)
     }
 
+    async fn watch(&self) -> Result<Box<dyn Changes>, StoreError> {
+        Ok(Box::new(NobodyElse))
+    }
+
     async fn close(&self) {
         self.writer.close().await;
         self.readers.close(self.options.readers).await;
+    }
+}
+
+/// The database serves one signer: there is nothing to hear.
+struct NobodyElse;
+
+#[async_trait]
+impl Changes for NobodyElse {
+    async fn next(&mut self) -> Result<StoreChange, StoreError> {
+        std::future::pending().await
     }
 }

@@ -25,6 +25,11 @@ impl Folder {
 
 #[async_trait]
 impl Fixture for Folder {
+    /// The lock says so.
+    fn several_signers(&self) -> bool {
+        false
+    }
+
     async fn open(&self, incarnation: Incarnation) -> Arc<dyn CaStore> {
         Arc::new(Ca::open_shared(self.options(), incarnation).await.unwrap())
     }

@@ -1,0 +1,39 @@
+-- What speaks against intents, by their number in the round; and (what = 0) ids for those that nothing speaks against.
+-- Intents: kinds, orders, newOrder digests, serials. Citations: intents, places, tables, keys, MACs. Authorizations:
+-- intents, places, ids. ("OFFSET 0": one look into an index each, never a join that reads the whole of it.)
+WITH i AS (
+    SELECT * FROM UNNEST($1::text[], $2::text[], $3::bytea[], $4::bytea[]) WITH ORDINALITY
+        AS i (kind, order_id, new_order, serial, number)
+)
+SELECT number - 1 AS "number!", 0 AS "what!", nextval('journal_id_seq') AS "place!" FROM i
+UNION ALL
+SELECT i.number - 1, 1, j.id
+FROM i CROSS JOIN LATERAL (
+    SELECT id FROM journal WHERE order_id = i.order_id AND kind = i.kind AND abandoned_at IS NULL OFFSET 0) AS j
+UNION ALL
+SELECT i.number - 1, 2, j.id
+FROM i CROSS JOIN LATERAL (
+    SELECT id FROM journal WHERE new_order = i.new_order AND kind = i.kind AND abandoned_at IS NULL OFFSET 0) AS j
+UNION ALL
+-- A precertificate and its final share a serial and an order.
+SELECT i.number - 1, 3, j.id
+FROM i CROSS JOIN LATERAL (SELECT id, kind, order_id FROM journal WHERE serial = i.serial OFFSET 0) AS j
+WHERE j.kind = i.kind OR j.order_id IS NULL OR j.order_id IS DISTINCT FROM i.order_id
+UNION ALL
+SELECT c.number, 4, c.place
+FROM UNNEST($5::bigint[], $6::bigint[], $7::text[], $8::text[], $9::bytea[]) AS c (number, place, cited, key, mac)
+WHERE NOT CASE c.cited
+    WHEN 'accounts' THEN EXISTS (SELECT 1 FROM accounts AS t WHERE t.id = c.key AND t.mac = c.mac)
+    WHEN 'registrations' THEN EXISTS (SELECT 1 FROM registrations AS t WHERE t.id = c.key AND t.mac = c.mac)
+    WHEN 'eab_keys' THEN EXISTS (SELECT 1 FROM eab_keys AS t WHERE t.kid = c.key AND t.mac = c.mac)
+    WHEN 'permits' THEN EXISTS (SELECT 1 FROM permits AS t WHERE t.id = c.key AND t.mac = c.mac)
+    WHEN 'grants' THEN EXISTS (SELECT 1 FROM grants AS t WHERE t.id = c.key AND t.mac = c.mac)
+    WHEN 'directories' THEN EXISTS (SELECT 1 FROM directories AS t WHERE t.name = c.key AND t.mac = c.mac)
+    WHEN 'profiles' THEN EXISTS (SELECT 1 FROM profiles AS t WHERE t.name = c.key AND t.mac = c.mac)
+    WHEN 'issuers' THEN EXISTS (SELECT 1 FROM issuers AS t WHERE t.id = c.key AND t.mac = c.mac)
+    ELSE FALSE
+END
+UNION ALL
+SELECT a.number, 5, a.place
+FROM UNNEST($10::bigint[], $11::bigint[], $12::text[]) AS a (number, place, id)
+     JOIN deactivations AS d ON d.authorization_id = a.id

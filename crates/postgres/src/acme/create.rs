@@ -1,0 +1,150 @@
+//! New orders and authorizations: all of a batch in one go.
+
+use std::collections::{BTreeMap, HashSet};
+
+use acme_store::{AuthorizationRow, CreateOutcome, NewOrder};
+use sqlx::PgConnection;
+
+use super::order;
+use crate::{
+    failure::Failure,
+    stored::{columns, number, seconds},
+    writer::{Change, Job},
+};
+
+type Creations = Job<Vec<NewOrder>, Vec<CreateOutcome>>;
+
+/// Keeps the orders of all jobs.
+pub(super) async fn create(
+    connection: &mut PgConnection,
+    jobs: &mut [&mut Creations],
+) -> Result<(), Failure> {
+    if jobs.is_empty() {
+        return Ok(());
+    }
+    // The authorizations of an order that is there already are there too, and stay as they are.
+    let new = jobs.iter().flat_map(|job| &job.input);
+    insert_authorizations(connection, new.flat_map(|new| &new.authorizations)).await?;
+    let mut created = insert_orders(connection, jobs).await?;
+    for job in jobs {
+        let mut outcomes = Vec::with_capacity(job.input.len());
+        for new in &job.input {
+            // Taken out, so that the second of two in a batch finds the first.
+            outcomes.push(if created.remove(&new.order.id) {
+                CreateOutcome::Created
+            } else {
+                let there = order::by_id(connection, &new.order.id).await?;
+                CreateOutcome::Exists(Box::new(there.ok_or(order::ORDERS.corrupt("id"))?))
+            });
+        }
+        job.outcome = Some(outcomes);
+    }
+    Ok(())
+}
+
+async fn insert_orders(
+    connection: &mut PgConnection,
+    jobs: &[&mut Creations],
+) -> Result<HashSet<String>, Failure> {
+    let mut firsts = BTreeMap::new();
+    for new in jobs.iter().flat_map(|job| &job.input) {
+        firsts.entry(new.order.id.as_str()).or_insert(&new.order);
+    }
+    columns!(firsts.into_values(), |order| {
+        ids: &str = order.id.as_str(),
+        directories: &str = order.directory.as_str(),
+        accounts: &str = order.account.as_str(),
+        statuses: &str = order.status.as_str(),
+        states: &str = order.state.as_str(),
+        created_at: i64 = seconds(order.created_at),
+        expires_at: i64 = seconds(order.expires_at),
+        versions: i64 = number(order.version),
+        counts: i64 = number(order.authorizations.len() as u64),
+        authorizations: &[String] = order.authorizations.as_slice(),
+    });
+    // Lists of lists are none in SQL: one list, of which each order has a piece.
+    columns!(authorizations.iter().copied().flatten(), |id| { pieces: &str = id.as_str() });
+    let created = sqlx::query_scalar!(
+        "INSERT INTO orders (
+            id, directory, account, status, state, created_at, expires_at, version, authorizations)
+         SELECT n.id, n.directory, n.account, n.status, n.state, n.created_at, n.expires_at, n.version,
+                ($9::text[])[sum(n.count) OVER (ORDER BY n.place) - n.count + 1 : sum(n.count) OVER (ORDER BY n.place)]
+         FROM UNNEST(
+                $1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::bigint[], $8::bigint[],
+                $10::bigint[]) WITH ORDINALITY
+                AS n (id, directory, account, status, state, created_at, expires_at, version, count, place)
+         ORDER BY n.place
+         ON CONFLICT (id) DO NOTHING
+         RETURNING id",
+        &ids as &[&str],
+        &directories as &[&str],
+        &accounts as &[&str],
+        &statuses as &[&str],
+        &states as &[&str],
+        &created_at,
+        &expires_at,
+        &versions,
+        &pieces as &[&str],
+        &counts
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(created.into_iter().collect())
+}
+
+async fn insert_authorizations<'a>(
+    connection: &mut PgConnection,
+    authorizations: impl Iterator<Item = &'a AuthorizationRow> + Send,
+) -> Result<(), Failure> {
+    let mut firsts = BTreeMap::new();
+    for authorization in authorizations {
+        firsts.entry(authorization.id.as_str()).or_insert(authorization);
+    }
+    if firsts.is_empty() {
+        return Ok(());
+    }
+    columns!(firsts.into_values(), |authorization| {
+        ids: &str = authorization.id.as_str(),
+        directories: &str = authorization.directory.as_str(),
+        accounts: &str = authorization.account.as_str(),
+        identifiers: &str = authorization.identifier.value.as_str(),
+        wildcards: bool = authorization.identifier.wildcard,
+        statuses: &str = authorization.status.as_str(),
+        states: &str = authorization.state.as_str(),
+        created_at: i64 = seconds(authorization.created_at),
+        expires_at: i64 = seconds(authorization.expires_at),
+        versions: i64 = number(authorization.version),
+    });
+    sqlx::query!(
+        "INSERT INTO authorizations (
+            id, directory, account, identifier, wildcard, status, state, created_at, expires_at, version)
+         SELECT * FROM UNNEST(
+            $1::text[], $2::text[], $3::text[], $4::text[], $5::boolean[], $6::text[], $7::text[], $8::bigint[],
+            $9::bigint[], $10::bigint[])
+         ON CONFLICT (id) DO NOTHING",
+        &ids as &[&str],
+        &directories as &[&str],
+        &accounts as &[&str],
+        &identifiers as &[&str],
+        &wildcards,
+        &statuses as &[&str],
+        &states as &[&str],
+        &created_at,
+        &expires_at,
+        &versions
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// [`create_authorizations`](acme_store::AcmeStore::create_authorizations).
+pub(super) struct CreateAuthorizations(pub(super) Vec<AuthorizationRow>);
+
+impl Change<()> for CreateAuthorizations {
+    type Outcome = ();
+
+    async fn apply(&self, connection: &mut PgConnection, (): &mut ()) -> Result<(), Failure> {
+        insert_authorizations(connection, self.0.iter()).await
+    }
+}

@@ -1,0 +1,91 @@
+//! Counters of limits: all of a batch in one statement.
+
+use std::collections::BTreeMap;
+
+use acme_store::{Hit, HitCount};
+use sqlx::PgConnection;
+
+use crate::{
+    failure::Failure,
+    stored::{Table, columns, seconds},
+    writer::Job,
+};
+
+const COUNTERS: Table = Table("counters");
+
+type Counts = Job<Vec<Hit>, Vec<HitCount>>;
+
+/// What a batch does to one counter.
+#[derive(Default)]
+struct Counter {
+    expires_at: i64,
+    /// All of the batch's hits.
+    hits: i64,
+    /// Its count as of the hit that is being answered.
+    count: i64,
+}
+
+/// Counts the hits of all jobs.
+pub(super) async fn count(connection: &mut PgConnection, jobs: &mut [&mut Counts]) -> Result<(), Failure> {
+    if jobs.is_empty() {
+        return Ok(());
+    }
+    // In one order, so that no two fronts wait in a circle.
+    let mut counters: BTreeMap<(String, i64), Counter> = BTreeMap::new();
+    for hit in jobs.iter().flat_map(|job| &job.input) {
+        let counter = counters.entry((hit.key.clone(), seconds(hit.window))).or_default();
+        counter.expires_at = counter.expires_at.max(seconds(hit.expires_at));
+        counter.hits += i64::from(hit.count);
+    }
+    add(connection, &mut counters).await?;
+    for job in jobs {
+        let mut counts = Vec::with_capacity(job.input.len());
+        for hit in &job.input {
+            let counter = counters.entry((hit.key.clone(), seconds(hit.window))).or_default();
+            counter.count += i64::from(hit.count);
+            counts.push(HitCount(COUNTERS.unsigned("count", counter.count)?));
+        }
+        job.outcome = Some(counts);
+    }
+    Ok(())
+}
+
+/// Adds the hits, and finds what the counters showed before them.
+async fn add(
+    connection: &mut PgConnection,
+    counters: &mut BTreeMap<(String, i64), Counter>,
+) -> Result<(), Failure> {
+    columns!(&*counters, |counter| {
+        keys: &str = counter.0.0.as_str(),
+        starts: i64 = counter.0.1,
+        ends: i64 = counter.1.expires_at,
+        hits: i64 = counter.1.hits,
+    });
+    let rows = sqlx::query!(
+        r#"WITH n AS (
+               SELECT * FROM UNNEST($1::text[], $2::bigint[], $3::bigint[], $4::bigint[]) WITH ORDINALITY
+                   AS n (key, start_at, expires_at, hits, place)
+           ), counted AS (
+               INSERT INTO counters (key, start_at, expires_at, count)
+               SELECT key, start_at, expires_at, hits FROM n WHERE hits > 0 ORDER BY place
+               ON CONFLICT (key, start_at) DO UPDATE SET count = counters.count + excluded.count
+               RETURNING key, start_at, count
+           )
+           SELECT key AS "key!", start_at AS "start_at!", count AS "count!" FROM counted
+           UNION ALL
+           SELECT c.key, c.start_at, c.count
+           FROM n JOIN counters AS c ON c.key = n.key AND c.start_at = n.start_at WHERE n.hits = 0"#,
+        &keys as &[&str],
+        &starts,
+        &ends,
+        &hits
+    )
+    .fetch_all(connection)
+    .await?;
+    for row in rows {
+        if let Some(counter) = counters.get_mut(&(row.key, row.start_at)) {
+            counter.count = row.count - counter.hits;
+        }
+    }
+    Ok(())
+}

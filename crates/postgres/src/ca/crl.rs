@@ -1,0 +1,302 @@
+//! CRLs: their numbers, entries, journal and publication (DESIGN §2.5, §6).
+
+use ca_store::Reason;
+use ca_store::{
+    BeginCrl, CrlDraft, CrlEntries, CrlEntry, CrlJournal, CrlKey, CrlRow, CrlShard, CrlShardRow, PublishCrl,
+    PublishOutcome, StoreChange,
+};
+use sqlx::{Connection, PgConnection};
+
+use super::Context;
+use crate::{
+    failure::{Cause, Failure},
+    lock::Locks,
+    stored::{Table, number, seconds},
+    writer::Change,
+};
+
+const SHARDS: Table = Table("crl_shards");
+const CRLS: Table = Table("crls");
+const REVOCATIONS: Table = Table("revocations");
+
+/// A CRL as it is stored.
+struct Stored {
+    issuer: String,
+    shard: i64,
+    number: i64,
+    revision: i64,
+    base: Option<i64>,
+    base_revision: Option<i64>,
+    this_update: i64,
+    next_update: i64,
+    expired_before: i64,
+    entries: i64,
+    tbs_sha256: Vec<u8>,
+    signature: Option<Vec<u8>>,
+}
+
+impl Stored {
+    fn row(self) -> Result<CrlRow, Failure> {
+        let optional =
+            |column, value: Option<i64>| value.map(|value| CRLS.unsigned(column, value)).transpose();
+        Ok(CrlRow {
+            key: CrlKey {
+                shard: CrlShard { issuer: self.issuer, shard: CRLS.small("shard", self.shard)? },
+                number: CRLS.unsigned("number", self.number)?,
+            },
+            revision: CRLS.unsigned("revision", self.revision)?,
+            base: optional("base", self.base)?,
+            base_revision: optional("base_revision", self.base_revision)?,
+            this_update: CRLS.time("this_update", self.this_update)?,
+            next_update: CRLS.time("next_update", self.next_update)?,
+            expired_before: CRLS.time("expired_before", self.expired_before)?,
+            entries: CRLS.unsigned("entries", self.entries)?,
+            tbs_sha256: CRLS.digest("tbs_sha256", self.tbs_sha256)?,
+            signature: self.signature,
+        })
+    }
+}
+
+async fn crl(
+    connection: &mut PgConnection,
+    shard: &CrlShard,
+    number: i64,
+) -> Result<Option<CrlRow>, Failure> {
+    let stored = sqlx::query_as!(
+        Stored,
+        "SELECT issuer, shard, number, revision, base, base_revision, this_update, next_update, expired_before,
+                entries, tbs_sha256, signature
+         FROM crls WHERE issuer = $1 AND shard = $2 AND number = $3",
+        shard.issuer,
+        i64::from(shard.shard),
+        number
+    )
+    .fetch_optional(connection)
+    .await?;
+    stored.map(Stored::row).transpose()
+}
+
+async fn published(
+    connection: &mut PgConnection,
+    shard: &CrlShard,
+    number: Option<i64>,
+) -> Result<Option<CrlRow>, Failure> {
+    match number {
+        Some(number) => crl(connection, shard, number).await,
+        None => Ok(None),
+    }
+}
+
+/// [`crl_shards`](ca_store::CaStore::crl_shards), from one snapshot.
+pub(super) async fn shards(
+    connection: &mut PgConnection,
+    issuer: Option<&str>,
+) -> Result<Vec<CrlShardRow>, Failure> {
+    let mut snapshot = connection.begin().await?;
+    let rows = sqlx::query!(
+        "SELECT issuer, shard, revision, number, published, published_delta FROM crl_shards
+         WHERE $1::text IS NULL OR issuer = $1 ORDER BY issuer, shard",
+        issuer
+    )
+    .fetch_all(&mut *snapshot)
+    .await?;
+    let mut shards = Vec::with_capacity(rows.len());
+    for row in rows {
+        let shard = CrlShard { issuer: row.issuer, shard: SHARDS.small("shard", row.shard)? };
+        shards.push(CrlShardRow {
+            revision: SHARDS.unsigned("revision", row.revision)?,
+            number: SHARDS.unsigned("number", row.number)?,
+            published: published(&mut snapshot, &shard, row.published).await?,
+            published_delta: published(&mut snapshot, &shard, row.published_delta).await?,
+            shard,
+        });
+    }
+    snapshot.rollback().await?;
+    Ok(shards)
+}
+
+impl Change<Context> for BeginCrl {
+    type Outcome = CrlDraft;
+
+    const LOCKS: Locks = Locks::REVOCATION;
+
+    async fn apply(&self, connection: &mut PgConnection, _: &mut Context) -> Result<CrlDraft, Failure> {
+        let row = sqlx::query!(
+            "INSERT INTO crl_shards (issuer, shard, revision, number) VALUES ($1, $2, 0, 1)
+             ON CONFLICT (issuer, shard) DO UPDATE SET number = crl_shards.number + 1
+             RETURNING revision, number, published, published_delta",
+            self.shard.issuer,
+            i64::from(self.shard.shard)
+        )
+        .fetch_one(&mut *connection)
+        .await?;
+        Ok(CrlDraft {
+            shard: self.shard.clone(),
+            number: SHARDS.unsigned("number", row.number)?,
+            revision: SHARDS.unsigned("revision", row.revision)?,
+            published: published(connection, &self.shard, row.published).await?,
+            published_delta: published(connection, &self.shard, row.published_delta).await?,
+        })
+    }
+}
+
+/// [`crl_entries`](ca_store::CaStore::crl_entries).
+pub(super) async fn entries(
+    connection: &mut PgConnection,
+    wanted: &CrlEntries,
+) -> Result<Vec<CrlEntry>, Failure> {
+    let after = wanted.after.as_ref().map_or(&[] as &[u8], |serial| serial.as_bytes());
+    let rows = sqlx::query!(
+        r#"SELECT serial, revoked_at, CASE WHEN upgrade_revision <= $1 THEN $2 ELSE reason END AS "reason!"
+           FROM revocations
+           WHERE issuer = $3 AND shard = $4 AND serial > $5 AND revision <= $1 AND not_after >= $6
+             AND (revision > $7 OR upgrade_revision > $7 AND upgrade_revision <= $1)
+           ORDER BY serial LIMIT $8"#,
+        number(wanted.revision),
+        i64::from(Reason::KeyCompromise.code()),
+        wanted.shard.issuer,
+        i64::from(wanted.shard.shard),
+        after,
+        seconds(wanted.expired_before),
+        number(wanted.after_revision),
+        i64::from(wanted.limit)
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(CrlEntry {
+                serial: REVOCATIONS.serial("serial", &row.serial)?,
+                revoked_at: REVOCATIONS.time("revoked_at", row.revoked_at)?,
+                reason: REVOCATIONS.reason("reason", row.reason)?,
+            })
+        })
+        .collect()
+}
+
+impl Change<Context> for CrlJournal {
+    type Outcome = ();
+
+    const LOCKS: Locks = Locks::REVOCATION;
+
+    async fn apply(&self, connection: &mut PgConnection, context: &mut Context) -> Result<(), Failure> {
+        let row = &self.row;
+        if !was_allocated(connection, row).await? {
+            return Err(Failure::Refused(Cause::new(NotAllocated(row.key.number))));
+        }
+        let there = crl(connection, &row.key.shard, number(row.key.number)).await?;
+        if let Some(there) = there {
+            // Repeated, perhaps after it was signed.
+            return if (CrlRow { signature: None, ..there }) == (CrlRow { signature: None, ..row.clone() }) {
+                Ok(())
+            } else {
+                Err(Failure::Refused(Cause::new(NumberTaken(row.key.number))))
+            };
+        }
+        sqlx::query!(
+            "INSERT INTO crls (
+                issuer, shard, number, revision, base, base_revision, this_update, next_update, expired_before,
+                entries, tbs_sha256)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+            row.key.shard.issuer,
+            i64::from(row.key.shard.shard),
+            number(row.key.number),
+            number(row.revision),
+            row.base.map(number),
+            row.base_revision.map(number),
+            seconds(row.this_update),
+            seconds(row.next_update),
+            seconds(row.expired_before),
+            number(row.entries),
+            row.tbs_sha256.as_slice()
+        )
+        .execute(connection)
+        .await?;
+        context.audit.extend_from_slice(&self.audit);
+        Ok(())
+    }
+}
+
+/// Whether [`BeginCrl`] gave this number out, at this revision or a later one.
+async fn was_allocated(connection: &mut PgConnection, row: &CrlRow) -> Result<bool, Failure> {
+    let shard = sqlx::query!(
+        "SELECT number, revision FROM crl_shards WHERE issuer = $1 AND shard = $2",
+        row.key.shard.issuer,
+        i64::from(row.key.shard.shard)
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(shard.is_some_and(|shard| {
+        number(row.key.number) <= shard.number && number(row.revision) <= shard.revision
+    }))
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("no CRL was begun with number {0}, or not at its revision")]
+struct NotAllocated(u64);
+
+#[derive(Debug, thiserror::Error)]
+#[error("another CRL was journaled with number {0}")]
+struct NumberTaken(u64);
+
+impl Change<Context> for PublishCrl {
+    type Outcome = PublishOutcome;
+
+    const LOCKS: Locks = Locks::REVOCATION;
+
+    async fn apply(
+        &self,
+        connection: &mut PgConnection,
+        context: &mut Context,
+    ) -> Result<PublishOutcome, Failure> {
+        let shard = &self.key.shard;
+        let new = number(self.key.number);
+        let Some(row) = crl(connection, shard, new).await? else { return Ok(PublishOutcome::Unknown) };
+        let is_delta = row.base.is_some();
+        let standing = sqlx::query!(
+            "SELECT published, published_delta FROM crl_shards WHERE issuer = $1 AND shard = $2",
+            shard.issuer,
+            i64::from(shard.shard)
+        )
+        .fetch_optional(&mut *connection)
+        .await?;
+        let Some(standing) = standing else { return Ok(PublishOutcome::Unknown) };
+        let current = if is_delta { standing.published_delta } else { standing.published };
+        if let Some(current) = published(connection, shard, current).await?
+            && !rises(&current, &row)
+        {
+            return Ok(PublishOutcome::Superseded(Box::new(current)));
+        }
+        let signature = self.signature.as_slice();
+        sqlx::query!(
+            "UPDATE crls SET signature = $1 WHERE issuer = $2 AND shard = $3 AND number = $4",
+            signature,
+            shard.issuer,
+            i64::from(shard.shard),
+            new
+        )
+        .execute(&mut *connection)
+        .await?;
+        sqlx::query!(
+            "UPDATE crl_shards SET published = CASE WHEN $1 THEN published ELSE $2 END,
+                    published_delta = CASE WHEN $1 THEN $2 ELSE published_delta END
+             WHERE issuer = $3 AND shard = $4",
+            is_delta,
+            new,
+            shard.issuer,
+            i64::from(shard.shard)
+        )
+        .execute(connection)
+        .await?;
+        context.audit.extend_from_slice(&self.audit);
+        context.changes.push(StoreChange::Crl(shard.clone()));
+        Ok(PublishOutcome::Published)
+    }
+}
+
+/// Number and `thisUpdate` rise, the revision does not fall.
+fn rises(current: &CrlRow, new: &CrlRow) -> bool {
+    new.key.number > current.key.number
+        && new.this_update > current.this_update
+        && new.revision >= current.revision
+}

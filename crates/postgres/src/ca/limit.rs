@@ -1,0 +1,106 @@
+//! Limits, counted in the journal inside the intent's transaction (DESIGN §5, "Limits by trust").
+
+use ca_store::{CitedTable, JournalKind, LimitScope, NewIntent, indexed_name};
+use sqlx::PgConnection;
+
+use crate::{
+    failure::Failure,
+    stored::{Table, columns, seconds},
+};
+
+const JOURNAL: Table = Table("journal");
+
+/// Keeps the entries that these intents' limits count still: another signer that counts the same waits for our commit.
+/// (One that writes without counting does not: an intent of a directory without a limit.)
+pub(super) async fn lock(connection: &mut PgConnection, intents: &[&NewIntent]) -> Result<(), Failure> {
+    let scopes: Vec<String> = intents
+        .iter()
+        .flat_map(|intent| &intent.limits)
+        .map(|limit| {
+            let (kind, scope) = text(&limit.scope);
+            format!("{kind} {scope}")
+        })
+        .collect();
+    if scopes.is_empty() {
+        return Ok(());
+    }
+    // In one order, so that nobody waits in a circle.
+    sqlx::query!(
+        r#"SELECT count(pg_advisory_xact_lock(hash)) AS "count!"
+           FROM (SELECT DISTINCT hashtextextended(scope, 0) AS hash FROM UNNEST($1::text[]) AS s (scope)
+                 ORDER BY hash) AS ordered"#,
+        &scopes
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(())
+}
+
+/// The limits that are reached: intent (its number in the round) and the limit's place in it, the
+/// first of each intent.
+pub(super) async fn reached(
+    connection: &mut PgConnection,
+    round: &[(usize, &NewIntent)],
+) -> Result<Vec<(usize, usize)>, Failure> {
+    let limits = (0i64..).zip(round).flat_map(|(number, (_, intent))| {
+        (0i64..).zip(&intent.limits).map(move |(place, limit)| (number, place, limit))
+    });
+    columns!(limits, |limit| {
+        numbers: i64 = limit.0,
+        places: i64 = limit.1,
+        kinds: &str = text(&limit.2.scope).0,
+        scopes: String = text(&limit.2.scope).1,
+        since: i64 = seconds(limit.2.since),
+        most: i64 = i64::from(limit.2.most),
+    });
+    if numbers.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows =
+        sqlx::query_file!("sql/limits.sql", &numbers, &places, &kinds as &[&str], &scopes, &since, &most)
+            .fetch_all(connection)
+            .await?;
+    let place = |value: i64| usize::try_from(value).map_err(|_| JOURNAL.corrupt("limit"));
+    rows.into_iter().map(|row| Ok((place(row.number)?, place(row.place)?))).collect()
+}
+
+/// A scope as the statements have it. Names hold no comma.
+fn text(scope: &LimitScope) -> (&'static str, String) {
+    match scope {
+        LimitScope::Account(account) => ("account", account.clone()),
+        LimitScope::Registration(registration) => ("registration", registration.clone()),
+        LimitScope::Domain(domain) => ("domain", indexed_name(domain)),
+        LimitScope::Names(names) => ("names", sorted(names).join(",")),
+    }
+}
+
+/// Names as they are indexed, in order, each once.
+pub(super) fn sorted(names: &[String]) -> Vec<String> {
+    let mut names: Vec<String> = names.iter().map(|name| indexed_name(name)).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+/// Whether `earlier`, if it is committed, counts in a limit of `later`.
+pub(super) fn counts(earlier: &NewIntent, later: &NewIntent) -> bool {
+    let row = earlier.row.unverified();
+    row.kind == JournalKind::Final
+        && later.limits.iter().any(|limit| match &limit.scope {
+            LimitScope::Account(account) => row.account.as_ref() == Some(account),
+            // An account's registration is in what the intent cites, or in its own limits.
+            LimitScope::Registration(registration) => {
+                earlier.limits.iter().any(|other| other.scope == limit.scope)
+                    || earlier
+                        .cites
+                        .iter()
+                        .any(|cited| cited.table == CitedTable::Registration && cited.key == *registration)
+            }
+            LimitScope::Domain(domain) => earlier.names.iter().any(|name| is_under(name, domain)),
+            LimitScope::Names(names) => sorted(&earlier.names) == sorted(names),
+        })
+}
+
+fn is_under(name: &str, domain: &str) -> bool {
+    name.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+}
