@@ -218,7 +218,7 @@ CREATE TABLE account_keys (
     valid_until BIGINT,
     mac_version BIGINT NOT NULL,
     mac         BYTEA    NOT NULL,
-    UNIQUE (directory, thumbprint)
+    UNIQUE (thumbprint, directory)
 );
 
 -- The keys of an account are read with it.

@@ -130,6 +130,8 @@ enum Objection {
     Order(i64),
     NewOrder(i64),
     Serial(i64),
+    KeyBlocked,
+    KeyOfAccount,
     Citation(usize),
     Authorization(usize),
     Limit(usize),
@@ -139,7 +141,11 @@ impl Objection {
     const fn entry(&self) -> Option<i64> {
         match self {
             Self::Order(entry) | Self::NewOrder(entry) | Self::Serial(entry) => Some(*entry),
-            Self::Citation(_) | Self::Authorization(_) | Self::Limit(_) => None,
+            Self::KeyBlocked
+            | Self::KeyOfAccount
+            | Self::Citation(_)
+            | Self::Authorization(_)
+            | Self::Limit(_) => None,
         }
     }
 
@@ -161,6 +167,8 @@ impl Objection {
             Self::Order(id) => IntentOutcome::OrderTaken(entry(id)?),
             Self::NewOrder(id) => IntentOutcome::NewOrderTaken(entry(id)?),
             Self::Serial(id) => IntentOutcome::SerialTaken(entry(id)?),
+            Self::KeyBlocked => IntentOutcome::KeyBlocked,
+            Self::KeyOfAccount => IntentOutcome::KeyOfAccount,
             Self::Citation(place) => IntentOutcome::AuthorityChanged(place),
             Self::Authorization(place) => IntentOutcome::AuthorizationDeactivated(place),
             Self::Limit(place) => IntentOutcome::LimitReached(place),
@@ -184,6 +192,10 @@ async fn objections(
         orders: Option<&str> = row.order.as_deref(),
         new_orders: Option<&[u8]> = row.new_order.as_ref().map(<[u8; 32]>::as_slice),
         serials: &[u8] = row.serial.as_bytes(),
+        spkis: &[u8] = row.spki_sha256.as_slice(),
+    });
+    columns!(round, |placed| {
+        account_keys: Option<&[u8]> = placed.1.account_key.as_ref().map(<[u8; 32]>::as_slice),
     });
     let citations = (0i64..).zip(round).flat_map(|(number, (_, intent))| {
         (0i64..).zip(&intent.cites).map(move |(place, citation)| (number, place, citation))
@@ -209,6 +221,8 @@ async fn objections(
         &orders as &[Option<&str>],
         &new_orders as &[Option<&[u8]>],
         &serials as &[&[u8]],
+        &spkis as &[&[u8]],
+        &account_keys as &[Option<&[u8]>],
         &citing,
         &places,
         &tables as &[&str],
@@ -232,7 +246,9 @@ async fn objections(
             1 => Objection::Order(row.place),
             2 => Objection::NewOrder(row.place),
             3 => Objection::Serial(row.place),
-            4 => Objection::Citation(place()?),
+            4 => Objection::KeyBlocked,
+            5 => Objection::KeyOfAccount,
+            6 => Objection::Citation(place()?),
             _ => Objection::Authorization(place()?),
         };
         objections
