@@ -17,7 +17,7 @@ use crate::journal::Journal;
 use crate::membership::Membership;
 use crate::node_ca::NodeCa;
 use crate::random::Randomness;
-use crate::refusal::{Failure, Outcome, Refusal};
+use crate::refusal::{Failure, Outcome, Reason, Refusal};
 use crate::registry::Registry;
 use crate::secrets::Secrets;
 use crate::server_certificate::ServerQuota;
@@ -202,6 +202,19 @@ impl Ca {
             Err(failure) => tracing::warn!(error = %failure, "request.failed"),
         }
         outcome
+    }
+
+    /// Counts a call that the mTLS port turned away before any service saw it.
+    pub(crate) fn count_turned_away(&self, refused: rpc::Refused) {
+        let (reason, detail) = match refused {
+            rpc::Refused::Nobody => (Reason::RpcNobody, "a call without a node's certificate"),
+            rpc::Refused::Revoked => (Reason::RpcRevoked, "a call of a revoked node"),
+            rpc::Refused::Role => (Reason::RpcRole, "a call that is not for the caller's role"),
+            rpc::Refused::Unlisted => (Reason::RpcUnlisted, "a call that this port does not have"),
+            rpc::Refused::TooLarge => (Reason::RpcTooLarge, "a message that is too large"),
+            rpc::Refused::Malformed => (Reason::RpcMalformed, "a message that cannot be read"),
+        };
+        self.count_refusal(&Refusal::new(reason, detail));
     }
 
     fn count_refusal(&self, refusal: &Refusal) {

@@ -17,7 +17,7 @@ mod in_flight;
 mod make;
 
 pub(crate) use in_flight::InFlight;
-pub(crate) use make::{Made, Subject, lint_record};
+pub(crate) use make::{Made, Subject, csr_reason, lint_record};
 
 use in_flight::{Entry, Flight};
 
@@ -83,7 +83,7 @@ impl Ca {
                 Commit::OrderTaken(entry) => return self.answer(request, *entry, flight).await,
                 Commit::NewOrderTaken(_) => {
                     let detail = "a certificate was issued for this newOrder request already";
-                    return Err(request.finalize.refuse(Reason::OrderTaken, detail).into());
+                    return Err(request.finalize.refuse(Reason::NewOrderTaken, detail).into());
                 }
                 Commit::AuthorizationDeactivated(_) => {
                     let detail = "an authorization of the order was deactivated";

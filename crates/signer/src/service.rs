@@ -250,6 +250,7 @@ pub(crate) fn status_of(failure: &Failure) -> Status {
     match failure {
         Failure::Refused(refusal) => rpc::Refusal {
             problem: (*refusal.problem).clone(),
+            reason: refusal.reason.as_str().to_owned(),
             account_id: refusal.account.clone(),
             retry_after: refusal.retry_after,
         }
@@ -273,7 +274,7 @@ fn evidence(authorizations: Vec<wire::AuthorizationEvidence>) -> Result<Vec<Name
         .into_iter()
         .map(NameEvidence::try_from)
         .collect::<Result<_, _>>()
-        .map_err(|error| Refusal::new(Reason::EvidenceMissing, error.to_string()))
+        .map_err(|error| Refusal::new(Reason::EvidenceMalformed, error.to_string()))
 }
 
 fn issue_outcome(issuance: Issuance) -> wire::issue_response::Outcome {

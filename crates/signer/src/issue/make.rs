@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ca_store::{Evidence, JournalKind, JournalRow};
 use pki::lint::{self, Expected, Finding};
 use pki::tbs::{self, LeafRequest};
-use pki::{Csr, NameSet, Profile, PublicKey, Serial, TbsError, Timestamp, ValidityError};
+use pki::{Csr, CsrError, NameSet, Profile, PublicKey, Serial, TbsError, Timestamp, ValidityError};
 use serde_json::json;
 
 use super::sha256;
@@ -38,7 +38,7 @@ impl Ca {
     /// Step 6: the CSR says what the order says, and its key is one that may be certified.
     async fn check_csr(&self, request: &ClientRequest, authorized: &Authorized) -> Outcome<Csr> {
         let csr = Csr::from_der(&authorized.csr)
-            .map_err(|error| request.refuse(Reason::CsrInvalid, error.to_string()))?;
+            .map_err(|error| request.refuse(csr_reason(&error), error.to_string()))?;
         if *csr.names() != authorized.terms.names {
             return Err(request.refuse(Reason::CsrNames, "the CSR's names are not the order's").into());
         }
@@ -119,6 +119,14 @@ impl Ca {
             validity,
         };
         Ok((made, findings))
+    }
+}
+
+/// Why a CSR cannot be read.
+pub(crate) const fn csr_reason(error: &CsrError) -> Reason {
+    match error {
+        CsrError::Signature => Reason::CsrSignature,
+        _ => Reason::CsrInvalid,
     }
 }
 

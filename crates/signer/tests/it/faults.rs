@@ -312,7 +312,7 @@ async fn a_tampered_validator_has_no_receipts() {
         nodes.iter().map(|node| forged(node, |row| row.settings = "{\"x\":1}".to_owned())).collect()
     });
     world.ca.reload_nodes().await.unwrap();
-    assert_eq!(reason(world.ca.issue(ready.finalized_by(&client)).await), Reason::ReceiptForged);
+    assert_eq!(reason(world.ca.issue(ready.finalized_by(&client)).await), Reason::ReceiptUnregistered);
 }
 
 #[tokio::test]
