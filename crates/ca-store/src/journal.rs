@@ -33,7 +33,7 @@ word_enum! {
 sealed_row! {
     /// A certificate: intended while `signature` is absent, then issued or abandoned. Its MAC is
     /// made anew with each of these steps. Columns that grant nothing (owner, lease) are outside.
-    pub struct JournalRow in "journal" {
+    pub struct JournalRow in "journal" by (serial, kind) {
         /// The serial; with the kind the key.
         pub serial: Serial,
         /// The kind.

@@ -18,7 +18,7 @@ use crate::membership::Membership;
 use crate::node_ca::NodeCa;
 use crate::random::Randomness;
 use crate::refusal::{Failure, Outcome, Reason, Refusal};
-use crate::registry::Registry;
+use crate::registry::{Registry, SynchronizeError};
 use crate::secrets::Secrets;
 use crate::server_certificate::ServerQuota;
 use crate::takeover::Reported;
@@ -79,7 +79,7 @@ pub enum StartError {
     Clock(#[from] ClockError),
     /// The policy and the database.
     #[error(transparent)]
-    Synchronize(#[from] crate::registry::SynchronizeError),
+    Synchronize(#[from] SynchronizeError),
 }
 
 impl Ca {
@@ -91,7 +91,10 @@ impl Ca {
         let Parts { store, registry, doors, node_ca, secrets, clock, random, limits, node } = parts;
         clock.check(&*store).await?;
         let now = clock.now()?;
-        registry.synchronize(&*store, &secrets.rows, now).await?;
+        if let Err(error) = registry.synchronize(&*store, &secrets.rows, now).await {
+            report_at_start(&*store, &error, now).await;
+            return Err(error.into());
+        }
         let info = store.info().await?;
         let ca = Self {
             journal: Journal::new(Arc::clone(&store), Arc::clone(&secrets.rows), limits.lease()),
@@ -186,8 +189,14 @@ impl Ca {
         Ok(())
     }
 
-    /// Something is wrong that a person must look at: it is counted and logged as such.
+    /// Something is wrong that a person must look at: it is counted and logged as such. A row that was tampered with is
+    /// in the audit trail after the next batch.
     pub(crate) fn alarm(&self, failure: &Failure) {
+        if let Failure::Tampered(error) = failure
+            && let Some((table, key)) = error.row()
+        {
+            self.refusals.tampered(table, key, self.clock.reading());
+        }
         let class = failure.class().as_str();
         metrics::counter!("chancery_alarms_total", "class" => class).increment(1);
         tracing::error!(target: "alarm", class, error = %failure, "alarm");
@@ -219,6 +228,16 @@ impl Ca {
 
     fn count_refusal(&self, refusal: &Refusal) {
         self.refusals.count(refusal, self.clock.reading());
+    }
+}
+
+/// A signer that does not start, because of a row that was tampered with, says so where auditors look.
+async fn report_at_start(store: &dyn CaStore, error: &SynchronizeError, now: Timestamp) {
+    let SynchronizeError::Tampered(error) = error else { return };
+    let Some((table, key)) = error.row() else { return };
+    let event = crate::audit::Event::RowTampered { table, key }.at(now);
+    if let Err(error) = store.append_audit(vec![event], Vec::new()).await {
+        tracing::warn!(%error, "row.tampered: not written");
     }
 }
 

@@ -103,14 +103,15 @@ impl Ca {
     /// Step 4: an order that has an entry is answered with it, whatever has become of the account since.
     async fn answer_known(&self, request: &Finalization, flight: &Flight) -> Outcome<Option<Issuance>> {
         let entries = self.store.journal(&JournalKey::Order(request.order.to_string())).await?;
-        let open = |entry: &JournalEntry| {
-            let row = entry.row.unverified();
-            row.kind == JournalKind::Final && row.abandoned_at.is_none()
-        };
-        match entries.into_iter().find(open) {
-            Some(entry) => self.answer(request, entry, flight).await.map(Some),
-            None => Ok(None),
+        for entry in entries {
+            // Verified before it is passed over: a row that only says that it is abandoned, or of another kind, must not
+            // free its order.
+            let row = self.journal.open(entry.clone())?;
+            if row.kind == JournalKind::Final && row.abandoned_at.is_none() {
+                return self.answer(request, entry, flight).await.map(Some);
+            }
         }
+        Ok(None)
     }
 
     async fn answer(

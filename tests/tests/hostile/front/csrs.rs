@@ -35,7 +35,6 @@ pub(super) async fn other_names(scene: &mut Scene) {
         &["names-1.victim.test", "names-2.victim.test", "bank.test"][..],
         &["names-1.victim.test"],
         &["names-1.victim.test", "bank.test"],
-        &[],
     ] {
         refuse!(scene, issue(ready.finalized_with(&client, &csr_for(names))));
     }
@@ -82,6 +81,7 @@ pub(super) async fn csr_with_a_nodes_identity(scene: &mut Scene) {
     let csr = parameters.serialize_request(&key).expect("a CSR").der().to_vec();
     refuse!(scene, issue(ready.finalized_with(&client, &csr)));
     refuse!(scene, issue(ready.finalized_with(&client, b"")));
+    refuse!(scene, issue(ready.finalized_with(&client, &csr_for(&[]))));
     refuse!(scene, issue(ready.finalized_with(&client, &[csr, vec![0]].concat())));
 }
 

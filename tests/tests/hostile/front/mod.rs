@@ -19,14 +19,14 @@ mod orders;
 mod receipts;
 mod revocation;
 mod roles;
-mod scene;
+pub(crate) mod scene;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
 
-use crate::support::{System, documented};
+use crate::support::documented;
 use scene::Scene;
 
 /// An attack: its name, the reasons for which it must be refused (all of them, and no other), and what it does. An attack

@@ -117,9 +117,8 @@ pub(super) async fn signers_name_ordered(scene: &mut Scene) {
     for (kind, value) in [
         ("uri", "chancery://signer/signer-1"),
         ("dns", "chancery://signer/signer-1"),
-        ("dns", "signer-1"),
-        ("dns", "localhost"),
-        ("dns", "signer.internal"),
+        ("dns", "signer/signer-1"),
+        ("dns", "signer_1"),
     ] {
         let payload = json!({ "identifiers": [{ "type": kind, "value": value }] });
         refuse!(scene, order(&client.request("new-order", &payload)));

@@ -13,45 +13,45 @@ use rpc::proto::signer::v1::authority_client::AuthorityClient;
 use rpc::Channel;
 use tonic::{Code, Status};
 
-use super::System;
+use crate::support::System;
 use crate::support::{Client, Database, csr_for, digest};
 
-pub(super) struct Scene {
-    pub(super) system: System,
-    pub(super) front: AuthorityClient<Channel>,
+pub(crate) struct Scene {
+    pub(crate) system: System,
+    pub(crate) front: AuthorityClient<Channel>,
     database: Database,
     attack: &'static str,
     before: Vec<String>,
     reasons: BTreeSet<String>,
     faults: Vec<String>,
     /// Every refusal of all attacks, by reason.
-    pub(super) refused: BTreeMap<String, u64>,
+    pub(crate) refused: BTreeMap<String, u64>,
 }
 
 /// An order whose names were all seen by every perspective.
 #[derive(Clone)]
-pub(super) struct Ready {
-    pub(super) new_order: Vec<u8>,
-    pub(super) order: String,
-    pub(super) names: Vec<String>,
-    pub(super) evidence: Vec<wire::AuthorizationEvidence>,
+pub(crate) struct Ready {
+    pub(crate) new_order: Vec<u8>,
+    pub(crate) order: String,
+    pub(crate) names: Vec<String>,
+    pub(crate) evidence: Vec<wire::AuthorizationEvidence>,
 }
 
 impl Ready {
-    pub(super) fn names(&self) -> Vec<&str> {
+    pub(crate) fn names(&self) -> Vec<&str> {
         self.names.iter().map(String::as_str).collect()
     }
 
     /// The client's own finalize, with a CSR for what it ordered.
-    pub(super) fn finalized_by(&self, client: &Client) -> wire::IssueRequest {
+    pub(crate) fn finalized_by(&self, client: &Client) -> wire::IssueRequest {
         self.finalized_with(client, &csr_for(&self.names()))
     }
 
-    pub(super) fn finalized_with(&self, client: &Client, csr: &[u8]) -> wire::IssueRequest {
+    pub(crate) fn finalized_with(&self, client: &Client, csr: &[u8]) -> wire::IssueRequest {
         self.with(client.finalize(&self.order, csr))
     }
 
-    pub(super) fn with(&self, finalize: Vec<u8>) -> wire::IssueRequest {
+    pub(crate) fn with(&self, finalize: Vec<u8>) -> wire::IssueRequest {
         wire::IssueRequest {
             new_order_jws: self.new_order.clone().into(),
             finalize_jws: finalize.into(),
@@ -59,13 +59,13 @@ impl Ready {
         }
     }
 
-    pub(super) fn authorization(&self) -> AuthorizationId {
+    pub(crate) fn authorization(&self) -> AuthorizationId {
         self.evidence[0].authorization_id.parse().expect("an id")
     }
 }
 
 impl Scene {
-    pub(super) async fn open() -> Self {
+    pub(crate) async fn open() -> Self {
         let system = System::start().await;
         let front = AuthorityClient::new(system.channel(&system.node("front")))
             .max_encoding_message_size(usize::MAX);
@@ -82,19 +82,19 @@ impl Scene {
         }
     }
 
-    pub(super) async fn begin(&mut self, attack: &'static str) {
+    pub(crate) async fn begin(&mut self, attack: &'static str) {
         self.attack = attack;
         self.reasons.clear();
         self.meanwhile().await;
     }
 
     /// Whatever honest clients and operators have done until now is theirs.
-    pub(super) async fn meanwhile(&mut self) {
+    pub(crate) async fn meanwhile(&mut self) {
         self.before = self.database.everything().await;
     }
 
     /// What is wrong with how the attack ended.
-    pub(super) async fn end(&mut self, expected: &BTreeSet<String>) -> Vec<String> {
+    pub(crate) async fn end(&mut self, expected: &BTreeSet<String>) -> Vec<String> {
         let mut faults = std::mem::take(&mut self.faults);
         if self.reasons != *expected {
             faults.push(format!("{}: refused for {:?}, not for {expected:?}", self.attack, self.reasons));
@@ -119,7 +119,7 @@ impl Scene {
     }
 
     /// The signer must have refused this, and said why.
-    pub(super) fn refuse<T: Debug>(&mut self, outcome: Result<T, Status>) {
+    pub(crate) fn refuse<T: Debug>(&mut self, outcome: Result<T, Status>) {
         match outcome {
             Ok(answer) => self.fault(&format!("IT SUCCEEDED: {answer:.200?}")),
             Err(status) => match rpc::refusal(&status) {
@@ -130,7 +130,7 @@ impl Scene {
     }
 
     /// The port must have turned this away, before any service saw it.
-    pub(super) fn turned_away<T: Debug>(&mut self, outcome: Result<T, Status>, code: Code, reason: &str) {
+    pub(crate) fn turned_away<T: Debug>(&mut self, outcome: Result<T, Status>, code: Code, reason: &str) {
         match outcome {
             Err(status) if status.code() == code && rpc::refusal(&status).is_none() => self.count(reason),
             other => self.fault(&format!("not turned away: {other:.200?}")),
@@ -138,65 +138,65 @@ impl Scene {
     }
 
     /// What must be as it is.
-    pub(super) fn check(&mut self, holds: bool, what: &str) {
+    pub(crate) fn check(&mut self, holds: bool, what: &str) {
         if !holds {
             self.fault(what);
         }
     }
 
     /// Every refusal in the audit trail, after the last batch.
-    pub(super) async fn audited(&mut self) -> BTreeMap<String, u64> {
+    pub(crate) async fn audited(&mut self) -> BTreeMap<String, u64> {
         self.system.stop_signer();
         self.database.refusals().await
     }
 
     // What honest clients do
 
-    pub(super) fn stranger(&self, directory: &str) -> Client {
+    pub(crate) fn stranger(&self, directory: &str) -> Client {
         Client::new(&self.system.base, directory)
     }
 
-    pub(super) async fn register(&mut self, new_account: Vec<u8>) -> Result<wire::RegisterAccountResponse, Status> {
+    pub(crate) async fn register(&mut self, new_account: Vec<u8>) -> Result<wire::RegisterAccountResponse, Status> {
         let request = wire::RegisterAccountRequest { new_account_jws: new_account.into() };
         Ok(self.front.register_account(request).await?.into_inner())
     }
 
-    pub(super) async fn client_of(&mut self, directory: &str) -> Client {
+    pub(crate) async fn client_of(&mut self, directory: &str) -> Client {
         let client = self.stranger(directory);
         let request = client.new_account();
         self.registered(client, request).await
     }
 
-    pub(super) async fn registered(&mut self, mut client: Client, request: Vec<u8>) -> Client {
+    pub(crate) async fn registered(&mut self, mut client: Client, request: Vec<u8>) -> Client {
         let answer = self.register(request).await.expect("an account");
         client.account = Some(answer.account.expect("an account").id.parse().expect("an id"));
         client
     }
 
-    pub(super) async fn client(&mut self) -> Client {
+    pub(crate) async fn client(&mut self) -> Client {
         self.client_of("strict").await
     }
 
-    pub(super) async fn order(&mut self, new_order: &[u8]) -> Result<wire::AuthorizeOrderResponse, Status> {
+    pub(crate) async fn order(&mut self, new_order: &[u8]) -> Result<wire::AuthorizeOrderResponse, Status> {
         let request = wire::AuthorizeOrderRequest { new_order_jws: new_order.to_vec().into() };
         Ok(self.front.authorize_order(request).await?.into_inner())
     }
 
-    pub(super) async fn update(&mut self, jws: Vec<u8>) -> Result<wire::UpdateAccountResponse, Status> {
+    pub(crate) async fn update(&mut self, jws: Vec<u8>) -> Result<wire::UpdateAccountResponse, Status> {
         let request = wire::UpdateAccountRequest { account_jws: jws.into() };
         Ok(self.front.update_account(request).await?.into_inner())
     }
 
-    pub(super) async fn change_key(&mut self, jws: Vec<u8>) -> Result<wire::ChangeKeyResponse, Status> {
+    pub(crate) async fn change_key(&mut self, jws: Vec<u8>) -> Result<wire::ChangeKeyResponse, Status> {
         let request = wire::ChangeKeyRequest { key_change_jws: jws.into() };
         Ok(self.front.change_key(request).await?.into_inner())
     }
 
-    pub(super) async fn revoke(&mut self, jws: Vec<u8>) -> Result<wire::RevokeResponse, Status> {
+    pub(crate) async fn revoke(&mut self, jws: Vec<u8>) -> Result<wire::RevokeResponse, Status> {
         self.revoke_with(jws, Vec::new()).await
     }
 
-    pub(super) async fn revoke_with(
+    pub(crate) async fn revoke_with(
         &mut self,
         jws: Vec<u8>,
         authorizations: Vec<wire::AuthorizationEvidence>,
@@ -205,7 +205,7 @@ impl Scene {
         Ok(self.front.revoke(request).await?.into_inner())
     }
 
-    pub(super) async fn server_certificate(
+    pub(crate) async fn server_certificate(
         &mut self,
         request: wire::IssueServerCertificateRequest,
     ) -> Result<wire::IssueServerCertificateResponse, Status> {
@@ -213,7 +213,7 @@ impl Scene {
     }
 
     /// Issue, asked until it has an outcome.
-    pub(super) async fn issue(&mut self, request: wire::IssueRequest) -> Result<wire::IssuedCertificate, Status> {
+    pub(crate) async fn issue(&mut self, request: wire::IssueRequest) -> Result<wire::IssuedCertificate, Status> {
         loop {
             match self.front.issue(request.clone()).await?.into_inner().outcome.expect("an outcome") {
                 wire::issue_response::Outcome::Certificate(certificate) => return Ok(certificate),
@@ -224,13 +224,13 @@ impl Scene {
         }
     }
 
-    pub(super) async fn ready(&mut self, client: &Client, names: &[&str]) -> Ready {
+    pub(crate) async fn ready(&mut self, client: &Client, names: &[&str]) -> Ready {
         let new_order = client.new_order(names);
         self.ready_with(client, new_order).await
     }
 
     /// An order for this newOrder, with the receipts of honest perspectives that saw each of its names.
-    pub(super) async fn ready_with(&mut self, client: &Client, new_order: Vec<u8>) -> Ready {
+    pub(crate) async fn ready_with(&mut self, client: &Client, new_order: Vec<u8>) -> Ready {
         let answer = self.order(&new_order).await.expect("an order");
         let created_by = digest(&new_order);
         let mut ready = Ready { new_order, order: answer.order_id, names: Vec::new(), evidence: Vec::new() };
@@ -251,7 +251,7 @@ impl Scene {
     }
 
     /// What an honest perspective would have seen now.
-    pub(super) fn receipt(&self, client: &Client, name: &Name, authorization: AuthorizationId) -> Receipt {
+    pub(crate) fn receipt(&self, client: &Client, name: &Name, authorization: AuthorizationId) -> Receipt {
         let now = now();
         let directory: DirectoryName = client.directory.parse().expect("a directory");
         Receipt {
@@ -274,7 +274,7 @@ impl Scene {
     }
 
     /// The receipt as each of these perspectives signs it.
-    pub(super) fn seen(&self, receipt: &Receipt, perspectives: &[usize]) -> Vec<String> {
+    pub(crate) fn seen(&self, receipt: &Receipt, perspectives: &[usize]) -> Vec<String> {
         let sign = |at: &usize| {
             let key = &self.system.perspectives[*at];
             let receipt = Receipt { perspective: key.perspective().clone(), ..receipt.clone() };
@@ -284,19 +284,19 @@ impl Scene {
     }
 
     /// A certificate of a client.
-    pub(super) async fn certificate(&mut self, client: &Client, name: &str) -> Vec<u8> {
+    pub(crate) async fn certificate(&mut self, client: &Client, name: &str) -> Vec<u8> {
         let ready = self.ready(client, &[name]).await;
         self.issue(ready.finalized_by(client)).await.expect("a certificate").certificate.to_vec()
     }
 }
 
 #[expect(clippy::disallowed_methods, reason = "the signer under test lives in real time")]
-pub(super) fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     Timestamp::from_unix(since.expect("a time after 1970").as_secs())
 }
 
 /// Every client has names of its own, so that nothing is refused for a reason of another attack.
-pub(super) fn name(attack: &str) -> String {
+pub(crate) fn name(attack: &str) -> String {
     format!("{attack}.victim.test")
 }

@@ -4,7 +4,6 @@ use acme::jws::MAX_JWS_BYTES;
 use aws_lc_rs::hmac;
 use bytes::{Buf, BufMut, Bytes};
 use rpc::Channel;
-use rpc::proto::signer::v1 as wire;
 use serde_json::{Value, json};
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::{Code, Request, Status};
@@ -230,11 +229,13 @@ pub(super) async fn malformed_message(scene: &mut Scene) {
 /// Genuine words with an octet changed, taken out or put in: 400 times, the same ones in every run.
 pub(super) async fn damaged_words(scene: &mut Scene) {
     let victim = scene.client().await;
+    let ready = scene.ready(&victim, &["damaged.victim.test"]).await;
     scene.meanwhile().await;
     let mut state = SEED;
-    let genuine = victim.new_order(&[NAME]);
-    let genuine = json_of(&genuine);
+    let finalize = ready.finalized_by(&victim).finalize_jws;
     for _ in 0..400 {
+        let of_order = next(&mut state).is_multiple_of(2);
+        let genuine = json_of(if of_order { &ready.new_order } else { &finalize });
         let member = ["payload", "signature"][(next(&mut state) % 2) as usize];
         let mut text = genuine[member].as_str().expect("a text").as_bytes().to_vec();
         let at = (next(&mut state) as usize) % text.len();
@@ -247,15 +248,10 @@ pub(super) async fn damaged_words(scene: &mut Scene) {
         let mut damaged = genuine.clone();
         damaged[member] = String::from_utf8(text).expect("ASCII").into();
         let damaged = damaged.to_string().into_bytes();
-        if next(&mut state) % 2 == 0 {
+        if of_order {
             refuse!(scene, order(&damaged));
         } else {
-            let request = wire::IssueRequest {
-                new_order_jws: damaged.clone().into(),
-                finalize_jws: damaged.into(),
-                authorizations: Vec::new(),
-            };
-            refuse!(scene, issue(request));
+            refuse!(scene, issue(ready.with(damaged)));
         }
     }
 }

@@ -8,4 +8,4 @@ mod system;
 pub(crate) use client::{Client, csr_by, csr_for, digest, encode, json_of, nonce};
 pub(crate) use database::{Database, PROTECTED};
 pub(crate) use documented::documented;
-pub(crate) use system::{Honest, PERSPECTIVES, System};
+pub(crate) use system::System;

@@ -20,7 +20,7 @@ use testkit::challenge::ChallengeResponder;
 use super::Database;
 
 /// The perspectives of the directories; two of them must agree.
-pub(crate) const PERSPECTIVES: [&str; 3] = ["p-1", "p-2", "p-3"];
+const PERSPECTIVES: [&str; 3] = ["p-1", "p-2", "p-3"];
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
