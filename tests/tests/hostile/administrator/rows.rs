@@ -25,7 +25,21 @@ pub(super) async fn all(scene: &mut Scene, database: &Database) -> Vec<Trial> {
     trials.extend(join_tokens(scene, database).await);
     trials.extend(certificates(scene, database).await);
     trials.extend(inserted(scene).await);
+    trials.push(deactivation(scene).await);
     trials
+}
+
+/// A deactivation that no client asked for takes an authorization away, and gives nothing.
+async fn deactivation(scene: &mut Scene) -> Trial {
+    let client = scene.client().await;
+    let ready = scene.ready(&client, &["deactivation.victim.test"]).await;
+    let sql = format!(
+        "INSERT INTO deactivations VALUES ('{}', '{}', x'00', 1, 1, zeroblob(32))",
+        ready.evidence[0].authorization_id,
+        client.account.expect("an account"),
+    );
+    let ask = Ask::Issue(ready.finalized_by(&client));
+    Trial::new("deactivations", "(inserted)", sql, ask).lost("authorization-deactivated")
 }
 
 fn account_of(client: &Client) -> String {
