@@ -293,6 +293,26 @@ async fn grants_are_written_in_one_spelling() {
 }
 
 #[tokio::test]
+async fn a_permit_whose_row_is_gone_allows_nothing() {
+    let office = Office::open().await;
+    let id = office.register(MANAGED, "corp").await.unwrap().id;
+    office.grant(&id, admin::GrantKind::Subtree, "corp.example").await.unwrap();
+    office.permit(&id, admin::GrantKind::Subtree, "a.corp.example").await.unwrap();
+    let key = office.eab(&id, 1, 0).await.unwrap();
+    let client = office.register_client(&key).await.unwrap();
+    office.world.store.alter_authority(|authority| {
+        authority.map(|mut authority| {
+            authority.permits.clear();
+            authority
+        })
+    });
+    for name in ["a.corp.example", "b.corp.example"] {
+        let order = office.world.ca.authorize_order(&client.new_order(&[name])).await;
+        assert_eq!(reason(order), Reason::NameRejected, "{name}");
+    }
+}
+
+#[tokio::test]
 async fn a_permit_narrows_what_was_decided_before_it() {
     let office = Office::open().await;
     let id = office.register(MANAGED, "corp").await.unwrap().id;

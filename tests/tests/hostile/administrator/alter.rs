@@ -42,7 +42,9 @@ pub(super) fn another(table: &str, column: &str) -> String {
         (_, "used_at") => "NULL".into(),
         ("eab_keys", "uses") => "0".into(),
         (_, "terms_agreed_at") => "coalesce(terms_agreed_at, 0) + 1".into(),
-        (_, "max_uses" | "expires_at") => format!("coalesce({column}, 0) + 1000000"),
+        (_, "max_uses") => "coalesce(max_uses, 0) + 1000000".into(),
+        // In the year 2096.
+        (_, "expires_at") => "4000000000".into(),
         (_, "valid_until" | "abandoned_at") => format!("coalesce({column}, 0) + 1"),
         (_, "registration" | "eab_kid") => format!("coalesce({column}, '') || 'x'"),
         _ => format!(

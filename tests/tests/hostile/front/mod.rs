@@ -116,6 +116,7 @@ attacks! {
     receipts::receipts_of_another_time => ["receipt-early", "receipt-future"];
     receipts::quorum_invented_by_the_primary => ["receipt-unregistered", "receipt-signature"];
     receipts::one_perspective_several_times => ["quorum-missed"];
+    receipts::more_receipts_than_are_read => ["quorum-missed"];
     receipts::runs_mixed => ["quorum-missed"];
     receipts::dissent_left_out => ["quorum-missed"];
     receipts::unsigned_receipts => ["receipt-malformed", "receipt-signature"];
@@ -138,6 +139,7 @@ attacks! {
     roles::server_certificate_for_another_name => ["node-name"];
     roles::server_certificate_with_a_clients_key => ["csr-account-key"];
     roles::renewal_as_another_node => [];
+    roles::front_that_is_revoked => [];
     roles::join_with_an_invented_token => ["join-token"];
     words::no_algorithm => ["jws-algorithm"];
     words::mac_with_the_public_key => ["jws-algorithm"];

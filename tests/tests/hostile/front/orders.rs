@@ -15,6 +15,21 @@ pub(super) async fn new_order_replayed(scene: &mut Scene) {
     scene.issue(first.finalized_by(&victim)).await.expect("a certificate");
     scene.meanwhile().await;
     refuse!(scene, issue(second.finalized_by(&victim)));
+    // Eight orders of one newOrder, finalized at the same moment.
+    let new_order = victim.new_order(&["replayed-at-once.victim.test"]);
+    let mut orders = Vec::new();
+    for _ in 0..8 {
+        orders.push(scene.ready_with(&victim, new_order.clone()).await);
+    }
+    let requests = orders.iter().map(|ready| {
+        let (mut front, request) = (scene.front.clone(), ready.finalized_by(&victim));
+        async move { front.issue(request).await }
+    });
+    let outcomes = futures::future::join_all(requests).await;
+    scene.meanwhile().await;
+    let (made, refused): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(Result::is_ok);
+    scene.check(made.len() == 1, &format!("{} certificates for one newOrder", made.len()));
+    refused.into_iter().for_each(|outcome| scene.refuse(outcome));
 }
 
 /// The same newOrder in other octets: white space, order of members, members that mean nothing, and the other of the two

@@ -139,6 +139,14 @@ fn scene_receipts(scene: &Scene, receipt: &Receipt, perspectives: &[usize]) -> V
     scene.seen(receipt, perspectives)
 }
 
+/// A quorum behind more receipts than any client's tries leave.
+pub(super) async fn more_receipts_than_are_read(scene: &mut Scene) {
+    let (client, ready, receipt) = order(scene, "more-receipts").await;
+    let one = scene.seen(&receipt, &[0]);
+    let receipts = [vec![one[0].clone(); 3000], scene.seen(&receipt, &[1, 2])].concat();
+    refuse!(scene, issue(with(&ready, &client, receipts)));
+}
+
 /// What different perspectives saw at different times, put together.
 pub(super) async fn runs_mixed(scene: &mut Scene) {
     let (client, ready, receipt) = order(scene, "runs").await;

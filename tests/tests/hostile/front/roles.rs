@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use rpc::enroll::KeyPair;
 use rpc::proto::signer::v1 as wire;
+use rpc::proto::signer::v1::authority_client::AuthorityClient;
 use rpc::proto::signer::v1::enrollment_client::EnrollmentClient;
 use rpc::proto::signer::v1::membership_client::MembershipClient;
 use rpc::{Channel, PeerIdentity, Role, Rule};
@@ -105,6 +106,24 @@ pub(super) async fn renewal_as_another_node(scene: &mut Scene) {
     scene.meanwhile().await;
     let identity = PeerIdentity::from_certificate(&answer.into_inner().chain[0]).expect("a node");
     scene.check(identity.role == Role::Front && identity.name.as_str() == "front-1", &identity.to_string());
+}
+
+/// A front that an operator has revoked: its living connection ends, and it gets no other.
+pub(super) async fn front_that_is_revoked(scene: &mut Scene) {
+    let files = scene.system.join("front", "front-3", None).await;
+    let channel = scene.system.channel(&files);
+    let mut revoked = AuthorityClient::new(channel);
+    revoked.list_directories(wire::ListDirectoriesRequest {}).await.expect("it is a front");
+    let request = rpc::proto::admin::v1::RevokeNodeRequest { role: "front".into(), name: "front-3".into() };
+    scene.system.operator().revoke_node(request).await.expect("its revocation");
+    // What is under way when the connection ends may be answered still.
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    scene.meanwhile().await;
+    for _ in 0..3 {
+        let outcome = revoked.list_directories(wire::ListDirectoriesRequest {}).await;
+        let shut_out = outcome.is_err_and(|status| std::error::Error::source(&status).is_some());
+        scene.check(shut_out, "a revoked front is answered");
+    }
 }
 
 /// The enrolment port, with tokens that nobody made.
