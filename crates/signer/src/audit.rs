@@ -248,8 +248,8 @@ impl Refusals {
     /// Keeps a row that was tampered with for the next batch, unless it was reported before. Whether it is new.
     pub fn tampered(&self, table: &'static str, key: &str, at: Timestamp) -> bool {
         let mut tampered = self.tampered.lock();
-        let new = tampered.reported.len() < MAXIMUM_TAMPERED
-            && tampered.reported.insert((table, key.to_owned()));
+        let new =
+            tampered.reported.len() < MAXIMUM_TAMPERED && tampered.reported.insert((table, key.to_owned()));
         if new {
             tampered.waiting.push(Event::RowTampered { table, key }.at(at));
         }

@@ -311,10 +311,9 @@ impl From<JwsError> for Refusal {
             JwsError::TooLarge => Reason::JwsTooLarge,
             JwsError::Json(JsonError::Duplicate(_)) => Reason::JwsDuplicate,
             JwsError::Payload(_) => Reason::PayloadMalformed,
-            JwsError::Json(_)
-            | JwsError::MissingMember(_)
-            | JwsError::TooLong(_)
-            | JwsError::Base64(_) => Reason::JwsMalformed,
+            JwsError::Json(_) | JwsError::MissingMember(_) | JwsError::TooLong(_) | JwsError::Base64(_) => {
+                Reason::JwsMalformed
+            }
         };
         let problem = match error.error_type() {
             ErrorType::BadSignatureAlgorithm => Problem::bad_signature_algorithm(error.to_string()),

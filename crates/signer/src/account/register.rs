@@ -155,10 +155,12 @@ impl Ca {
         now: Timestamp,
     ) -> Outcome<Bound> {
         let unusable = |reason, detail: &str| request.refuse(reason, detail);
-        let kid: EabKeyId =
-            binding.kid().parse().map_err(|error: EabError| eab_refusal(request, &error))?;
+        let kid: EabKeyId = binding.kid().parse().map_err(|error: EabError| eab_refusal(request, &error))?;
         // Before anything is looked up: who has not the key learns nothing about it.
-        let mac_key = self.secrets.eab_key(&kid).ok_or_else(|| unusable(Reason::EabUnknown, "the key is not in use any more"))?;
+        let mac_key = self
+            .secrets
+            .eab_key(&kid)
+            .ok_or_else(|| unusable(Reason::EabUnknown, "the key is not in use any more"))?;
         binding
             .verify(key, &request.jws().header().url, &*mac_key)
             .map_err(|error| eab_refusal(request, &error))?;

@@ -195,8 +195,7 @@ fn read_change(request: &ClientRequest, outer: &Verified<'_>) -> Result<KeyChang
             KeyChangeError::OldKey => Reason::KeyChangeOldKey,
             KeyChangeError::SameKey => Reason::KeyChangeSameKey,
         };
-        Refusal::with_problem(reason, error.problem())
-            .directory(request.directory().name().as_str())
+        Refusal::with_problem(reason, error.problem()).directory(request.directory().name().as_str())
     })
 }
 

@@ -76,8 +76,7 @@ impl Witnesses<'_> {
 
     fn check(&self, compact: &str, evidence: &NameEvidence, minted: Timestamp) -> Result<Seen, Refusal> {
         let name = &evidence.name;
-        let forged =
-            |reason, detail: String| self.refuse(reason, format!("a receipt for {name}: {detail}"));
+        let forged = |reason, detail: String| self.refuse(reason, format!("a receipt for {name}: {detail}"));
         let bad = |error: ReceiptError| {
             let reason = match error {
                 ReceiptError::Signature => Reason::ReceiptSignature,
@@ -86,13 +85,10 @@ impl Witnesses<'_> {
             forged(reason, error.to_string())
         };
         let perspective = receipt::perspective(compact).map_err(bad)?;
-        let verifier = self
-            .nodes
-            .receipt_verifier(&perspective)
-            .ok_or_else(|| {
-                let detail = format!("{perspective} is not an active validator");
-                forged(Reason::ReceiptUnregistered, detail)
-            })?;
+        let verifier = self.nodes.receipt_verifier(&perspective).ok_or_else(|| {
+            let detail = format!("{perspective} is not an active validator");
+            forged(Reason::ReceiptUnregistered, detail)
+        })?;
         let receipt = verifier.verify(compact).map_err(bad)?;
         self.check_subject(&receipt, evidence)?;
         self.check_time(&receipt, evidence, minted)?;
@@ -144,9 +140,8 @@ impl Witnesses<'_> {
             None => policy.order_lifetime.max(policy.validation_reuse),
         };
         let skew = Period::from_seconds(self.skew.as_secs());
-        let stale = |reason, detail| {
-            Err(self.refuse(reason, format!("a receipt for {} is {detail}", evidence.name)))
-        };
+        let stale =
+            |reason, detail| Err(self.refuse(reason, format!("a receipt for {} is {detail}", evidence.name)));
         if receipt.started.plus(skew) < minted {
             return stale(Reason::ReceiptEarly, "older than its authorization");
         }

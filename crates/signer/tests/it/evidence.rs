@@ -69,7 +69,11 @@ async fn every_field_of_a_receipt_is_compared() {
             }),
             Reason::ReceiptAuthorization,
         ),
-        ("directory", Box::new(|receipt| receipt.directory = OTHER.parse().unwrap()), Reason::ReceiptDirectory),
+        (
+            "directory",
+            Box::new(|receipt| receipt.directory = OTHER.parse().unwrap()),
+            Reason::ReceiptDirectory,
+        ),
         ("account", Box::new(|receipt| receipt.account = foreign_account()), Reason::ReceiptAccount),
         (
             "thumbprint",

@@ -28,7 +28,9 @@ pub(super) fn another(table: &str, column: &str) -> String {
     let last = format!("CASE WHEN substr({column}, -1) = x'00' THEN x'01' ELSE x'00' END");
     let flipped = format!("CAST(substr({column}, 1, length({column}) - 1) || {last} AS BLOB)");
     match (table, column) {
-        ("nodes" | "eab_keys", "state") => "CASE state WHEN 'revoked' THEN 'active' ELSE 'revoked' END".into(),
+        ("nodes" | "eab_keys", "state") => {
+            "CASE state WHEN 'revoked' THEN 'active' ELSE 'revoked' END".into()
+        }
         ("issuers", "state") => "'standby'".into(),
         (_, "state") => "CASE state WHEN 'disabled' THEN 'active' ELSE 'disabled' END".into(),
         (_, "status") => "CASE status WHEN 'valid' THEN 'deactivated' ELSE 'valid' END".into(),

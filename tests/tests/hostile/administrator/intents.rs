@@ -30,7 +30,9 @@ pub(super) async fn prepare(scene: &mut Scene, database: &Database) -> (Intents,
     assert_ne!(tbs, forged, "the name is in the bytes");
     let mut intents = Intents { serials: Vec::new(), statements: Vec::new() };
     // Of a client, of the CA's own servers, and of a node: each door has its own key.
-    for (at, (kind, issuer)) in [("final", "issuer"), ("server", "issuer"), ("node", "'node-ca'")].iter().enumerate() {
+    for (at, (kind, issuer)) in
+        [("final", "issuer"), ("server", "issuer"), ("node", "'node-ca'")].iter().enumerate()
+    {
         let serial = format!("{:02x}{}", at + 1, "5a".repeat(15));
         intents.statements.push(format!(
             "INSERT INTO journal (serial, kind, order_id, new_order, directory, account, issuer, profile, shard, \
@@ -67,7 +69,8 @@ impl Intents {
         let mut faults = Vec::new();
         loop {
             let reported = database.audited("row.tampered").await;
-            let missing = self.serials.iter().filter(|serial| !reported.iter().any(|row| row.starts_with(*serial)));
+            let missing =
+                self.serials.iter().filter(|serial| !reported.iter().any(|row| row.starts_with(*serial)));
             let missing: Vec<_> = missing.collect();
             if missing.is_empty() {
                 break;
@@ -79,7 +82,8 @@ impl Intents {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
         for serial in &self.serials {
-            let sql = format!("SELECT count(*) FROM journal WHERE serial = x'{serial}' AND signature IS NULL");
+            let sql =
+                format!("SELECT count(*) FROM journal WHERE serial = x'{serial}' AND signature IS NULL");
             if database.number(sql).await != 1 {
                 faults.push(format!("INTENT {serial} WAS SIGNED"));
             }

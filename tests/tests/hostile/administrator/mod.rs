@@ -132,7 +132,8 @@ async fn nothing_comes_of_what_an_administrator_writes() {
     }
     faults.extend(intents.judge(&mut scene, &database).await);
     // Nothing was registered, granted, signed or revoked: every table is as the administrator has left it.
-    faults.extend(scene.end(&BTreeSet::new()).await.into_iter().filter(|fault| !fault.contains("refused for")));
+    faults
+        .extend(scene.end(&BTreeSet::new()).await.into_iter().filter(|fault| !fault.contains("refused for")));
     // What nobody has touched works as before.
     scene.issue(untouched).await.expect("the certificate of before");
     faults.extend(replay.judge(&mut scene).await);

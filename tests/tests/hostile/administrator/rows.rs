@@ -1,10 +1,10 @@
 //! The trials: for each column of each table an honest row of its own, its change, and the request that it would serve.
 
+use rpc::Channel;
 use rpc::enroll::KeyPair;
 use rpc::proto::admin::v1 as admin;
 use rpc::proto::signer::v1 as wire;
 use rpc::proto::signer::v1::enrollment_client::EnrollmentClient;
-use rpc::Channel;
 use serde_json::json;
 use tonic::Status;
 
@@ -256,10 +256,12 @@ async fn token(scene: &mut Scene, name: &str) -> rpc::enroll::JoinToken {
 
 /// Asks the enrolment port, as a stranger does.
 pub(super) async fn join(scene: &Scene, secret: &str) -> Result<(), Status> {
-    let authority = std::fs::read_to_string(scene.system.state().join("ca/node-ca.pem")).expect("the node CA");
+    let authority =
+        std::fs::read_to_string(scene.system.state().join("ca/node-ca.pem")).expect("the node CA");
     let authority = pki::chain::from_pem(&authority).expect("PEM").remove(0);
     let fingerprint = rpc::enroll::Fingerprint::of(authority.der());
-    let channel = Channel::connect_pinned(vec![scene.system.enrollment.clone()], fingerprint).expect("an address");
+    let channel =
+        Channel::connect_pinned(vec![scene.system.enrollment.clone()], fingerprint).expect("an address");
     let csr = KeyPair::generate().expect("a key").request().expect("a CSR").into();
     let request = wire::JoinRequest { token: secret.to_owned(), csr, receipt_key: bytes::Bytes::new() };
     EnrollmentClient::new(channel).join(request).await.map(drop)
@@ -349,7 +351,12 @@ async fn inserted(scene: &mut Scene) -> Vec<Trial> {
     vec![
         Trial::new("accounts", "(inserted)", account, ask()),
         Trial { table: "accounts", ..Trial::new("account_keys", "(inserted with its account)", key, ask()) },
-        Trial::new("account_keys", "(inserted)", stolen, Ask::Order(thief.new_order(&["inserted.victim.test"]))),
+        Trial::new(
+            "account_keys",
+            "(inserted)",
+            stolen,
+            Ask::Order(thief.new_order(&["inserted.victim.test"])),
+        ),
         Trial::new("grants", "(inserted)", grant, Ask::Issue(ready.finalized_by(&client))),
         Trial::new("join_tokens", "(inserted)", token, Ask::Join(secret)),
     ]
@@ -371,18 +378,22 @@ impl Replay {
             account.push(format!("{column} = {}", database.texts(sql).await.remove(0)));
         }
         scene.update(client.update(&json!({ "status": "deactivated" }))).await.expect("a deactivation");
-        let refused = scene.order(&client.new_order(&["replay.victim.test"])).await.expect_err("it is given up");
+        let refused =
+            scene.order(&client.new_order(&["replay.victim.test"])).await.expect_err("it is given up");
         assert_eq!(rpc::refusal(&refused).expect("a refusal").reason, "account-inactive");
         Self { client, account }
     }
 
     pub(super) async fn write(&self, database: &Database) {
-        let sql = format!("UPDATE accounts SET {} WHERE {}", self.account.join(", "), account_of(&self.client));
+        let sql =
+            format!("UPDATE accounts SET {} WHERE {}", self.account.join(", "), account_of(&self.client));
         assert_eq!(database.run(sql).await, 1);
     }
 
     pub(super) async fn judge(&self, scene: &mut Scene) -> Option<String> {
         let outcome = scene.order(&self.client.new_order(&["replay.victim.test"])).await;
-        outcome.err().map(|status| format!("a genuine row of before does not count: mend docs/trust.md: {status}"))
+        outcome
+            .err()
+            .map(|status| format!("a genuine row of before does not count: mend docs/trust.md: {status}"))
     }
 }

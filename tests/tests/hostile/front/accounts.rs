@@ -130,10 +130,12 @@ pub(super) async fn account_that_does_not_exist(scene: &mut Scene) {
     let victim = scene.client().await;
     scene.meanwhile().await;
     let mut elsewhere = victim.in_directory("other");
-    elsewhere.account =
-        Some(acme::AccountId::derive(&"other".parse().unwrap(), &victim.thumbprint()));
+    elsewhere.account = Some(acme::AccountId::derive(&"other".parse().unwrap(), &victim.thumbprint()));
     refuse!(scene, order(&elsewhere.new_order(&["elsewhere.victim.test"])));
-    refuse!(scene, register(elsewhere.request_with_jwk("new-account", &json!({ "onlyReturnExisting": true }))));
+    refuse!(
+        scene,
+        register(elsewhere.request_with_jwk("new-account", &json!({ "onlyReturnExisting": true })))
+    );
 }
 
 /// An account that its client gave up, with all that it once asked for.

@@ -26,7 +26,8 @@ pub(super) async fn key_change_without_the_new_key(scene: &mut Scene) {
     let url = victim.url("key-change");
     let mut unsigned = json_of(&other.inner(&url, &payload));
     unsigned["signature"] = encode([0; 64]).into();
-    let by_another = victim.sign(&json!({ "alg": "ES256", "jwk": other.jwk(), "url": url }), payload.to_string());
+    let by_another =
+        victim.sign(&json!({ "alg": "ES256", "jwk": other.jwk(), "url": url }), payload.to_string());
     let with_nonce =
         json!({ "alg": "ES256", "jwk": other.jwk(), "url": url, "nonce": crate::support::nonce() });
     let with_nonce = other.sign(&with_nonce, payload.to_string());

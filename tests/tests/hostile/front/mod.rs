@@ -173,7 +173,8 @@ async fn nothing_comes_of_what_a_hostile_front_does() {
     // The audit trail has each refusal, under its reason, as often as it was given, and not one more.
     let refused = scene.refused.clone();
     let audited = scene.audited().await;
-    let both: BTreeMap<_, _> = [&refused, &audited].into_iter().flatten().map(|(reason, _)| (reason, ())).collect();
+    let both: BTreeMap<_, _> =
+        [&refused, &audited].into_iter().flatten().map(|(reason, _)| (reason, ())).collect();
     for reason in both.keys() {
         let (given, written) = (refused.get(*reason), audited.get(*reason));
         if given != written {
@@ -181,7 +182,12 @@ async fn nothing_comes_of_what_a_hostile_front_does() {
         }
     }
     assert!(faults.is_empty(), "{} attacks:\n{}", ATTACKS.len(), faults.join("\n"));
-    println!("{} attacks, {} refusals for {} reasons", ATTACKS.len(), refused.values().sum::<u64>(), refused.len());
+    println!(
+        "{} attacks, {} refusals for {} reasons",
+        ATTACKS.len(),
+        refused.values().sum::<u64>(),
+        refused.len()
+    );
 }
 
 #[test]

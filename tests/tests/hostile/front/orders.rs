@@ -53,12 +53,14 @@ fn encoded_anew(jws: &[u8]) -> Vec<Vec<u8>> {
     let value = json_of(jws);
     let part = |member: &str| value[member].to_string();
     let (protected, payload, signature) = (part("protected"), part("payload"), part("signature"));
-    let malleable = Value::from(encode(other_signature(&acme::base64url::decode(
-        value["signature"].as_str().expect("a signature"),
-    ).expect("base64url"))));
+    let malleable = Value::from(encode(other_signature(
+        &acme::base64url::decode(value["signature"].as_str().expect("a signature")).expect("base64url"),
+    )));
     [
         serde_json::to_string_pretty(&value).expect("JSON"),
-        format!(" \n{{\t\"signature\" : {signature}, \"payload\": {payload} ,\"protected\":{protected}}}\r\n"),
+        format!(
+            " \n{{\t\"signature\" : {signature}, \"payload\": {payload} ,\"protected\":{protected}}}\r\n"
+        ),
         format!(r#"{{"x":[1],"protected":{protected},"payload":{payload},"signature":{signature}}}"#),
         format!(r#"{{"p\u0072otected":{protected},"payload":{payload},"signature":{signature}}}"#),
         format!(r#"{{"protected":{protected},"payload":{payload},"signature":{malleable}}}"#),

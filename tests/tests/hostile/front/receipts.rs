@@ -113,7 +113,8 @@ pub(super) async fn quorum_invented_by_the_primary(scene: &mut Scene) {
         .map(|name| ReceiptKey::from_seed(name.parse().expect("a name"), &[99; 32]).expect("a key"))
         .iter()
         .map(|key| {
-            key.sign(&Receipt { perspective: key.perspective().clone(), ..receipt.clone() }).expect("a receipt")
+            key.sign(&Receipt { perspective: key.perspective().clone(), ..receipt.clone() })
+                .expect("a receipt")
         })
         .collect();
     refuse!(scene, issue(with(&ready, &client, [own.clone(), invented].concat())));

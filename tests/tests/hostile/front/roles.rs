@@ -72,13 +72,9 @@ pub(super) async fn rpcs_that_are_not_there(scene: &mut Scene) {
 
 /// A TLS server certificate of the internal profile for somebody else's name.
 pub(super) async fn server_certificate_for_another_name(scene: &mut Scene) {
-    for names in [
-        &["bank.test"][..],
-        &["localhost", "bank.test"],
-        &["*.localhost"],
-        &["signer-1"],
-        &["127.0.0.2"],
-    ] {
+    for names in
+        [&["bank.test"][..], &["localhost", "bank.test"], &["*.localhost"], &["signer-1"], &["127.0.0.2"]]
+    {
         let request = wire::IssueServerCertificateRequest { csr: csr_for(names).into() };
         refuse!(scene, server_certificate(request));
     }
@@ -128,7 +124,8 @@ pub(super) async fn front_that_is_revoked(scene: &mut Scene) {
 
 /// The enrolment port, with tokens that nobody made.
 pub(super) async fn join_with_an_invented_token(scene: &mut Scene) {
-    let authority = std::fs::read_to_string(scene.system.state().join("ca/node-ca.pem")).expect("the node CA");
+    let authority =
+        std::fs::read_to_string(scene.system.state().join("ca/node-ca.pem")).expect("the node CA");
     let authority = pki::chain::from_pem(&authority).expect("PEM").remove(0);
     let fingerprint = rpc::enroll::Fingerprint::of(authority.der());
     let channel = Channel::connect_pinned(vec![scene.system.enrollment.clone()], fingerprint);

@@ -8,9 +8,9 @@ use acme::challenge::Method;
 use acme::receipt::{Outcome, Receipt, Run};
 use acme::{AuthorizationId, DirectoryName};
 use pki::{Name, Timestamp};
+use rpc::Channel;
 use rpc::proto::signer::v1 as wire;
 use rpc::proto::signer::v1::authority_client::AuthorityClient;
-use rpc::Channel;
 use tonic::{Code, Status};
 
 use crate::support::System;
@@ -67,8 +67,8 @@ impl Ready {
 impl Scene {
     pub(crate) async fn open() -> Self {
         let system = System::start().await;
-        let front = AuthorityClient::new(system.channel(&system.node("front")))
-            .max_encoding_message_size(usize::MAX);
+        let front =
+            AuthorityClient::new(system.channel(&system.node("front"))).max_encoding_message_size(usize::MAX);
         let database = system.database().await;
         Self {
             system,
@@ -156,7 +156,10 @@ impl Scene {
         Client::new(&self.system.base, directory)
     }
 
-    pub(crate) async fn register(&mut self, new_account: Vec<u8>) -> Result<wire::RegisterAccountResponse, Status> {
+    pub(crate) async fn register(
+        &mut self,
+        new_account: Vec<u8>,
+    ) -> Result<wire::RegisterAccountResponse, Status> {
         let request = wire::RegisterAccountRequest { new_account_jws: new_account.into() };
         Ok(self.front.register_account(request).await?.into_inner())
     }
@@ -213,7 +216,10 @@ impl Scene {
     }
 
     /// Issue, asked until it has an outcome.
-    pub(crate) async fn issue(&mut self, request: wire::IssueRequest) -> Result<wire::IssuedCertificate, Status> {
+    pub(crate) async fn issue(
+        &mut self,
+        request: wire::IssueRequest,
+    ) -> Result<wire::IssuedCertificate, Status> {
         loop {
             match self.front.issue(request.clone()).await?.into_inner().outcome.expect("an outcome") {
                 wire::issue_response::Outcome::Certificate(certificate) => return Ok(certificate),

@@ -97,7 +97,8 @@ pub(super) async fn weak_key(scene: &mut Scene) {
         ("RS256", json!({ "kty": "RSA", "e": "AQ", "n": encode([0xff; 256]) })),
         ("EdDSA", json!({ "kty": "OKP", "crv": "Ed25519", "x": zero })),
     ] {
-        let header = json!({ "alg": algorithm, "jwk": jwk, "nonce": "AAAA", "url": client.url("new-account") });
+        let header =
+            json!({ "alg": algorithm, "jwk": jwk, "nonce": "AAAA", "url": client.url("new-account") });
         refuse!(scene, register(client.sign(&header, "{}")));
     }
 }
@@ -161,11 +162,10 @@ pub(super) async fn malformed_words(scene: &mut Scene) {
     let genuine = victim.new_order(&[NAME]);
     let text = String::from_utf8(genuine.clone()).expect("JSON");
     let protected = json_of(&genuine)["protected"].as_str().expect("a text").to_owned();
-    let mut bad: Vec<Vec<u8>> = [
-        "", " ", "null", "[]", "{}", "0", "\"\"", "{\"protected\":1}", "\u{feff}{}", "{\"a\":}",
-    ]
-    .map(|text| text.as_bytes().to_vec())
-    .to_vec();
+    let mut bad: Vec<Vec<u8>> =
+        ["", " ", "null", "[]", "{}", "0", "\"\"", "{\"protected\":1}", "\u{feff}{}", "{\"a\":}"]
+            .map(|text| text.as_bytes().to_vec())
+            .to_vec();
     // Cut short, with something behind it, deeply nested, not UTF-8.
     bad.extend([1, 2, genuine.len() / 2, genuine.len() - 1].map(|length| genuine[..length].to_vec()));
     bad.push([&genuine[..], b"{}"].concat());
@@ -263,7 +263,7 @@ const UNARY: [&str; 4] = [
     "/chancery.signer.v1.Authority/Revoke",
 ];
 
-const SEED: u64 = 0x5eed_0f_c1a5;
+const SEED: u64 = 0x005e_ed0f_c1a5;
 
 /// xorshift64*: enough to choose an octet, and the same in every run.
 fn next(state: &mut u64) -> u64 {

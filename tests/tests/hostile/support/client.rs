@@ -76,7 +76,7 @@ impl Client {
     }
 
     pub(crate) fn sign(&self, header: &Value, payload: impl AsRef<[u8]>) -> Vec<u8> {
-        self.sign_text(&header.to_string(), payload)
+        self.sign_text(header.to_string(), payload)
     }
 
     /// With a header that `serde_json` would not write.

@@ -85,7 +85,8 @@ impl Database {
 
     /// Refusals of the audit trail: reason and count.
     pub(crate) async fn refusals(&self) -> BTreeMap<String, u64> {
-        let rows = sqlx::query("SELECT reason, sum(count) FROM refusals GROUP BY reason").fetch_all(&self.pool);
+        let rows =
+            sqlx::query("SELECT reason, sum(count) FROM refusals GROUP BY reason").fetch_all(&self.pool);
         let rows = rows.await.expect("the refusals");
         rows.iter().map(|row| (row.get(0), row.get::<i64, _>(1).unsigned_abs())).collect()
     }

@@ -65,9 +65,8 @@ impl System {
         system.configure();
         system.start_signer();
         system.until_it_answers().await;
-        for at in 0..PERSPECTIVES.len() {
-            let key = system.perspectives[at].public_key().to_owned();
-            system.join("validator", PERSPECTIVES[at], Some(key)).await;
+        for (name, key) in PERSPECTIVES.iter().zip(system.perspectives.clone()) {
+            system.join("validator", name, Some(*key.public_key())).await;
         }
         // Nodes are read every few seconds.
         tokio::time::sleep(Duration::from_secs(6)).await;
@@ -84,10 +83,12 @@ impl System {
         let text = text.replace("\"inherited:0\"", &format!("{:?}", self.address));
         let text = text.replace("\"inherited:1\"", &format!("{:?}", self.enrollment));
         // A second of skew, so that tests need not wait for a minute; orphans are taken over at once.
-        let text = text + "\n[limits]\nclock_skew_seconds = 1\nlease_seconds = 1\ncached_account_seconds = 1\n";
+        let text =
+            text + "\n[limits]\nclock_skew_seconds = 1\nlease_seconds = 1\ncached_account_seconds = 1\n";
         std::fs::write(&file, text).expect("signer.toml");
         let file = self.state().join("policy.toml");
-        let text = std::fs::read_to_string(&file).expect("policy.toml") + &POLICY.replace("{base}", &self.base);
+        let text =
+            std::fs::read_to_string(&file).expect("policy.toml") + &POLICY.replace("{base}", &self.base);
         std::fs::write(&file, text).expect("policy.toml");
     }
 
@@ -188,12 +189,16 @@ impl System {
     }
 
     /// A registration with an EAB key: its id, the key's id, the key.
-    pub(crate) async fn registration(&self, directory: &str, name: &str, uses: u32) -> (String, String, Vec<u8>) {
+    pub(crate) async fn registration(
+        &self,
+        directory: &str,
+        name: &str,
+        uses: u32,
+    ) -> (String, String, Vec<u8>) {
         let request =
             admin::CreateRegistrationRequest { directory: directory.to_owned(), name: name.to_owned() };
         let id = self.operator().create_registration(request).await.expect("a registration").into_inner().id;
-        let request =
-            admin::CreateEabKeyRequest { registration_id: id.clone(), uses, lifetime_seconds: 0 };
+        let request = admin::CreateEabKeyRequest { registration_id: id.clone(), uses, lifetime_seconds: 0 };
         let key = self.operator().create_eab_key(request).await.expect("an EAB key").into_inner();
         (id, key.kid, acme::base64url::decode(&key.hmac_key).expect("base64url"))
     }
@@ -253,7 +258,8 @@ async fn honest_client(demo: &Demo) {
     let mut challenge = authorization.challenge(ChallengeType::Http01).expect("http-01");
     responder.add(&challenge.token, challenge.key_authorization().as_str());
     challenge.set_ready().await.expect("the challenge is accepted");
-    let patience = RetryPolicy::new().initial_delay(Duration::from_millis(50)).timeout(Duration::from_secs(60));
+    let patience =
+        RetryPolicy::new().initial_delay(Duration::from_millis(50)).timeout(Duration::from_secs(60));
     assert_eq!(order.poll_ready(&patience).await.expect("polling"), OrderStatus::Ready);
 }
 
@@ -261,7 +267,9 @@ async fn honest_client(demo: &Demo) {
 async fn copied(file: &Path) -> Honest {
     let database = Database::open(file).await;
     let text = async |sql: &str| database.texts(sql.to_owned()).await.pop().expect("a row");
-    let state = text("SELECT coalesce(state, (SELECT state FROM order_states WHERE order_row = row)) FROM orders").await;
+    let state =
+        text("SELECT coalesce(state, (SELECT state FROM order_states WHERE order_row = row)) FROM orders")
+            .await;
     let state: serde_json::Value = serde_json::from_str(&state).expect("an order");
     let basis: serde_json::Value =
         serde_json::from_str(&text("SELECT state FROM authorizations").await).expect("an authorization");
