@@ -21,7 +21,7 @@ word_enum! {
 
 sealed_row! {
     /// An account.
-    pub struct AccountRow in "accounts" {
+    pub struct AccountRow in "accounts" by (id) {
         /// Hash of directory and first key; the key.
         pub id: String,
         /// The directory.
@@ -48,7 +48,7 @@ sealed_row! {
 sealed_row! {
     /// A key that is, or was, an account's. A thumbprint exists once in a directory, for ever: a
     /// former key never returns, neither to its account nor to another.
-    pub struct AccountKeyRow in "account_keys" {
+    pub struct AccountKeyRow in "account_keys" by (directory, thumbprint) {
         /// The directory; with the thumbprint the key.
         pub directory: String,
         /// RFC 7638 thumbprint.

@@ -20,7 +20,7 @@ word_enum! {
 
 sealed_row! {
     /// A client that an operator knows.
-    pub struct RegistrationRow in "registrations" {
+    pub struct RegistrationRow in "registrations" by (id) {
         /// The key.
         pub id: String,
         /// The directory that it may register at.
@@ -50,7 +50,7 @@ word_enum! {
 
 sealed_row! {
     /// An external account binding key (RFC 8555 §7.3.4). The key itself is derived, never stored.
-    pub struct EabKeyRow in "eab_keys" {
+    pub struct EabKeyRow in "eab_keys" by (kid) {
         /// The key.
         pub kid: String,
         /// The registration that it activates.
@@ -90,7 +90,7 @@ word_enum! {
 
 sealed_row! {
     /// Restricts the names that a registration may ask for.
-    pub struct PermitRow in "permits" {
+    pub struct PermitRow in "permits" by (id) {
         /// The key.
         pub id: String,
         /// The registration's id.
@@ -110,7 +110,7 @@ sealed_row! {
 
 sealed_row! {
     /// Replaces the challenge for the names that it covers.
-    pub struct GrantRow in "grants" {
+    pub struct GrantRow in "grants" by (id) {
         /// The key.
         pub id: String,
         /// The registration's id.
@@ -133,7 +133,7 @@ sealed_row! {
 sealed_row! {
     /// An authorization that its account deactivated (RFC 8555 §7.5.2): receipts for it no longer
     /// count, whatever a front says.
-    pub struct DeactivationRow in "deactivations" {
+    pub struct DeactivationRow in "deactivations" by (authorization) {
         /// The key.
         pub authorization: String,
         /// Whose it is.

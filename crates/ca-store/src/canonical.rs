@@ -166,7 +166,7 @@ impl Column for Vec<String> {
 macro_rules! sealed_row {
     (
         $(#[$meta:meta])*
-        pub struct $row:ident in $table:literal {
+        pub struct $row:ident in $table:literal by ($($key:ident),+) {
             $( $(#[$field_meta:meta])* pub $field:ident: $type:ty, )+
         }
     ) => {
@@ -178,6 +178,10 @@ macro_rules! sealed_row {
 
         impl crate::Sealable for $row {
             const TABLE: &'static str = $table;
+
+            fn key(&self) -> String {
+                [$( crate::canonical::KeyPart::part(&self.$key) ),+].join("/")
+            }
 
             fn encode(&self, canonical: &mut crate::Canonical) {
                 $( canonical.column(&self.$field); )+
@@ -195,6 +199,36 @@ macro_rules! sealed_row {
             }
         }
     };
+}
+
+/// A column of a key, as people read it.
+pub(crate) trait KeyPart {
+    /// The text.
+    fn part(&self) -> String;
+}
+
+impl KeyPart for String {
+    fn part(&self) -> String {
+        self.clone()
+    }
+}
+
+impl KeyPart for Serial {
+    fn part(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl KeyPart for crate::Digest {
+    fn part(&self) -> String {
+        self.iter().map(|octet| format!("{octet:02x}")).collect()
+    }
+}
+
+impl KeyPart for crate::JournalKind {
+    fn part(&self) -> String {
+        self.as_str().to_owned()
+    }
 }
 
 /// Defines an enum of words, stored and encoded as that text.

@@ -33,7 +33,7 @@ word_enum! {
 sealed_row! {
     /// A certificate: intended while `signature` is absent, then issued or abandoned. Its MAC is
     /// made anew with each of these steps. Columns that grant nothing (owner, lease) are outside.
-    pub struct JournalRow in "journal" {
+    pub struct JournalRow in "journal" by (serial, kind) {
         /// The serial; with the kind the key.
         pub serial: Serial,
         /// The kind.
@@ -104,6 +104,9 @@ pub struct NewIntent {
     /// SHA-256 of the JWK that the certificate's key would be as an account's (RFC 7638 §3), if it can be one: no account
     /// of any directory may have, or have had, it (RFC 8555 §11.1). That the row's key is not blocked is always checked.
     pub account_key: Option<Digest>,
+    /// MACs of entries of the order that are abandoned or of another kind, and that the decision has verified: any other
+    /// stands in the way, or who administers the database could free an order by a word.
+    pub past: Vec<[u8; 32]>,
     /// Limits, counted in the journal inside the transaction.
     pub limits: Vec<Limit>,
     /// For how long, by the database's clock, the intent is this incarnation's.
@@ -182,6 +185,8 @@ pub enum IntentOutcome {
     NewOrderTaken(Box<JournalEntry>),
     /// The serial has an entry already that does not belong to this order: make another serial.
     SerialTaken(Box<JournalEntry>),
+    /// The order has entries, abandoned or of another kind, that [`NewIntent::past`] does not name: look at them.
+    OrderHasPast,
     /// The row's key is blocked.
     KeyBlocked,
     /// The row's key is, or was, an account's.

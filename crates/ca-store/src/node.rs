@@ -20,7 +20,7 @@ word_enum! {
 sealed_row! {
     /// A process of a role: its identity is `chancery://role/name`. Its certificates are in the
     /// journal, with kind `node`.
-    pub struct NodeRow in "nodes" {
+    pub struct NodeRow in "nodes" by (role, name) {
         /// `front`, `validator`, `signer`, `status`, `operator`; with the name the key.
         pub role: String,
         /// Its name.
@@ -43,7 +43,7 @@ sealed_row! {
 sealed_row! {
     /// A single-use token with which a node joins. Redeemed by writing it, used, together with the
     /// node ([`put_authority`](crate::CaStore::put_authority)).
-    pub struct JoinTokenRow in "join_tokens" {
+    pub struct JoinTokenRow in "join_tokens" by (digest) {
         /// SHA-256 of the token; the key.
         pub digest: Digest,
         /// The role that it gives.

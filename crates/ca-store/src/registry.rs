@@ -9,7 +9,7 @@ use crate::{
 
 sealed_row! {
     /// Who directories belong to.
-    pub struct TenantRow in "tenants" {
+    pub struct TenantRow in "tenants" by (id) {
         /// Its name; the key.
         pub id: String,
         /// For people.
@@ -25,7 +25,7 @@ sealed_row! {
 
 sealed_row! {
     /// An ACME directory: an account space with a policy.
-    pub struct DirectoryRow in "directories" {
+    pub struct DirectoryRow in "directories" by (name) {
         /// Its name, as in its URL; the key. It is part of every account id: keep it short.
         pub name: String,
         /// The tenant's id.
@@ -43,7 +43,7 @@ sealed_row! {
 
 sealed_row! {
     /// A certificate profile.
-    pub struct ProfileRow in "profiles" {
+    pub struct ProfileRow in "profiles" by (name) {
         /// Its name; the key. It stands in every certificate's row: keep it short.
         pub name: String,
         /// The profile as JSON.
@@ -71,7 +71,7 @@ word_enum! {
 
 sealed_row! {
     /// A CA certificate of this CA, and where its key is.
-    pub struct IssuerRow in "issuers" {
+    pub struct IssuerRow in "issuers" by (id) {
         /// Its name; the key. It stands in every certificate's row: keep it short, never reuse it.
         pub id: String,
         /// Its certificate, DER.

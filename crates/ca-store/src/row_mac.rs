@@ -12,6 +12,9 @@ pub trait Sealable {
     /// The table's name; part of what is sealed, so that a row cannot move to another table.
     const TABLE: &'static str;
 
+    /// The row's key, as people read it: columns joined by slashes.
+    fn key(&self) -> String;
+
     /// Appends every column, the key included.
     fn encode(&self, canonical: &mut Canonical);
 }
@@ -59,19 +62,23 @@ impl<T> Sealed<T> {
 pub enum MacError {
     /// No key is known for the version that sealed the row.
     #[error(
-        "a row of table {table} was sealed with version {version} of the tier secret, which is not known"
+        "row {key:?} of table {table} was sealed with version {version} of the tier secret, which is not known"
     )]
     UnknownKey {
         /// The table.
         table: &'static str,
+        /// The row's key, as the row has it.
+        key: String,
         /// The version.
         version: u32,
     },
     /// The row is not what was sealed.
-    #[error("a row of table {table} was changed by something else than a signer")]
+    #[error("row {key:?} of table {table} was changed by something else than a signer")]
     Changed {
         /// The table.
         table: &'static str,
+        /// The row's key, as the row has it.
+        key: String,
     },
     /// There is no key to seal with.
     #[error("there is no key for row MACs")]
@@ -83,6 +90,15 @@ impl MacError {
     #[must_use]
     pub const fn class(&self) -> ErrorClass {
         ErrorClass::Fatal
+    }
+
+    /// Table and key of the row that does not count.
+    #[must_use]
+    pub fn row(&self) -> Option<(&'static str, &str)> {
+        match self {
+            Self::UnknownKey { table, key, .. } | Self::Changed { table, key } => Some((table, key)),
+            Self::NoKey => None,
+        }
     }
 }
 
@@ -123,9 +139,9 @@ impl RowMacKeys {
     pub fn verify<'a, T: Sealable>(&self, sealed: &'a Sealed<T>) -> Result<&'a T, MacError> {
         let version = sealed.mac.key_version;
         let key = if version == self.newest.0 { Some(&self.newest.1) } else { self.older.get(&version) }
-            .ok_or(MacError::UnknownKey { table: T::TABLE, version })?;
+            .ok_or_else(|| MacError::UnknownKey { table: T::TABLE, key: sealed.row.key(), version })?;
         hmac::verify(key, message(version, &sealed.row).as_bytes(), &sealed.mac.mac)
-            .map_err(|_| MacError::Changed { table: T::TABLE })?;
+            .map_err(|_| MacError::Changed { table: T::TABLE, key: sealed.row.key() })?;
         Ok(&sealed.row)
     }
 
@@ -283,11 +299,13 @@ pub(crate) mod tests {
         let keys = keys();
         let sealed = keys.seal(row.clone());
         assert_eq!(keys.verify(&sealed), Ok(row));
-        let changed = Err(MacError::Changed { table: T::TABLE });
+        let changed = Err(MacError::Changed { table: T::TABLE, key: row.key() });
         for (column, other) in row.altered_rows() {
+            // The key that is reported is the one that the row says.
+            let error = MacError::Changed { table: T::TABLE, key: other.key() };
             let forged = Sealed::from_stored(other, sealed.mac.clone());
-            assert_eq!(keys.verify(&forged), changed, "{}.{column}", T::TABLE);
-            assert_eq!(keys.open(forged), Err(MacError::Changed { table: T::TABLE }));
+            assert_eq!(keys.verify(&forged), Err(error.clone()), "{}.{column}", T::TABLE);
+            assert_eq!(keys.open(forged), Err(error));
         }
         for octet in 0..32 {
             let mut mac = sealed.mac.clone();
@@ -297,7 +315,7 @@ pub(crate) mod tests {
         let other_key = RowMac { key_version: 1, ..sealed.mac.clone() };
         assert_eq!(keys.verify(&Sealed::from_stored(row.clone(), other_key)), changed);
         let no_key = RowMac { key_version: 3, ..sealed.mac };
-        let unknown = Err(MacError::UnknownKey { table: T::TABLE, version: 3 });
+        let unknown = Err(MacError::UnknownKey { table: T::TABLE, key: row.key(), version: 3 });
         assert_eq!(keys.verify(&Sealed::from_stored(row.clone(), no_key)), unknown);
     }
 
@@ -507,7 +525,7 @@ pub(crate) mod tests {
         assert_eq!(one.as_bytes(), other.as_bytes(), "alike in every column");
         let sealed = keys().seal(tenant);
         let moved = Sealed::from_stored(profile, sealed.mac);
-        assert_eq!(keys().verify(&moved), Err(MacError::Changed { table: "profiles" }));
+        assert_eq!(keys().verify(&moved), Err(MacError::Changed { table: "profiles", key: "w".to_owned() }));
     }
 
     /// The encoding is stored in every database there is: if this fails, no row of any is valid.
@@ -556,7 +574,7 @@ pub(crate) mod tests {
         assert_eq!(keys().verify(&old), Ok(&row));
         assert_eq!(keys().seal(row.clone()).mac().key_version, 2);
         let other = RowMacKeys::new([(1, &[9; 32])]).unwrap();
-        assert_eq!(other.verify(&old), Err(MacError::Changed { table: "tenants" }));
+        assert_eq!(other.verify(&old), Err(MacError::Changed { table: "tenants", key: "t".to_owned() }));
         assert_eq!(RowMacKeys::new([]).unwrap_err(), MacError::NoKey);
         assert_eq!(format!("{:?}", keys()), "RowMacKeys { newest: 2, .. }");
     }

@@ -77,11 +77,15 @@ impl SignerError {
 impl From<Status> for SignerError {
     fn from(status: Status) -> Self {
         match rpc::refusal(&status) {
-            Some(refusal) => Self::Refused(Box::new(Refused {
-                problem: refusal.problem,
-                account: refusal.account_id.and_then(|id| id.parse().ok()),
-                retry_after: refusal.retry_after,
-            })),
+            Some(refusal) => {
+                // The signer's word is finer than the problem that the client sees.
+                tracing::info!(reason = refusal.reason, detail = refusal.problem.detail, "signer.refused");
+                Self::Refused(Box::new(Refused {
+                    problem: refusal.problem,
+                    account: refusal.account_id.and_then(|id| id.parse().ok()),
+                    retry_after: refusal.retry_after,
+                }))
+            }
             None => Self::Status(Box::new(status)),
         }
     }

@@ -1,6 +1,6 @@
 -- What speaks against intents, by their number in the round; and (what = 0) ids for those that nothing speaks against.
 -- Intents: kinds, orders, newOrder digests, serials, keys, JWK thumbprints. Citations: intents, places, tables, keys, MACs. Authorizations:
--- intents, places, ids. ("OFFSET 0": one look into an index each, never a join that reads the whole of it.)
+-- intents, places, ids. Past: intents, MACs. ("OFFSET 0": one look into an index each, never a join that reads the whole of it.)
 WITH i AS (
     SELECT * FROM UNNEST($1::text[], $2::text[], $3::bytea[], $4::bytea[], $5::bytea[], $6::bytea[]) WITH ORDINALITY
         AS i (kind, order_id, new_order, serial, spki_sha256, account_key, number)
@@ -20,13 +20,28 @@ SELECT i.number - 1, 3, j.id
 FROM i CROSS JOIN LATERAL (SELECT id, kind, order_id FROM journal WHERE serial = i.serial OFFSET 0) AS j
 WHERE j.kind = i.kind OR j.order_id IS NULL OR j.order_id IS DISTINCT FROM i.order_id
 UNION ALL
+-- Entries that do not count, unless the intent names them.
 SELECT i.number - 1, 4, 0
-FROM i CROSS JOIN LATERAL (SELECT 1 FROM blocked_keys WHERE spki_sha256 = i.spki_sha256 OFFSET 0) AS b
+FROM i CROSS JOIN LATERAL (
+    SELECT mac FROM journal WHERE order_id = i.order_id AND abandoned_at IS NOT NULL OFFSET 0) AS j
+WHERE NOT EXISTS (
+    SELECT 1 FROM UNNEST($15::bigint[], $16::bytea[]) AS p (number, mac)
+    WHERE p.number = i.number - 1 AND p.mac = j.mac)
+UNION ALL
+SELECT i.number - 1, 4, 0
+FROM i CROSS JOIN LATERAL (
+    SELECT mac, kind FROM journal WHERE order_id = i.order_id AND abandoned_at IS NULL OFFSET 0) AS j
+WHERE j.kind <> i.kind AND NOT EXISTS (
+    SELECT 1 FROM UNNEST($15::bigint[], $16::bytea[]) AS p (number, mac)
+    WHERE p.number = i.number - 1 AND p.mac = j.mac)
 UNION ALL
 SELECT i.number - 1, 5, 0
+FROM i CROSS JOIN LATERAL (SELECT 1 FROM blocked_keys WHERE spki_sha256 = i.spki_sha256 OFFSET 0) AS b
+UNION ALL
+SELECT i.number - 1, 6, 0
 FROM i CROSS JOIN LATERAL (SELECT 1 FROM account_keys WHERE thumbprint = i.account_key LIMIT 1) AS k
 UNION ALL
-SELECT c.number, 6, c.place
+SELECT c.number, 7, c.place
 FROM UNNEST($7::bigint[], $8::bigint[], $9::text[], $10::text[], $11::bytea[]) AS c (number, place, cited, key, mac)
 WHERE NOT CASE c.cited
     WHEN 'accounts' THEN EXISTS (SELECT 1 FROM accounts AS t WHERE t.id = c.key AND t.mac = c.mac)
@@ -40,6 +55,6 @@ WHERE NOT CASE c.cited
     ELSE FALSE
 END
 UNION ALL
-SELECT a.number, 7, a.place
+SELECT a.number, 8, a.place
 FROM UNNEST($12::bigint[], $13::bigint[], $14::text[]) AS a (number, place, id)
      JOIN deactivations AS d ON d.authorization_id = a.id

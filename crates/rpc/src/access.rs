@@ -10,7 +10,7 @@ use std::{
 };
 
 use http::{Request, Response};
-use tonic::{Status, body::Body};
+use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 use tracing::{Instrument, debug_span, warn};
 
@@ -97,12 +97,31 @@ pub const ENROLLMENT: &[&str] = &["/chancery.signer.v1.Enrollment/Join"];
 #[derive(Clone, Debug, Default)]
 pub struct AccessTable {
     rules: HashMap<&'static str, &'static [Role]>,
+    watcher: Option<Watcher>,
+}
+
+/// Hears of every call that the port turned away before its service saw it.
+#[derive(Clone)]
+struct Watcher(Arc<dyn Fn(Refused) + Send + Sync>);
+
+impl std::fmt::Debug for Watcher {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Watcher")
+    }
 }
 
 impl AccessTable {
     /// Puts tables together; a path that is in none of them is nobody's.
     pub fn of(tables: &[&[Rule]]) -> Self {
-        Self { rules: tables.iter().copied().flatten().map(|rule| (rule.method, rule.roles)).collect() }
+        let rules = tables.iter().copied().flatten().map(|rule| (rule.method, rule.roles)).collect();
+        Self { rules, watcher: None }
+    }
+
+    /// The same; `watcher` hears of every call that is turned away, so that a role can account for it.
+    #[must_use]
+    pub fn watched(mut self, watcher: impl Fn(Refused) + Send + Sync + 'static) -> Self {
+        self.watcher = Some(Watcher(Arc::new(watcher)));
+        self
     }
 
     /// A signer's port.
@@ -158,6 +177,13 @@ impl Gate {
 }
 
 impl Policy {
+    fn turned_away(&self, refused: Refused) {
+        metrics::counter!("chancery_rpc_refused_total", "reason" => refused.as_str()).increment(1);
+        if let PolicyKind::Mutual { table: AccessTable { watcher: Some(watcher), .. }, .. } = &self.kind {
+            (watcher.0)(refused);
+        }
+    }
+
     /// The method that may be called, or why it may not.
     fn decide(&self, path: &str, peer: Option<&PeerIdentity>) -> Result<&'static str, Refused> {
         match &self.kind {
@@ -177,21 +203,33 @@ impl Policy {
     }
 }
 
+/// Why a call did not come to its service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Refused {
+pub enum Refused {
+    /// The caller has no certificate.
     Nobody,
+    /// The caller is revoked.
     Revoked,
+    /// The caller's role may not.
     Role,
+    /// The port has no such RPC.
     Unlisted,
+    /// The message is larger than the port takes.
+    TooLarge,
+    /// The message is not what its definition says.
+    Malformed,
 }
 
 impl Refused {
-    fn reason(self) -> &'static str {
+    /// The word in logs and metrics.
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Nobody => "no_certificate",
             Self::Revoked => "revoked",
             Self::Role => "role",
             Self::Unlisted => "unlisted",
+            Self::TooLarge => "too_large",
+            Self::Malformed => "malformed",
         }
     }
 
@@ -201,6 +239,20 @@ impl Refused {
             Self::Revoked => Status::permission_denied("this node is revoked"),
             // One answer for both: a caller learns nothing of what else there is.
             Self::Role | Self::Unlisted => Status::permission_denied("not for this role"),
+            Self::TooLarge => Status::out_of_range("the request is too large"),
+            Self::Malformed => Status::internal("the request cannot be read"),
+        }
+    }
+
+    /// What tonic has answered before it called the service. Services of ours never say `OutOfRange`, and none speaks
+    /// of Protobuf.
+    fn before_the_service(answer: &Response<Body>) -> Option<Self> {
+        let status = Status::from_header_map(answer.headers())?;
+        match status.code() {
+            Code::OutOfRange => Some(Self::TooLarge),
+            Code::ResourceExhausted if status.message() == limit::TOO_LARGE => Some(Self::TooLarge),
+            Code::Internal if status.message().contains("decode Protobuf") => Some(Self::Malformed),
+            _ => None,
         }
     }
 }
@@ -243,8 +295,8 @@ where
             Err(refused) => {
                 let name = identity.map(ToString::to_string).unwrap_or_default();
                 let address = peer.as_ref().map(|peer| peer.address.to_string()).unwrap_or_default();
-                warn!(peer = name, address, path, reason = refused.reason(), "rpc.refused");
-                metrics::counter!("chancery_rpc_refused_total", "reason" => refused.reason()).increment(1);
+                warn!(peer = name, address, path, reason = refused.as_str(), "rpc.refused");
+                self.policy.turned_away(refused);
                 return Box::pin(std::future::ready(Ok(refused.status().into_http())));
             }
         };
@@ -253,8 +305,13 @@ where
         let request = request.map(|body| limit::body(body, maximum));
         let answer = self.inner.call(request).instrument(span);
         let started = Instant::now();
+        let policy = Arc::clone(&self.policy);
         Box::pin(async move {
             let answer = answer.await;
+            if let Some(refused) = answer.as_ref().ok().and_then(Refused::before_the_service) {
+                warn!(method, reason = refused.as_str(), "rpc.refused");
+                policy.turned_away(refused);
+            }
             metrics::histogram!("chancery_rpc_seconds", "method" => method)
                 .record(started.elapsed().as_secs_f64());
             answer

@@ -9,6 +9,9 @@ use bytes::{Buf, Bytes};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use tonic::{Status, body::Body};
 
+/// What is said of a request that is larger.
+pub(crate) const TOO_LARGE: &str = "the request is too large";
+
 /// The whole request may have this many bytes: every request of ours is one message.
 pub(crate) fn body(inner: Body, maximum_bytes: usize) -> Body {
     Body::new(Bounded { inner, left: maximum_bytes })
@@ -37,7 +40,7 @@ impl HttpBody for Bounded {
                 self.left = left;
                 Poll::Ready(Some(Ok(frame)))
             }
-            None => Poll::Ready(Some(Err(Status::resource_exhausted("the request is too large")))),
+            None => Poll::Ready(Some(Err(Status::resource_exhausted(TOO_LARGE)))),
         }
     }
 

@@ -19,6 +19,8 @@ use crate::proto::signer::v1 as wire;
 pub struct Refusal {
     /// The problem document.
     pub problem: Problem,
+    /// The signer's own word for why, as its audit trail has it; for logs, never for clients.
+    pub reason: String,
     /// The account that has the key already (RFC 8555 §7.3.5).
     pub account_id: Option<String>,
     /// When asking again can succeed.
@@ -28,7 +30,7 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal with nothing but a problem.
     pub fn new(problem: Problem) -> Self {
-        Self { problem, account_id: None, retry_after: None }
+        Self { problem, reason: String::new(), account_id: None, retry_after: None }
     }
 
     /// The same, naming the account that has the key.
@@ -53,6 +55,7 @@ impl Refusal {
             // A problem is made of strings and numbers: there is nothing that serde could refuse.
             problem: serde_json::to_string(&self.problem).unwrap_or_default(),
             account_id: self.account_id.unwrap_or_default(),
+            reason: self.reason,
             retry_after_milliseconds: self.retry_after.map(milliseconds).unwrap_or_default(),
         };
         with_detail(code, &message, REFUSAL_TYPE, &details)
@@ -63,6 +66,7 @@ impl Refusal {
         let wire: wire::Refusal = detail(status, REFUSAL_TYPE)?;
         Some(Self {
             problem: serde_json::from_str(&wire.problem).ok()?,
+            reason: wire.reason,
             account_id: Some(wire.account_id).filter(|id| !id.is_empty()),
             retry_after: duration(wire.retry_after_milliseconds),
         })

@@ -35,6 +35,9 @@ pub struct Account {
     keys: Vec<DatedKey>,
 }
 
+/// So many former keys are tried before a refusal: an account may have any number of them.
+const FORMER_KEYS: usize = 3;
+
 /// A key and when it was the account's.
 #[derive(Debug)]
 struct DatedKey {
@@ -87,6 +90,15 @@ impl Account {
     /// Every key that is or was the account's.
     pub fn all_keys(&self) -> impl Iterator<Item = &Jwk> {
         self.keys.iter().map(|key| &key.jwk)
+    }
+
+    /// Whether a JWS that the key in force did not sign was signed by one of the last few before it: a key that was taken
+    /// out of use and is used all the same is worth a reason of its own.
+    #[must_use]
+    pub(crate) fn is_former_key_of(&self, jws: &acme::Jws) -> bool {
+        let mut former: Vec<_> = self.keys.iter().filter(|key| key.valid_until.is_some()).collect();
+        former.sort_by_key(|key| std::cmp::Reverse(key.valid_until));
+        former.into_iter().take(FORMER_KEYS).any(|key| jws.verify(&key.jwk).is_ok())
     }
 
     /// Whether the key with this thumbprint was the account's at this time, which another clock has shown.

@@ -1,7 +1,7 @@
 //! What is reported: a closed list of events, each written inside the transaction of what it reports; refusals, which
 //! have no transaction, are counted here and written in batches.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ca_store::{AuditEvent, CaStore, RefusalCount, StoreError};
 use parking_lot::Mutex;
@@ -217,11 +217,22 @@ impl Event<'_> {
     }
 }
 
-/// Refusals since the last batch.
+/// Refusals since the last batch, and rows that were found to be somebody else's work.
 #[derive(Debug, Default)]
 pub struct Refusals {
     counts: Mutex<BTreeMap<(u64, Reason, String), u64>>,
+    tampered: Mutex<Tampered>,
 }
+
+/// Rows that were tampered with, by table and key: each is reported once in a signer's life.
+#[derive(Debug, Default)]
+struct Tampered {
+    reported: BTreeSet<(&'static str, String)>,
+    waiting: Vec<AuditEvent>,
+}
+
+/// Beyond this many nobody needs to be told about each: the log has them all.
+const MAXIMUM_TAMPERED: usize = 10_000;
 
 impl Refusals {
     /// Counts one. Only names of directories that exist are kept, so the map stays small whatever a front sends.
@@ -234,13 +245,25 @@ impl Refusals {
         *self.counts.lock().entry((at.unix() / 3600, reason, directory)).or_default() += 1;
     }
 
+    /// Keeps a row that was tampered with for the next batch, unless it was reported before. Whether it is new.
+    pub fn tampered(&self, table: &'static str, key: &str, at: Timestamp) -> bool {
+        let mut tampered = self.tampered.lock();
+        let new =
+            tampered.reported.len() < MAXIMUM_TAMPERED && tampered.reported.insert((table, key.to_owned()));
+        if new {
+            tampered.waiting.push(Event::RowTampered { table, key }.at(at));
+        }
+        new
+    }
+
     /// Writes what was counted. What cannot be written is counted again.
     ///
     /// # Errors
     /// By the store.
     pub async fn flush(&self, store: &dyn CaStore) -> Result<(), StoreError> {
         let counts = std::mem::take(&mut *self.counts.lock());
-        if counts.is_empty() {
+        let tampered = std::mem::take(&mut self.tampered.lock().waiting);
+        if counts.is_empty() && tampered.is_empty() {
             return Ok(());
         }
         let rows = counts.iter().map(|((hour, reason, directory), count)| RefusalCount {
@@ -249,8 +272,9 @@ impl Refusals {
             directory: directory.clone(),
             count: *count,
         });
-        let outcome = store.append_audit(Vec::new(), rows.collect()).await;
+        let outcome = store.append_audit(tampered.clone(), rows.collect()).await;
         if outcome.is_err() {
+            self.tampered.lock().waiting.extend(tampered);
             let mut current = self.counts.lock();
             for (key, count) in counts {
                 *current.entry(key).or_default() += count;

@@ -272,7 +272,7 @@ impl Claim<'_> {
         for evidence in authorizations {
             if !self.names.contains(&evidence.name) || by_name.insert(&evidence.name, evidence).is_some() {
                 let detail = format!("the authorization for {} does not belong to the order", evidence.name);
-                return Err(self.request.refuse(Reason::EvidenceMissing, detail));
+                return Err(self.request.refuse(Reason::EvidenceForeign, detail));
             }
         }
         Ok(by_name)

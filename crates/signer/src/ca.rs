@@ -18,8 +18,8 @@ use crate::membership::Membership;
 use crate::node_ca::NodeCa;
 use crate::order::VerifiedOrders;
 use crate::random::Randomness;
-use crate::refusal::{Failure, Outcome, Refusal};
-use crate::registry::Registry;
+use crate::refusal::{Failure, Outcome, Reason, Refusal};
+use crate::registry::{Registry, SynchronizeError};
 use crate::secrets::Secrets;
 use crate::server_certificate::ServerQuota;
 use crate::takeover::Reported;
@@ -81,7 +81,7 @@ pub enum StartError {
     Clock(#[from] ClockError),
     /// The policy and the database.
     #[error(transparent)]
-    Synchronize(#[from] crate::registry::SynchronizeError),
+    Synchronize(#[from] SynchronizeError),
 }
 
 impl Ca {
@@ -93,7 +93,10 @@ impl Ca {
         let Parts { store, registry, doors, node_ca, secrets, clock, random, limits, node } = parts;
         clock.check(&*store).await?;
         let now = clock.now()?;
-        registry.synchronize(&*store, &secrets.rows, now).await?;
+        if let Err(error) = registry.synchronize(&*store, &secrets.rows, now).await {
+            report_at_start(&*store, &error, now).await;
+            return Err(error.into());
+        }
         let info = store.info().await?;
         let ca = Self {
             journal: Journal::new(Arc::clone(&store), Arc::clone(&secrets.rows), limits.lease()),
@@ -189,8 +192,14 @@ impl Ca {
         Ok(())
     }
 
-    /// Something is wrong that a person must look at: it is counted and logged as such.
+    /// Something is wrong that a person must look at: it is counted and logged as such. A row that was tampered with is
+    /// in the audit trail after the next batch.
     pub(crate) fn alarm(&self, failure: &Failure) {
+        if let Failure::Tampered(error) = failure
+            && let Some((table, key)) = error.row()
+        {
+            self.refusals.tampered(table, key, self.clock.reading());
+        }
         let class = failure.class().as_str();
         metrics::counter!("chancery_alarms_total", "class" => class).increment(1);
         tracing::error!(target: "alarm", class, error = %failure, "alarm");
@@ -207,8 +216,31 @@ impl Ca {
         outcome
     }
 
+    /// Counts a call that the mTLS port turned away before any service saw it.
+    pub(crate) fn count_turned_away(&self, refused: rpc::Refused) {
+        let (reason, detail) = match refused {
+            rpc::Refused::Nobody => (Reason::RpcNobody, "a call without a node's certificate"),
+            rpc::Refused::Revoked => (Reason::RpcRevoked, "a call of a revoked node"),
+            rpc::Refused::Role => (Reason::RpcRole, "a call that is not for the caller's role"),
+            rpc::Refused::Unlisted => (Reason::RpcUnlisted, "a call that this port does not have"),
+            rpc::Refused::TooLarge => (Reason::RpcTooLarge, "a message that is too large"),
+            rpc::Refused::Malformed => (Reason::RpcMalformed, "a message that cannot be read"),
+        };
+        self.count_refusal(&Refusal::new(reason, detail));
+    }
+
     fn count_refusal(&self, refusal: &Refusal) {
         self.refusals.count(refusal, self.clock.reading());
+    }
+}
+
+/// A signer that does not start, because of a row that was tampered with, says so where auditors look.
+async fn report_at_start(store: &dyn CaStore, error: &SynchronizeError, now: Timestamp) {
+    let SynchronizeError::Tampered(error) = error else { return };
+    let Some((table, key)) = error.row() else { return };
+    let event = crate::audit::Event::RowTampered { table, key }.at(now);
+    if let Err(error) = store.append_audit(vec![event], Vec::new()).await {
+        tracing::warn!(%error, "row.tampered: not written");
     }
 }
 

@@ -10,14 +10,14 @@ use pki::{Serial, Tbs};
 
 use crate::authority::{Finalization, IssueOrder};
 use crate::ca::Ca;
-use crate::journal::{CertificateIntent, Commit, Journaled, Record};
+use crate::journal::{CertificateDraft, CertificateIntent, Commit, Journaled, Record};
 use crate::refusal::{Failure, Outcome, Reason};
 
 mod in_flight;
 mod make;
 
 pub(crate) use in_flight::InFlight;
-pub(crate) use make::{Made, Subject, bad_key, lint_record};
+pub(crate) use make::{Made, Subject, bad_key, csr_reason, lint_record};
 
 use in_flight::{Entry, Flight};
 use make::Linted;
@@ -40,6 +40,14 @@ pub struct Issued {
     pub issuer: String,
     /// DER.
     pub certificate: Vec<u8>,
+}
+
+/// What the journal has of an order.
+enum Past {
+    /// The entry of its certificate.
+    Open(Box<JournalEntry>),
+    /// Entries that are no obstacle, by their MACs.
+    Over(Vec<[u8; 32]>),
 }
 
 /// Decisions that concurrent changes made void are made again so often.
@@ -75,18 +83,20 @@ impl Ca {
     }
 
     async fn issue_order(&self, request: &Finalization, flight: &Flight) -> Outcome<Issuance> {
+        let mut past = Vec::new();
         for _ in 0..TRIES {
             let linted = match self.decide(request).await {
                 Ok(linted) => linted,
                 // Step 4: an order that has an entry is answered with it, whatever speaks against it by now.
                 Err(failure) => return self.answer_known(request, flight).await?.ok_or(failure),
             };
-            match self.journal.commit(linted.draft).await? {
+            let draft = CertificateDraft { past: past.clone(), ..linted.draft };
+            match self.journal.commit(draft).await? {
                 Commit::Committed(intent) => return self.finish(intent, flight).await.map(Issuance::Issued),
                 Commit::OrderTaken(entry) => return self.answer(request, *entry, flight).await,
                 Commit::NewOrderTaken(_) => {
                     let detail = "a certificate was issued for this newOrder request already";
-                    return Err(request.finalize.refuse(Reason::OrderTaken, detail).into());
+                    return Err(request.finalize.refuse(Reason::NewOrderTaken, detail).into());
                 }
                 Commit::AuthorizationDeactivated(_) => {
                     let detail = "an authorization of the order was deactivated";
@@ -95,6 +105,10 @@ impl Ca {
                 Commit::LimitReached(_) => {
                     return Err(request.finalize.refuse(Reason::RateLimited, "a limit is reached").into());
                 }
+                Commit::OrderHasPast => match self.look_back(request).await? {
+                    Past::Open(entry) => return self.answer(request, *entry, flight).await,
+                    Past::Over(macs) => past = macs,
+                },
                 Commit::KeyBlocked => return Err(bad_key(Some(&request.finalize), false).into()),
                 Commit::KeyOfAccount => return Err(bad_key(Some(&request.finalize), true).into()),
                 // Decide anew, from what is there now.
@@ -114,15 +128,24 @@ impl Ca {
 
     /// What an order is answered with that has an entry.
     async fn answer_known(&self, request: &Finalization, flight: &Flight) -> Outcome<Option<Issuance>> {
-        let entries = self.store.journal(&JournalKey::Order(request.order.to_string())).await?;
-        let open = |entry: &JournalEntry| {
-            let row = entry.row.unverified();
-            row.kind == JournalKind::Final && row.abandoned_at.is_none()
-        };
-        match entries.into_iter().find(open) {
-            Some(entry) => self.answer(request, entry, flight).await.map(Some),
-            None => Ok(None),
+        match self.look_back(request).await? {
+            Past::Open(entry) => self.answer(request, *entry, flight).await.map(Some),
+            Past::Over(_) => Ok(None),
         }
+    }
+
+    /// The entries of an order. Each is verified before it is passed over: a row that only says that it is abandoned, or of
+    /// another kind, must not free its order.
+    async fn look_back(&self, request: &Finalization) -> Outcome<Past> {
+        let mut macs = Vec::new();
+        for entry in self.store.journal(&JournalKey::Order(request.order.to_string())).await? {
+            let row = self.journal.open(entry.clone())?;
+            if row.kind == JournalKind::Final && row.abandoned_at.is_none() {
+                return Ok(Past::Open(Box::new(entry)));
+            }
+            macs.push(entry.row.mac().mac);
+        }
+        Ok(Past::Over(macs))
     }
 
     async fn answer(

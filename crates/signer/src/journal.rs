@@ -126,6 +126,8 @@ pub struct CertificateDraft {
     pub authorizations: Vec<String>,
     /// The thumbprint that its key would have as an account's (RFC 7638): no account's may be the same.
     pub account_key: Option<[u8; 32]>,
+    /// MACs of entries of the order that are no obstacle, and whose rows were verified.
+    pub past: Vec<[u8; 32]>,
     /// Limits that must not be reached.
     pub limits: Vec<Limit>,
     /// What to report.
@@ -143,6 +145,8 @@ pub enum Commit {
     NewOrderTaken(Box<JournalEntry>),
     /// Another certificate has the serial.
     SerialTaken,
+    /// The order has entries that are no obstacle if their rows are good: verify them.
+    OrderHasPast,
     /// The key is blocked.
     KeyBlocked,
     /// The key is, or was, an account's.
@@ -202,6 +206,7 @@ impl Journal {
             cites: draft.cites,
             authorizations: draft.authorizations,
             account_key: draft.account_key,
+            past: draft.past,
             limits: draft.limits,
             lease: self.lease,
             audit: draft.audit,
@@ -220,6 +225,7 @@ impl Journal {
             IntentOutcome::OrderTaken(entry) => Commit::OrderTaken(entry),
             IntentOutcome::NewOrderTaken(entry) => Commit::NewOrderTaken(entry),
             IntentOutcome::SerialTaken(_) => Commit::SerialTaken,
+            IntentOutcome::OrderHasPast => Commit::OrderHasPast,
             IntentOutcome::KeyBlocked => Commit::KeyBlocked,
             IntentOutcome::KeyOfAccount => Commit::KeyOfAccount,
             IntentOutcome::AuthorityChanged(place) => Commit::AuthorityChanged(place),

@@ -409,6 +409,7 @@ impl Ca {
             cites: Vec::new(),
             authorizations: Vec::new(),
             account_key: None,
+            past: Vec::new(),
             limits: Vec::new(),
             audit: vec![event.at(now)],
         };

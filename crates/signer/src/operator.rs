@@ -39,6 +39,9 @@ pub(crate) struct RegistrationSettings {
     /// The operator's name.
     #[serde(default)]
     pub(crate) created_by: String,
+    /// It has permits, and may ask for nothing else: rows of permits that are lost must not widen what it may ask for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) permits_only: bool,
 }
 
 impl RegistrationSettings {
@@ -81,7 +84,7 @@ impl Ca {
             return Err(taken().into());
         }
         let now = self.now()?;
-        let settings = RegistrationSettings { created_by: operator.to_owned() };
+        let settings = RegistrationSettings { created_by: operator.to_owned(), permits_only: false };
         let row = RegistrationRow {
             id,
             directory: directory.to_owned(),
@@ -196,10 +199,13 @@ impl Ca {
         name: &str,
     ) -> Outcome<PermitRow> {
         let name = checked_pattern(scope, name)?;
-        // Its row changes too: intents cite it, so that what was decided without the new permit is not committed.
+        // Its row changes too: intents cite it, so that what was decided without the new permit is not committed; and it
+        // says that there are permits, so that it is not free to ask for anything when their rows are gone.
         let mut owner = self.active_registration(registration).await?;
         let expected = owner.version;
         owner.version += 1;
+        let settings = RegistrationSettings { permits_only: true, ..RegistrationSettings::of(&owner) };
+        owner.settings = json!(settings).to_string();
         let row = PermitRow {
             id: format!("{registration}-{}", self.new_id()?),
             registration: registration.to_owned(),

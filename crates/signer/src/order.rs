@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use acme::jws::{Remembered, Verified};
 use acme::order::{NewOrder, NewOrderError};
-use acme::problem::{Problem, Subproblem};
+use acme::problem::{ErrorType, Problem, Subproblem};
 use acme::resource::Resource;
 use acme::{AccountId, AuthorizationId, DirectoryName, Jwk, OrderId};
 use ca_store::Citation;
@@ -219,6 +219,9 @@ fn new_order_refusal(request: &ClientRequest, error: &NewOrderError) -> Refusal 
     let reason = match error {
         NewOrderError::Jws(_) => Reason::PayloadMalformed,
         NewOrderError::NoIdentifiers | NewOrderError::TooManyIdentifiers { .. } => Reason::NameCount,
+        NewOrderError::Identifiers(problem) if problem.kind == ErrorType::UnsupportedIdentifier => {
+            Reason::IdentifierUnsupported
+        }
         NewOrderError::Identifiers(_) => Reason::NameRejected,
         NewOrderError::Time(_) | NewOrderError::Period => Reason::ValidityRequested,
         NewOrderError::Replaces | NewOrderError::AutoRenewal => Reason::ExtensionRequested,

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use acme::JsonError;
 use acme::jws::JwsError;
 use acme::problem::{ErrorType, Problem};
 use ca_store::{MacError, StoreError};
@@ -41,10 +42,34 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// The JWS is not one that RFC 8555 §6.2 allows.
+    /// The JWS is not the JSON, or the base64url, that RFC 8555 §6.1 and §6.2 allow.
     JwsMalformed = "jws-malformed", Malformed;
-    /// The JWS is signed with another key than the one that counts, a former key among them.
+    /// A member of the JWS, or of its header, is there twice: two readers might take one each.
+    JwsDuplicate = "jws-duplicate", Malformed;
+    /// The JWS is larger than any request.
+    JwsTooLarge = "jws-too-large", Malformed;
+    /// Several signatures, or the general serialization (RFC 8555 §6.2).
+    JwsSerialization = "jws-serialization", Malformed;
+    /// A header that nobody signed (RFC 8555 §6.2).
+    JwsUnprotected = "jws-unprotected", Malformed;
+    /// Critical header parameters (RFC 7515 §4.1.11).
+    JwsCritical = "jws-critical", Malformed;
+    /// An unencoded payload (RFC 7797).
+    JwsUnencoded = "jws-unencoded", Malformed;
+    /// Both of `jwk` and `kid`, none, or the wrong one (RFC 8555 §6.2).
+    JwsKeyReference = "jws-key-reference", Malformed;
+    /// `none`, a MAC, or another algorithm that is not accepted.
+    JwsAlgorithm = "jws-algorithm", BadSignatureAlgorithm;
+    /// The algorithm is not the key's.
+    JwsAlgorithmMismatch = "jws-algorithm-mismatch", BadPublicKey;
+    /// The key in the JWS is malformed, too weak, or not of a kind that is accepted.
+    JwsKey = "jws-key", BadPublicKey;
+    /// The JWS names another key than the one that counts.
+    JwsOtherKey = "jws-other-key", Unauthorized;
+    /// The signature is not by the key that counts.
     JwsSignature = "jws-signature", Malformed;
+    /// The signature is by a key that was the account's before.
+    KeyFormer = "key-former", Unauthorized;
     /// The payload is not what the operation takes.
     PayloadMalformed = "payload-malformed", Malformed;
     /// The JWS is for a URL that is not this CA's.
@@ -53,6 +78,8 @@ reasons! {
     UrlOperation = "url-operation", Unauthorized;
     /// `kid` is not an account URL of the directory in `url`.
     KidForeign = "kid-foreign", Unauthorized;
+    /// The JWS is about another account than the one that signed it.
+    AccountForeign = "account-foreign", Unauthorized;
     /// No such account.
     AccountUnknown = "account-unknown", AccountDoesNotExist;
     /// The account is deactivated or revoked.
@@ -73,14 +100,34 @@ reasons! {
     ContactInvalid = "contact-invalid", InvalidContact;
     /// The directory demands an external account binding.
     EabRequired = "eab-required", ExternalAccountRequired;
-    /// The external account binding is malformed or its MAC is wrong.
-    EabInvalid = "eab-invalid", Unauthorized;
-    /// The EAB key is unknown, revoked, used up, expired, of an older epoch, or another directory's.
-    EabUnusable = "eab-unusable", Unauthorized;
-    /// keyChange's inner JWS does not fit the outer one (RFC 8555 §7.3.5).
-    KeyChangeMismatch = "key-change-mismatch", Malformed;
-    /// The request was accepted before.
-    Replayed = "replayed", Unauthorized;
+    /// The external account binding's MAC is wrong: it was not made by who has the EAB key.
+    EabMac = "eab-mac", Unauthorized;
+    /// The external account binding is for another URL.
+    EabUrl = "eab-url", Malformed;
+    /// The external account binding is for another account key.
+    EabOtherKey = "eab-other-key", Malformed;
+    /// The EAB key is unknown, or of a secret that is not in use any more.
+    EabUnknown = "eab-unknown", Unauthorized;
+    /// The EAB key is of an older epoch of the database.
+    EabEpoch = "eab-epoch", Unauthorized;
+    /// The EAB key is another directory's.
+    EabDirectory = "eab-directory", Unauthorized;
+    /// The EAB key was revoked, or its registration disabled.
+    EabRevoked = "eab-revoked", Unauthorized;
+    /// The EAB key has expired.
+    EabExpired = "eab-expired", Unauthorized;
+    /// The EAB key is used up.
+    EabUsedUp = "eab-used-up", Unauthorized;
+    /// keyChange's inner JWS is bad (RFC 8555 §7.3.5).
+    KeyChangeInner = "key-change-inner", Malformed;
+    /// keyChange's inner JWS is for another URL.
+    KeyChangeUrl = "key-change-url", Malformed;
+    /// keyChange's inner JWS is for another account.
+    KeyChangeAccount = "key-change-account", Malformed;
+    /// keyChange's inner JWS names another old key than the account's.
+    KeyChangeOldKey = "key-change-old-key", Malformed;
+    /// keyChange's new key is the account's key already.
+    KeyChangeSameKey = "key-change-same-key", Malformed;
     /// Something else changed at the same time.
     Conflict = "conflict", Malformed;
     /// A name that this directory or registration does not issue for.
@@ -103,19 +150,43 @@ reasons! {
     OrderExpired = "order-expired", OrderNotReady;
     /// newOrder and finalize are of different accounts or directories.
     OrderForeign = "order-foreign", Unauthorized;
-    /// The order, or its newOrder, has a certificate already, for another CSR or under another order id.
+    /// The order has a certificate already, for another CSR.
     OrderTaken = "order-taken", OrderNotReady;
+    /// The newOrder request has a certificate already, under another order id.
+    NewOrderTaken = "new-order-taken", OrderNotReady;
     /// An authorization id was not made for this account, name and request.
     AuthorizationForged = "authorization-forged", Unauthorized;
     /// An authorization was deactivated by its account.
     AuthorizationDeactivated = "authorization-deactivated", Unauthorized;
-    /// A name of the order has no evidence, or evidence came for a name that is not in it.
+    /// A name of the order has no evidence.
     EvidenceMissing = "evidence-missing", Unauthorized;
-    /// A receipt is malformed, or not signed by an active validator.
-    ReceiptForged = "receipt-forged", Unauthorized;
-    /// A receipt is for another authorization, account, directory, name, method, token or key.
-    ReceiptForeign = "receipt-foreign", Unauthorized;
-    /// A receipt is too old, or from the future.
+    /// Evidence came for a name that is not in the order, or twice for one that is.
+    EvidenceForeign = "evidence-foreign", Unauthorized;
+    /// Evidence that cannot be read.
+    EvidenceMalformed = "evidence-malformed", Unauthorized;
+    /// A receipt is malformed.
+    ReceiptMalformed = "receipt-malformed", Unauthorized;
+    /// A receipt is of a perspective that is not an active validator.
+    ReceiptUnregistered = "receipt-unregistered", Unauthorized;
+    /// A receipt is not signed with its perspective's registered key.
+    ReceiptSignature = "receipt-signature", Unauthorized;
+    /// A receipt is for another authorization.
+    ReceiptAuthorization = "receipt-authorization", Unauthorized;
+    /// A receipt is for another directory.
+    ReceiptDirectory = "receipt-directory", Unauthorized;
+    /// A receipt is for another account.
+    ReceiptAccount = "receipt-account", Unauthorized;
+    /// A receipt is for another name, the wildcard of the name among them.
+    ReceiptName = "receipt-name", Unauthorized;
+    /// A receipt is for a method that does not count here, or not for this name.
+    ReceiptMethod = "receipt-method", Unauthorized;
+    /// A receipt is for a key that was not the account's then.
+    ReceiptKey = "receipt-key", Unauthorized;
+    /// A receipt is older than its authorization.
+    ReceiptEarly = "receipt-early", Unauthorized;
+    /// A receipt is from the future.
+    ReceiptFuture = "receipt-future", Unauthorized;
+    /// A receipt is too old.
     ReceiptStale = "receipt-stale", Unauthorized;
     /// Not enough perspectives saw the proof.
     QuorumMissed = "quorum-missed", Unauthorized;
@@ -123,6 +194,8 @@ reasons! {
     Caa = "caa", Caa;
     /// The CSR is unacceptable.
     CsrInvalid = "csr-invalid", BadCsr;
+    /// The CSR was not signed by its own key.
+    CsrSignature = "csr-signature", BadCsr;
     /// The CSR's names are not the order's.
     CsrNames = "csr-names", BadCsr;
     /// The CSR's key is an account key (RFC 8555 §11.1).
@@ -145,6 +218,20 @@ reasons! {
     RevocationForeign = "revocation-foreign", Unauthorized;
     /// The node may not have this.
     NodeForbidden = "node-forbidden", Unauthorized;
+    /// A name that is not one of the node's own server names.
+    NodeName = "node-name", Unauthorized;
+    /// An RPC that is not the caller's role's to call.
+    RpcRole = "rpc-role", Unauthorized;
+    /// An RPC that this port does not have.
+    RpcUnlisted = "rpc-unlisted", Unauthorized;
+    /// An RPC of a node that is revoked.
+    RpcRevoked = "rpc-revoked", Unauthorized;
+    /// An RPC of somebody without a node's certificate.
+    RpcNobody = "rpc-nobody", Unauthorized;
+    /// An RPC's message is larger than the port takes.
+    RpcTooLarge = "rpc-too-large", Malformed;
+    /// An RPC's message is not what its definition says.
+    RpcMalformed = "rpc-malformed", Malformed;
     /// A join token that does not exist, was used or has expired.
     JoinToken = "join-token", Unauthorized;
     /// An operator's request that is malformed or refers to something that is not there.
@@ -211,10 +298,22 @@ impl std::error::Error for Refusal {}
 impl From<JwsError> for Refusal {
     fn from(error: JwsError) -> Self {
         let reason = match &error {
-            JwsError::Signature | JwsError::KeyMismatch => Reason::JwsSignature,
-            JwsError::AlgorithmMismatch { .. } => Reason::JwsSignature,
+            JwsError::Signature => Reason::JwsSignature,
+            JwsError::KeyMismatch => Reason::JwsOtherKey,
+            JwsError::AlgorithmMismatch { .. } => Reason::JwsAlgorithmMismatch,
+            JwsError::UnsupportedAlgorithm(_) => Reason::JwsAlgorithm,
+            JwsError::Key(_) => Reason::JwsKey,
+            JwsError::KeyReference => Reason::JwsKeyReference,
+            JwsError::UnencodedPayload => Reason::JwsUnencoded,
+            JwsError::Critical => Reason::JwsCritical,
+            JwsError::UnprotectedHeader => Reason::JwsUnprotected,
+            JwsError::GeneralSerialization => Reason::JwsSerialization,
+            JwsError::TooLarge => Reason::JwsTooLarge,
+            JwsError::Json(JsonError::Duplicate(_)) => Reason::JwsDuplicate,
             JwsError::Payload(_) => Reason::PayloadMalformed,
-            _ => Reason::JwsMalformed,
+            JwsError::Json(_) | JwsError::MissingMember(_) | JwsError::TooLong(_) | JwsError::Base64(_) => {
+                Reason::JwsMalformed
+            }
         };
         let problem = match error.error_type() {
             ErrorType::BadSignatureAlgorithm => Problem::bad_signature_algorithm(error.to_string()),

@@ -9,6 +9,7 @@ use pki::{DnsName, Name, Timestamp};
 
 use crate::account::Account;
 use crate::ca::Ca;
+use crate::operator::RegistrationSettings;
 use crate::refusal::{Failure, Outcome, Reason};
 use crate::request::ClientRequest;
 
@@ -16,6 +17,7 @@ use crate::request::ClientRequest;
 #[derive(Debug)]
 pub(crate) struct Registrant {
     registration: (RegistrationRow, Citation),
+    permits_only: bool,
     permits: Vec<(PermitRow, Citation)>,
     grants: Vec<(GrantRow, Citation)>,
 }
@@ -32,7 +34,7 @@ impl Registrant {
     /// # Errors
     /// When no permit covers it.
     pub(crate) fn permit(&self, name: &Name) -> Result<Option<&Citation>, NotPermitted> {
-        if self.permits.is_empty() {
+        if self.permits.is_empty() && !self.permits_only {
             return Ok(None);
         }
         let covers = |(row, _): &&(PermitRow, Citation)| covers(row.scope, &row.name, name);
@@ -116,7 +118,8 @@ impl Ca {
                 grants.push((row, citation));
             }
         }
-        Ok(Some(Registrant { registration, permits, grants }))
+        let permits_only = RegistrationSettings::of(&registration.0).permits_only;
+        Ok(Some(Registrant { registration, permits_only, permits, grants }))
     }
 
     fn cited<T: Sealable>(

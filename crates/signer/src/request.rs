@@ -135,6 +135,10 @@ impl Ca {
                     let fresh = found.fresh.get_or_init(|| current);
                     (fresh, request.verify(fresh.key())?)
                 }
+                _ if kept.is_former_key_of(&request.jws) => {
+                    let detail = "the JWS is signed with a key that was the account's before";
+                    return Err(request.refuse(Reason::KeyFormer, detail).into());
+                }
                 _ => return Err(refusal.into()),
             },
         };

@@ -220,7 +220,9 @@ impl RunningRole<'_> {
             lifecycle.spawn("enrollment", served);
         }
         let limits = rpc::Limits { request_bytes: REQUEST_BYTES, ..rpc::Limits::default() };
-        let access = AccessTable::signer();
+        // What the port turns away is a refusal like any other: it is in the audit trail.
+        let counting = Arc::clone(&ca);
+        let access = AccessTable::signer().watched(move |refused| counting.count_turned_away(refused));
         port.up();
         tracing::info!(listen = %config.listen, "signer.serving");
         let served = rpc::serve(

@@ -10,7 +10,7 @@ use rpc::Role;
 use crate::account::thumbprint_of;
 use crate::audit::Event;
 use crate::ca::Ca;
-use crate::issue::{Made, Subject, bad_key, issued, lint_record, sha256};
+use crate::issue::{Made, Subject, bad_key, csr_reason, issued, lint_record, sha256};
 use crate::journal::{CertificateDraft, Commit, Record};
 use crate::refusal::{Failure, Outcome, Reason, Refusal};
 
@@ -44,13 +44,14 @@ impl Ca {
         let servers =
             self.registry.servers().ok_or_else(|| forbidden("this CA makes no server certificates"))?;
         let csr_sha256 = sha256(csr);
-        let csr = Csr::from_der(csr).map_err(|error| Refusal::new(Reason::CsrInvalid, error.to_string()))?;
+        let csr = Csr::from_der(csr).map_err(|error| Refusal::new(csr_reason(&error), error.to_string()))?;
         let nodes = self.membership.nodes();
         let row = nodes.node(Role::Front, node).filter(|row| row.state == NodeState::Active);
         let row = row.ok_or_else(|| forbidden("the node is not active"))?;
         let own: Vec<Name> = row.server_names.iter().filter_map(|name| name.parse().ok()).collect();
         if !csr.names().iter().all(|name| own.contains(name)) {
-            return Err(forbidden("a name is not one of the node's server names").into());
+            let detail = "a name is not one of the node's server names";
+            return Err(Refusal::new(Reason::NodeName, detail).into());
         }
         for name in csr.names() {
             servers
@@ -134,6 +135,7 @@ fn draft_of(
         cites: Vec::new(),
         authorizations: Vec::new(),
         account_key: thumbprint_of(subject.csr.public_key()),
+        past: Vec::new(),
         limits: Vec::new(),
         audit,
     }

@@ -271,6 +271,7 @@ pub(crate) fn status_of(failure: &Failure) -> Status {
     match failure {
         Failure::Refused(refusal) => rpc::Refusal {
             problem: (*refusal.problem).clone(),
+            reason: refusal.reason.as_str().to_owned(),
             account_id: refusal.account.clone(),
             retry_after: refusal.retry_after,
         }
@@ -294,7 +295,7 @@ fn evidence(authorizations: Vec<wire::AuthorizationEvidence>) -> Result<Vec<Name
         .into_iter()
         .map(NameEvidence::try_from)
         .collect::<Result<_, _>>()
-        .map_err(|error| Refusal::new(Reason::EvidenceMissing, error.to_string()))
+        .map_err(|error| Refusal::new(Reason::EvidenceMalformed, error.to_string()))
 }
 
 fn authorized_name(name: crate::order::AuthorizedName) -> wire::AuthorizedName {

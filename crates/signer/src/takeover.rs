@@ -39,7 +39,7 @@ pub struct Takeover {
     pub left: usize,
 }
 
-/// Rows that were reported once.
+/// Rows that an alarm was given for.
 #[derive(Debug, Default)]
 pub(crate) struct Reported(Mutex<BTreeSet<Serial>>);
 
@@ -128,12 +128,8 @@ impl Ca {
             return;
         }
         self.alarm(failure);
-        let key = serial.to_string();
-        let event = Event::RowTampered { table: "journal", key: &key };
-        let report = self.store.append_audit(vec![event.at(self.clock.reading())], Vec::new()).await;
-        if let Err(error) = report {
-            // Reported again in the next round.
-            self.reported.0.lock().remove(&serial);
+        // What cannot be written now is written with the next batch.
+        if let Err(error) = self.flush_refusals().await {
             tracing::warn!(%serial, class = ErrorClass::as_str(error.class()), "takeover.report_failed");
         }
     }

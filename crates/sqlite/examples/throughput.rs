@@ -295,6 +295,7 @@ async fn issue(ca: &dyn CaStore, keys: &RowMacKeys, client: u64, tag: u64) {
         cites: vec![Citation { table: CitedTable::Account, key: account(client).id, mac: cited.mac().mac }],
         authorizations: vec![id('a', tag)],
         account_key: None,
+        past: vec![],
         limits: vec![],
         lease: Duration::from_secs(30),
         audit: vec![event("certificate.intended", tag)],

@@ -19,16 +19,31 @@ FROM (
     WHERE j.serial = substr(?, i.value ->> 4, i.value ->> 5)
       AND (j.kind = i.value ->> 0 OR j.order_id IS NULL OR j.order_id IS NOT i.value ->> 1)
     UNION ALL
+    -- Entries that do not count, unless the intent names them. Rows of `p`: intent, MAC (octets).
     SELECT i.key, 4, 0
+    FROM json_each(?) AS i CROSS JOIN journal AS j
+    WHERE j.order_id = i.value ->> 1 AND j.abandoned_at IS NOT NULL
+      AND NOT EXISTS (
+            SELECT 1 FROM json_each(?) AS p
+            WHERE p.value ->> 0 = i.key AND j.mac = substr(?, p.value ->> 1, p.value ->> 2))
+    UNION ALL
+    SELECT i.key, 4, 0
+    FROM json_each(?) AS i CROSS JOIN journal AS j
+    WHERE j.order_id = i.value ->> 1 AND j.abandoned_at IS NULL AND j.kind <> i.value ->> 0
+      AND NOT EXISTS (
+            SELECT 1 FROM json_each(?) AS p
+            WHERE p.value ->> 0 = i.key AND j.mac = substr(?, p.value ->> 1, p.value ->> 2))
+    UNION ALL
+    SELECT i.key, 5, 0
     FROM json_each(?) AS i CROSS JOIN blocked_keys AS b
     WHERE b.spki_sha256 = substr(?, i.value ->> 6, i.value ->> 7)
     UNION ALL
-    SELECT i.key, 5, 0
+    SELECT i.key, 6, 0
     FROM json_each(?) AS i CROSS JOIN account_keys AS k
     WHERE k.thumbprint = substr(?, i.value ->> 8, i.value ->> 9)
     UNION ALL
     -- Rows of `c`: intent, place, table, key, MAC (octets).
-    SELECT c.value ->> 0, 6, c.value ->> 1
+    SELECT c.value ->> 0, 7, c.value ->> 1
     FROM json_each(?) AS c
     WHERE NOT CASE c.value ->> 2
         WHEN 'accounts' THEN EXISTS (
@@ -59,7 +74,7 @@ FROM (
     END
     UNION ALL
     -- Rows of `a`: intent, place, authorization.
-    SELECT a.value ->> 0, 7, a.value ->> 1
+    SELECT a.value ->> 0, 8, a.value ->> 1
     FROM json_each(?) AS a CROSS JOIN deactivations AS d
     WHERE d.authorization_id = a.value ->> 2
 )

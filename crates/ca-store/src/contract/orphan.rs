@@ -75,7 +75,12 @@ pub async fn an_abandoned_intent_is_fenced(fixture: &dyn Fixture) {
     // Order and newOrder are free again; the serial is not.
     let next = JournalRow { serial: serial(11), ..journal_row(1) };
     assert!(matches!(commit(two.as_ref(), intent(1)).await, IntentOutcome::SerialTaken(_)));
-    assert_eq!(commit(two.as_ref(), intent_of(next.clone())).await, IntentOutcome::Committed);
+    // The order only for a decision that has verified what was abandoned: the word alone frees nothing.
+    assert_eq!(commit(two.as_ref(), intent_of(next.clone())).await, IntentOutcome::OrderHasPast);
+    let mistaken = NewIntent { past: vec![[7; 32]], ..intent_of(next.clone()) };
+    assert_eq!(commit(two.as_ref(), mistaken).await, IntentOutcome::OrderHasPast);
+    let seen = NewIntent { past: vec![given_up(1).row.mac().mac], ..intent_of(next.clone()) };
+    assert_eq!(commit(two.as_ref(), seen).await, IntentOutcome::Committed);
     for key in [JournalKey::Order("order-1".to_owned()), JournalKey::NewOrder(digest("new order 1"))] {
         let entries = two.journal(&key).await.unwrap();
         let serials: Vec<_> = entries.iter().map(|entry| entry.row.unverified().serial).collect();

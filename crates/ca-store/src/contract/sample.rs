@@ -289,6 +289,7 @@ pub fn intent_of(row: JournalRow) -> NewIntent {
         cites: vec![],
         authorizations: vec![],
         account_key: None,
+        past: vec![],
         limits: vec![],
         lease: HOUR,
         audit: event("certificate.intended"),

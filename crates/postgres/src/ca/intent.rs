@@ -130,6 +130,7 @@ enum Objection {
     Order(i64),
     NewOrder(i64),
     Serial(i64),
+    Past,
     KeyBlocked,
     KeyOfAccount,
     Citation(usize),
@@ -141,7 +142,8 @@ impl Objection {
     const fn entry(&self) -> Option<i64> {
         match self {
             Self::Order(entry) | Self::NewOrder(entry) | Self::Serial(entry) => Some(*entry),
-            Self::KeyBlocked
+            Self::Past
+            | Self::KeyBlocked
             | Self::KeyOfAccount
             | Self::Citation(_)
             | Self::Authorization(_)
@@ -167,6 +169,7 @@ impl Objection {
             Self::Order(id) => IntentOutcome::OrderTaken(entry(id)?),
             Self::NewOrder(id) => IntentOutcome::NewOrderTaken(entry(id)?),
             Self::Serial(id) => IntentOutcome::SerialTaken(entry(id)?),
+            Self::Past => IntentOutcome::OrderHasPast,
             Self::KeyBlocked => IntentOutcome::KeyBlocked,
             Self::KeyOfAccount => IntentOutcome::KeyOfAccount,
             Self::Citation(place) => IntentOutcome::AuthorityChanged(place),
@@ -215,6 +218,10 @@ async fn objections(
         rests: i64 = authorization.1,
         ids: &str = authorization.2,
     });
+    let past = (0i64..)
+        .zip(round)
+        .flat_map(|(number, (_, intent))| intent.past.iter().map(move |mac| (number, mac.as_slice())));
+    let (passed, verified): (Vec<i64>, Vec<&[u8]>) = past.unzip();
     let found = sqlx::query_file!(
         "sql/intent_objections.sql",
         &kinds as &[&str],
@@ -230,7 +237,9 @@ async fn objections(
         &macs as &[&[u8]],
         &resting,
         &rests,
-        &ids as &[&str]
+        &ids as &[&str],
+        &passed,
+        &verified as &[&[u8]]
     )
     .fetch_all(connection)
     .await?;
@@ -246,9 +255,10 @@ async fn objections(
             1 => Objection::Order(row.place),
             2 => Objection::NewOrder(row.place),
             3 => Objection::Serial(row.place),
-            4 => Objection::KeyBlocked,
-            5 => Objection::KeyOfAccount,
-            6 => Objection::Citation(place()?),
+            4 => Objection::Past,
+            5 => Objection::KeyBlocked,
+            6 => Objection::KeyOfAccount,
+            7 => Objection::Citation(place()?),
             _ => Objection::Authorization(place()?),
         };
         objections

@@ -24,7 +24,7 @@ pub(super) struct Revoke(pub(super) Vec<NewRevocation>);
 impl Change<Context> for Revoke {
     type Outcome = Vec<RevokeOutcome>;
 
-    const LOCKS: Locks = Locks::REVOCATION;
+    const LOCKS: Locks = Locks::ALL;
 
     async fn apply(
         &self,

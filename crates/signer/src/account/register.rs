@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use acme::account::NewAccount;
-use acme::eab::{Binding, EabKeyId};
+use acme::eab::{Binding, EabError, EabKeyId};
 use acme::jws::KeyReference;
 use acme::resource::Resource;
 use acme::{AccountId, Jwk};
@@ -154,20 +154,22 @@ impl Ca {
         binding: &Binding,
         now: Timestamp,
     ) -> Outcome<Bound> {
-        let unusable = |detail: &str| request.refuse(Reason::EabUnusable, detail);
-        let kid: EabKeyId =
-            binding.kid().parse().map_err(|error: acme::eab::EabError| eab_refusal(request, &error))?;
+        let unusable = |reason, detail: &str| request.refuse(reason, detail);
+        let kid: EabKeyId = binding.kid().parse().map_err(|error: EabError| eab_refusal(request, &error))?;
         // Before anything is looked up: who has not the key learns nothing about it.
-        let mac_key = self.secrets.eab_key(&kid).ok_or_else(|| unusable("the key is not in use any more"))?;
+        let mac_key = self
+            .secrets
+            .eab_key(&kid)
+            .ok_or_else(|| unusable(Reason::EabUnknown, "the key is not in use any more"))?;
         binding
             .verify(key, &request.jws().header().url, &*mac_key)
             .map_err(|error| eab_refusal(request, &error))?;
         if kid.epoch() != self.info.epoch.number {
-            return Err(unusable("the key is void since the database was restored").into());
+            return Err(unusable(Reason::EabEpoch, "the key is void since the database was restored").into());
         }
         let selector = AuthoritySelector::EabKey(binding.kid().to_owned());
         let Some(authority) = self.store.authority(&selector).await? else {
-            return Err(unusable("the key is unknown").into());
+            return Err(unusable(Reason::EabUnknown, "the key is unknown").into());
         };
         let registration_mac = authority.registration.mac().mac;
         let registration = self.secrets.rows.open(authority.registration)?;
@@ -177,28 +179,28 @@ impl Ca {
                 key_row = Some(self.secrets.rows.open(row)?);
             }
         }
-        let key_row = key_row.ok_or_else(|| unusable("the key is unknown"))?;
-        let detail = if registration.state != State::Active {
-            "the registration is disabled"
+        let key_row = key_row.ok_or_else(|| unusable(Reason::EabUnknown, "the key is unknown"))?;
+        let (reason, detail) = if registration.state != State::Active {
+            (Reason::EabRevoked, "the registration is disabled")
         } else if registration.directory != request.directory().name().as_str() {
-            "the key is for another directory"
+            (Reason::EabDirectory, "the key is for another directory")
         } else if key_row.registration != registration.id
             || key_row.secret_version != kid.version()
             || key_row.epoch != kid.epoch()
         {
-            "the key is unknown"
+            (Reason::EabUnknown, "the key is unknown")
         } else if key_row.state != EabState::Active {
-            "the key was revoked"
+            (Reason::EabRevoked, "the key was revoked")
         } else if key_row.expires_at.is_some_and(|until| until <= now) {
-            "the key has expired"
+            (Reason::EabExpired, "the key has expired")
         } else if key_row.max_uses.is_some_and(|most| key_row.uses >= most) {
-            "the key is used up"
+            (Reason::EabUsedUp, "the key is used up")
         } else {
             let cite =
                 Citation { table: CitedTable::Registration, key: registration.id, mac: registration_mac };
             return Ok(Bound { key: key_row, cite });
         };
-        Err(unusable(detail).into())
+        Err(unusable(reason, detail).into())
     }
 }
 
@@ -231,8 +233,17 @@ fn key_retired(request: &ClientRequest) -> Refusal {
     request.refuse(Reason::KeyRetired, "the key was an account's before, and cannot be one's again")
 }
 
-fn eab_refusal(request: &ClientRequest, error: &acme::eab::EabError) -> Refusal {
-    Refusal::with_problem(Reason::EabInvalid, error.problem()).directory(request.directory().name().as_str())
+fn eab_refusal(request: &ClientRequest, error: &EabError) -> Refusal {
+    let reason = match error {
+        EabError::Mac => Reason::EabMac,
+        EabError::Url => Reason::EabUrl,
+        EabError::OtherKey => Reason::EabOtherKey,
+        EabError::UnknownKey => Reason::EabUnknown,
+        EabError::Json(_) | EabError::Jws(_) | EabError::Algorithm(_) | EabError::Nonce => {
+            Reason::PayloadMalformed
+        }
+    };
+    Refusal::with_problem(reason, error.problem()).directory(request.directory().name().as_str())
 }
 
 pub(super) fn contact_refusal(request: &ClientRequest, error: acme::account::ContactError) -> Refusal {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use acme::account::{Update, UpdateError};
 use acme::jws::Verified;
-use acme::key_change::KeyChange;
+use acme::key_change::{KeyChange, KeyChangeError};
 use acme::resource::Resource;
 use acme::{AccountId, Jwk};
 use ca_store::{AccountKeyRow, AccountRow, AccountStatus, AccountUpdate, UpdateOutcome};
@@ -32,7 +32,7 @@ impl Ca {
         };
         if request.account_id(&self.registry)? != id {
             return Err(request
-                .refuse(Reason::KidForeign, "the JWS is for another account than its signer")
+                .refuse(Reason::AccountForeign, "the JWS is for another account than its signer")
                 .into());
         }
         for _ in 0..TRIES {
@@ -186,8 +186,16 @@ impl Ca {
 
 fn read_change(request: &ClientRequest, outer: &Verified<'_>) -> Result<KeyChange, Refusal> {
     KeyChange::from_verified(outer).map_err(|error| {
-        Refusal::with_problem(Reason::KeyChangeMismatch, error.problem())
-            .directory(request.directory().name().as_str())
+        let reason = match &error {
+            KeyChangeError::Outer(_) | KeyChangeError::Inner(_) | KeyChangeError::Nonce => {
+                Reason::KeyChangeInner
+            }
+            KeyChangeError::Url => Reason::KeyChangeUrl,
+            KeyChangeError::Account => Reason::KeyChangeAccount,
+            KeyChangeError::OldKey => Reason::KeyChangeOldKey,
+            KeyChangeError::SameKey => Reason::KeyChangeSameKey,
+        };
+        Refusal::with_problem(reason, error.problem()).directory(request.directory().name().as_str())
     })
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use acme::receipt::{self, Outcome as Observation, Perspective, Receipt, Run};
+use acme::receipt::{self, Outcome as Observation, Perspective, Receipt, ReceiptError, Run};
 use pki::{Period, Timestamp};
 
 use super::{Claim, NameEvidence};
@@ -76,14 +76,20 @@ impl Witnesses<'_> {
 
     fn check(&self, compact: &str, evidence: &NameEvidence, minted: Timestamp) -> Result<Seen, Refusal> {
         let name = &evidence.name;
-        let forged =
-            |detail: String| self.refuse(Reason::ReceiptForged, format!("a receipt for {name}: {detail}"));
-        let perspective = receipt::perspective(compact).map_err(|error| forged(error.to_string()))?;
-        let verifier = self
-            .nodes
-            .receipt_verifier(&perspective)
-            .ok_or_else(|| forged(format!("{perspective} is not an active validator")))?;
-        let receipt = verifier.verify(compact).map_err(|error| forged(error.to_string()))?;
+        let forged = |reason, detail: String| self.refuse(reason, format!("a receipt for {name}: {detail}"));
+        let bad = |error: ReceiptError| {
+            let reason = match error {
+                ReceiptError::Signature => Reason::ReceiptSignature,
+                _ => Reason::ReceiptMalformed,
+            };
+            forged(reason, error.to_string())
+        };
+        let perspective = receipt::perspective(compact).map_err(bad)?;
+        let verifier = self.nodes.receipt_verifier(&perspective).ok_or_else(|| {
+            let detail = format!("{perspective} is not an active validator");
+            forged(Reason::ReceiptUnregistered, detail)
+        })?;
+        let receipt = verifier.verify(compact).map_err(bad)?;
         self.check_subject(&receipt, evidence)?;
         self.check_time(&receipt, evidence, minted)?;
         if let Observation::Invalid(problem) = &receipt.outcome {
@@ -101,25 +107,22 @@ impl Witnesses<'_> {
         let method_counts =
             directory.policy.methods.contains(&receipt.method) && receipt.method.fits(&receipt.name);
         let key_counts = self.claim.account.had_key(&receipt.thumbprint, receipt.finished, self.skew);
-        let other = if receipt.authorization != evidence.authorization {
-            "authorization"
+        let (reason, other) = if receipt.authorization != evidence.authorization {
+            (Reason::ReceiptAuthorization, "authorization")
         } else if receipt.directory != *directory.name() {
-            "directory"
+            (Reason::ReceiptDirectory, "directory")
         } else if receipt.account != self.claim.account.id {
-            "account"
+            (Reason::ReceiptAccount, "account")
         } else if receipt.name != evidence.name {
-            "name"
+            (Reason::ReceiptName, "name")
         } else if !method_counts {
-            "method"
+            (Reason::ReceiptMethod, "method")
         } else if !key_counts {
-            "account key"
+            (Reason::ReceiptKey, "account key")
         } else {
             return Ok(());
         };
-        Err(self.refuse(
-            Reason::ReceiptForeign,
-            format!("a receipt for {} is for another {other}", evidence.name),
-        ))
+        Err(self.refuse(reason, format!("a receipt for {} is for another {other}", evidence.name)))
     }
 
     /// Not before its authorization, not from the future, and young enough: as old as an order may get, or for an
@@ -137,17 +140,16 @@ impl Witnesses<'_> {
             None => policy.order_lifetime.max(policy.validation_reuse),
         };
         let skew = Period::from_seconds(self.skew.as_secs());
-        let stale = |detail| {
-            Err(self.refuse(Reason::ReceiptStale, format!("a receipt for {} is {detail}", evidence.name)))
-        };
+        let stale =
+            |reason, detail| Err(self.refuse(reason, format!("a receipt for {} is {detail}", evidence.name)));
         if receipt.started.plus(skew) < minted {
-            return stale("older than its authorization");
+            return stale(Reason::ReceiptEarly, "older than its authorization");
         }
         if receipt.finished > self.claim.now.plus(skew) {
-            return stale("from the future");
+            return stale(Reason::ReceiptFuture, "from the future");
         }
         if self.claim.now.since(receipt.finished) > oldest {
-            return stale("too old");
+            return stale(Reason::ReceiptStale, "too old");
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ca_store::{Evidence, JournalKind, JournalRow};
 use pki::lint::{self, Expected, Finding};
 use pki::tbs::{self, LeafRequest};
-use pki::{Csr, NameSet, Profile, Serial, TbsError, Timestamp, ValidityError};
+use pki::{Csr, CsrError, NameSet, Profile, Serial, TbsError, Timestamp, ValidityError};
 use serde_json::json;
 
 use super::sha256;
@@ -95,7 +95,7 @@ impl Ca {
 /// the intent's transaction says.
 fn check_csr(request: &ClientRequest, authorized: &Authorized) -> Result<Csr, Refusal> {
     let csr = Csr::from_der(&authorized.csr)
-        .map_err(|error| request.refuse(Reason::CsrInvalid, error.to_string()))?;
+        .map_err(|error| request.refuse(csr_reason(&error), error.to_string()))?;
     if *csr.names() != authorized.terms.names {
         return Err(request.refuse(Reason::CsrNames, "the CSR's names are not the order's"));
     }
@@ -113,6 +113,14 @@ pub(crate) fn bad_key(request: Option<&ClientRequest>, of_account: bool) -> Refu
         return refuse(request, Reason::CsrAccountKey, "the CSR's key is an account key");
     }
     refuse(request, Reason::CsrKeyBlocked, "the CSR's key is known to be compromised or weak")
+}
+
+/// Why a CSR cannot be read.
+pub(crate) const fn csr_reason(error: &CsrError) -> Reason {
+    match error {
+        CsrError::Signature => Reason::CsrSignature,
+        _ => Reason::CsrInvalid,
+    }
 }
 
 /// A certificate whose bytes passed the lints.
@@ -194,6 +202,7 @@ fn draft_of(
         cites,
         authorizations,
         account_key: account::thumbprint_of(parsed.public_key()),
+        past: Vec::new(),
         // Limits by account, domain and registration will be counted here, inside of the transaction.
         limits: Vec::new(),
         audit,

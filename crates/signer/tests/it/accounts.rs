@@ -86,7 +86,7 @@ async fn contacts_change_and_a_request_is_good_once() {
     assert_eq!(world.ca.update_account(&nothing).await.unwrap().row.version, 3);
     let other = world.client().await;
     let foreign = other.request_to(&client.account_url(), &json!({ "status": "deactivated" }));
-    assert_eq!(reason(world.ca.update_account(&foreign).await), Reason::KidForeign);
+    assert_eq!(reason(world.ca.update_account(&foreign).await), Reason::AccountForeign);
     let claimed = Client::new(OPEN).of_account(client.account.unwrap());
     let forged = claimed.update(&json!({ "status": "deactivated" }));
     assert_eq!(reason(world.ca.update_account(&forged).await), Reason::JwsSignature);
@@ -113,13 +113,16 @@ async fn a_key_change_is_checked_in_every_part() {
     let client = world.client().await;
     let new = Client::new(OPEN);
     let bad = [
-        json!({ "account": client.url("account/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"), "oldKey": client.jwk() }),
-        json!({ "account": client.account_url(), "oldKey": new.jwk() }),
-        json!({ "account": client.account_url() }),
+        (
+            json!({ "account": client.url("account/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"), "oldKey": client.jwk() }),
+            Reason::KeyChangeAccount,
+        ),
+        (json!({ "account": client.account_url(), "oldKey": new.jwk() }), Reason::KeyChangeOldKey),
+        (json!({ "account": client.account_url() }), Reason::KeyChangeInner),
     ];
-    for payload in bad {
+    for (payload, expected) in bad {
         let change = client.key_change_with(&new, &payload);
-        assert_eq!(reason(world.ca.change_key(&change).await), Reason::KeyChangeMismatch);
+        assert_eq!(reason(world.ca.change_key(&change).await), expected);
     }
     let other = world.client().await;
     match world.ca.change_key(&client.key_change(&other)).await {
@@ -149,5 +152,5 @@ async fn a_former_key_never_returns() {
     assert_eq!(reason(world.ca.register_account(&client.new_account()).await), Reason::KeyRetired);
     let other = world.client().await;
     assert_eq!(reason(world.ca.change_key(&other.key_change(&client)).await), Reason::KeyInUse);
-    assert_eq!(reason(world.ca.update_account(&client.update(&json!({}))).await), Reason::JwsSignature);
+    assert_eq!(reason(world.ca.update_account(&client.update(&json!({}))).await), Reason::KeyFormer);
 }

@@ -48,6 +48,7 @@ async fn journaled(
         cites: Vec::new(),
         authorizations: Vec::new(),
         account_key: None,
+        past: Vec::new(),
         limits: Vec::new(),
         audit: Vec::new(),
     };

@@ -67,33 +67,37 @@ async fn every_field_of_a_receipt_is_compared() {
                     receipt.token = acme::id::token(&another.authorization);
                 }
             }),
-            Reason::ReceiptForeign,
+            Reason::ReceiptAuthorization,
         ),
-        ("directory", Box::new(|receipt| receipt.directory = OTHER.parse().unwrap()), Reason::ReceiptForeign),
-        ("account", Box::new(|receipt| receipt.account = foreign_account()), Reason::ReceiptForeign),
+        (
+            "directory",
+            Box::new(|receipt| receipt.directory = OTHER.parse().unwrap()),
+            Reason::ReceiptDirectory,
+        ),
+        ("account", Box::new(|receipt| receipt.account = foreign_account()), Reason::ReceiptAccount),
         (
             "thumbprint",
             Box::new({
                 let thumbprint = stranger.thumbprint();
                 move |receipt| receipt.thumbprint = thumbprint
             }),
-            Reason::ReceiptForeign,
+            Reason::ReceiptKey,
         ),
         (
             "name",
             Box::new(|receipt| receipt.name = "other.example.org".parse().unwrap()),
-            Reason::ReceiptForeign,
+            Reason::ReceiptName,
         ),
         (
             "wildcard",
             Box::new(|receipt| receipt.name = "*.example.org".parse().unwrap()),
-            Reason::ReceiptForeign,
+            Reason::ReceiptName,
         ),
-        ("token", Box::new(|receipt| receipt.token = "x".repeat(43)), Reason::ReceiptForged),
+        ("token", Box::new(|receipt| receipt.token = "x".repeat(43)), Reason::ReceiptMalformed),
         (
             "times",
             Box::new(|receipt| receipt.started = receipt.finished.plus(Period::from_seconds(1))),
-            Reason::ReceiptForged,
+            Reason::ReceiptMalformed,
         ),
     ];
     for (field, change, expected) in changes {
@@ -111,7 +115,7 @@ async fn another_clients_receipts_do_not_count() {
     let other = scene.world.client().await;
     let theirs = scene.world.ready(&other, &["example.org"]).await;
     let order = scene.order_with(theirs.evidence[0].receipts.clone());
-    assert_eq!(scene.world.refusal(order).await, Reason::ReceiptForeign);
+    assert_eq!(scene.world.refusal(order).await, Reason::ReceiptAuthorization);
     // Nor with their authorization id.
     let mut ready = scene.ready.clone();
     ready.evidence = theirs.evidence;
@@ -131,9 +135,14 @@ async fn only_registered_and_active_validators_count() {
         unknown.sign(&Receipt { perspective: unknown.perspective().clone(), ..receipt.clone() }).unwrap();
     let genuine = scene.world.sign_receipts(&receipt, &[1]).remove(0);
     let unsigned = format!("{}.{}", genuine.rsplit_once('.').unwrap().0, "A".repeat(86));
-    for bad in [forged, unregistered, unsigned, "a.b.c".to_owned()] {
+    for (bad, expected) in [
+        (forged, Reason::ReceiptSignature),
+        (unregistered, Reason::ReceiptUnregistered),
+        (unsigned, Reason::ReceiptSignature),
+        ("a.b.c".to_owned(), Reason::ReceiptMalformed),
+    ] {
         let order = scene.order_with(vec![genuine.clone(), bad]);
-        assert_eq!(scene.world.refusal(order).await, Reason::ReceiptForged);
+        assert_eq!(scene.world.refusal(order).await, expected);
     }
 
     // Two of three are revoked: what they saw does not count any longer.
@@ -145,7 +154,7 @@ async fn only_registered_and_active_validators_count() {
     }
     scene.world.ca.reload_nodes().await.unwrap();
     let order = scene.ready.finalized_by(&scene.client);
-    assert_eq!(scene.world.refusal(order).await, Reason::ReceiptForged);
+    assert_eq!(scene.world.refusal(order).await, Reason::ReceiptUnregistered);
     assert!(scene.world.issuer_key.signed().is_empty());
 }
 
@@ -208,7 +217,8 @@ async fn receipts_have_an_age() {
     for (shift, ahead) in [(minutes(5), true), (minutes(5), false)] {
         let at = if ahead { good.finished.plus(shift) } else { good.finished.minus(shift) };
         let receipt = Receipt { started: at, finished: at, ..good.clone() };
-        assert_eq!(scene.refusal_of(&receipt).await, Reason::ReceiptStale, "ahead: {ahead}");
+        let expected = if ahead { Reason::ReceiptFuture } else { Reason::ReceiptEarly };
+        assert_eq!(scene.refusal_of(&receipt).await, expected);
     }
 
     // A validation of an earlier order of the account, within ten days.
@@ -250,7 +260,7 @@ async fn a_receipt_goes_with_the_key_of_its_time() {
     let late = Receipt { started: now, finished: now, ..scene.receipt() };
     let mut ready = scene.ready.clone();
     ready.evidence[0].receipts = scene.world.sign_receipts(&late, &[0, 1, 2]);
-    assert_eq!(scene.world.refusal(ready.finalized_by(&renewed)).await, Reason::ReceiptForeign);
+    assert_eq!(scene.world.refusal(ready.finalized_by(&renewed)).await, Reason::ReceiptKey);
     // In a receipt of its time it is good.
     scene.world.issue(scene.ready.finalized_by(&renewed)).await.unwrap();
 }
@@ -259,12 +269,12 @@ async fn a_receipt_goes_with_the_key_of_its_time() {
 async fn a_wildcard_is_not_shown_over_http() {
     let scene = Scene::of("*.example.org").await;
     let order = scene.ready.finalized_by(&scene.client);
-    assert_eq!(scene.world.refusal(order).await, Reason::ReceiptForeign);
+    assert_eq!(scene.world.refusal(order).await, Reason::ReceiptMethod);
     // Nor by a validation of the name below it.
     let plain = scene.world.ready(&scene.client, &["example.org"]).await;
     let mut ready = scene.ready.clone();
     ready.evidence = plain.evidence.clone();
-    assert_eq!(scene.world.refusal(ready.finalized_by(&scene.client)).await, Reason::EvidenceMissing);
+    assert_eq!(scene.world.refusal(ready.finalized_by(&scene.client)).await, Reason::EvidenceForeign);
     let mut relabelled = plain.evidence.clone();
     relabelled[0].name = "*.example.org".parse().unwrap();
     ready.evidence = relabelled;
@@ -285,8 +295,12 @@ async fn each_name_needs_evidence_and_no_other_name_does() {
     let missing = order(&|ready| drop(ready.evidence.pop()));
     let extra = order(&|ready| ready.evidence.extend(other.evidence.clone()));
     let twice = order(&|ready| ready.evidence[1] = ready.evidence[0].clone());
-    for order in [missing, extra, twice] {
-        assert_eq!(world.refusal(order).await, Reason::EvidenceMissing);
+    for (order, expected) in [
+        (missing, Reason::EvidenceMissing),
+        (extra, Reason::EvidenceForeign),
+        (twice, Reason::EvidenceForeign),
+    ] {
+        assert_eq!(world.refusal(order).await, expected);
     }
     let digest = order(&|ready| ready.evidence[0].created_by[0] ^= 1);
     assert_eq!(world.refusal(digest).await, Reason::AuthorizationForged);
@@ -294,7 +308,7 @@ async fn each_name_needs_evidence_and_no_other_name_does() {
         let first = ready.evidence[0].receipts.clone();
         ready.evidence[0].receipts = std::mem::replace(&mut ready.evidence[1].receipts, first);
     });
-    assert_eq!(world.refusal(swapped).await, Reason::ReceiptForeign);
+    assert_eq!(world.refusal(swapped).await, Reason::ReceiptAuthorization);
     world.issue(ready.finalized_by(&client)).await.unwrap();
 }
 

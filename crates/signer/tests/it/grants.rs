@@ -146,7 +146,7 @@ async fn an_eab_key_registers_as_often_as_it_says() {
     // The same again is the same account; another key is one use too many.
     assert!(!world.ca.register_account(&request).await.unwrap().created);
     let second = Client::new(MANAGED).new_account_with_eab(&kid, &key);
-    assert_eq!(reason(world.ca.register_account(&second).await), Reason::EabUnusable);
+    assert_eq!(reason(world.ca.register_account(&second).await), Reason::EabUsedUp);
 }
 
 #[tokio::test]
@@ -159,7 +159,7 @@ async fn an_eab_key_used_twice_at_once_is_used_once() {
     let (made, refused): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(Result::is_ok);
     assert_eq!(made.len(), 1);
     for outcome in refused {
-        assert_eq!(reason(outcome), Reason::EabUnusable);
+        assert_eq!(reason(outcome), Reason::EabUsedUp);
     }
 }
 
@@ -177,38 +177,41 @@ async fn bindings_are_checked_in_every_part() {
 
     assert_eq!(refused(Client::new(MANAGED), json!({})).await, Reason::EabRequired);
     let wrong_mac = with(client.binding(&kid, &other_key));
-    assert_eq!(refused(client, wrong_mac).await, Reason::EabInvalid);
+    assert_eq!(refused(client, wrong_mac).await, Reason::EabMac);
     let foreign_key = with(Client::new(MANAGED).binding(&kid, &key));
-    assert_eq!(refused(Client::new(MANAGED), foreign_key).await, Reason::EabInvalid);
+    assert_eq!(refused(Client::new(MANAGED), foreign_key).await, Reason::EabOtherKey);
     let foreign_url = Client::new(OPEN);
     let binding = with(foreign_url.binding(&kid, &key));
     // The right MAC, for another directory than the key's.
-    assert_eq!(refused(foreign_url, binding).await, Reason::EabUnusable);
+    assert_eq!(refused(foreign_url, binding).await, Reason::EabDirectory);
     let nobody = Client::new(MANAGED);
     let binding = with(nobody.binding("bm9ib2R5", &key));
-    assert_eq!(refused(nobody, binding).await, Reason::EabInvalid);
+    assert_eq!(refused(nobody, binding).await, Reason::EabUnknown);
 
     // An id that was never given out, with its right key: derivable by a signer alone, and no row says so.
     let never = world.secrets.new_eab_key_id(1, [200; 16]);
     let never_key = world.secrets.eab_key(&never).unwrap();
     let client = Client::new(MANAGED);
     let binding = with(client.binding(&never.to_string(), &*never_key));
-    assert_eq!(refused(client, binding).await, Reason::EabUnusable);
+    assert_eq!(refused(client, binding).await, Reason::EabUnknown);
     let older = world.secrets.new_eab_key_id(77, [1; 16]);
     let older_key = world.secrets.eab_key(&older).unwrap();
     let client = Client::new(MANAGED);
     let binding = with(client.binding(&older.to_string(), &*older_key));
-    assert_eq!(refused(client, binding).await, Reason::EabUnusable);
+    assert_eq!(refused(client, binding).await, Reason::EabEpoch);
 
     // Revoked, and expired.
-    for (row, expires) in [(EabState::Revoked, None), (EabState::Active, Some(world.now()))] {
+    for (row, expires, expected) in [
+        (EabState::Revoked, None, Reason::EabRevoked),
+        (EabState::Active, Some(world.now()), Reason::EabExpired),
+    ] {
         let stored = world.store.eab_key_of(&other_kid).await;
         let version = stored.version;
         let row = EabKeyRow { state: row, expires_at: expires, version: version + 1, ..stored };
         world.put(AuthorityRow::EabKey(world.secrets.rows.seal(row)), Some(version)).await;
         let client = Client::new(MANAGED);
         let binding = with(client.binding(&other_kid, &other_key));
-        assert_eq!(refused(client, binding).await, Reason::EabUnusable);
+        assert_eq!(refused(client, binding).await, expected);
     }
 }
 
@@ -241,7 +244,7 @@ async fn an_eab_key_of_before_a_restore_is_void() {
     // Its row is there, and says that it is in force.
     assert_eq!(world.store.eab_key_of(&kid).await.state, EabState::Active);
     let request = Client::new(MANAGED).new_account_with_eab(&kid, &key);
-    assert_eq!(reason(world.ca.register_account(&request).await), Reason::EabUnusable);
+    assert_eq!(reason(world.ca.register_account(&request).await), Reason::EabEpoch);
     let (kid, key) = world.registration("two", None).await;
     world.ca.register_account(&Client::new(MANAGED).new_account_with_eab(&kid, &key)).await.unwrap();
 }

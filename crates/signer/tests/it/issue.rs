@@ -133,7 +133,7 @@ async fn one_new_order_gives_one_certificate() {
     let second = world.ready_with(&client, first.new_order.clone()).await;
     assert_ne!(first.order.id, second.order.id);
     world.issue(first.finalized_by(&client)).await.unwrap();
-    assert_eq!(world.refusal(second.finalized_by(&client)).await, Reason::OrderTaken);
+    assert_eq!(world.refusal(second.finalized_by(&client)).await, Reason::NewOrderTaken);
 
     // The same words with white space and another signature are the same request.
     let value: serde_json::Value = serde_json::from_slice(&first.new_order).unwrap();
@@ -144,7 +144,7 @@ async fn one_new_order_gives_one_certificate() {
     assert_ne!(resigned, first.new_order);
     for again in [spaced, resigned] {
         let again = world.ready_with(&client, again).await;
-        assert_eq!(world.refusal(again.finalized_by(&client)).await, Reason::OrderTaken);
+        assert_eq!(world.refusal(again.finalized_by(&client)).await, Reason::NewOrderTaken);
     }
     assert_eq!(world.journal().await.len(), 1);
 }
@@ -218,7 +218,7 @@ async fn the_csr_must_say_what_the_order_says() {
     let good = csr(&["example.org", "www.example.org"]);
     let mut damaged = good.clone();
     *damaged.last_mut().unwrap() ^= 1;
-    tried.push((damaged, Reason::CsrInvalid));
+    tried.push((damaged, Reason::CsrSignature));
     tried.push(([&good[..], &[0]].concat(), Reason::CsrInvalid));
     tried.push((client.csr_with_account_key(&["example.org", "www.example.org"]), Reason::CsrAccountKey));
     for (csr, expected) in tried {
@@ -348,9 +348,9 @@ async fn keys_count_in_their_time() {
     world.clock.advance(Duration::from_secs(600));
 
     // The old key finalizes nothing, and orders nothing.
-    assert_eq!(world.refusal(before.finalized_by(&client)).await, Reason::JwsSignature);
+    assert_eq!(world.refusal(before.finalized_by(&client)).await, Reason::KeyFormer);
     let late = client.new_order(&["late.example.org"]);
-    assert_eq!(reason(world.ca.authorize_order(&late).await), Reason::JwsSignature);
+    assert_eq!(reason(world.ca.authorize_order(&late).await), Reason::KeyFormer);
     // What it ordered in its time stays ordered, and what was validated for it stays validated.
     world.issue(before.finalized_by(&renewed)).await.unwrap();
 

@@ -141,7 +141,7 @@ async fn from_registration_to_certificate_without_a_challenge() {
     assert_eq!(office.gets(&client, "*.corp.example").await, Ok(()));
     assert_eq!(office.gets(&client, "corp.example.evil.example").await, Err(Reason::QuorumMissed));
     // One use by default.
-    assert_eq!(office.register_client(&key).await.err(), Some(Reason::EabUnusable));
+    assert_eq!(office.register_client(&key).await.err(), Some(Reason::EabUsedUp));
 
     let removed = admin::RemoveGrantRequest { grant_id: grant.id.clone() };
     assert!(!office.admin.remove_grant(by_alice(removed.clone())).await.unwrap().into_inner().in_force);
@@ -182,7 +182,7 @@ async fn the_secret_of_an_eab_key_is_nowhere_but_in_the_answer() {
     }
     // Its minute is over.
     office.world.clock.advance(std::time::Duration::from_secs(61));
-    assert_eq!(office.register_client(&key).await.err(), Some(Reason::EabUnusable));
+    assert_eq!(office.register_client(&key).await.err(), Some(Reason::EabExpired));
 }
 
 #[tokio::test]
@@ -197,7 +197,7 @@ async fn an_eab_key_has_bounds_and_can_be_revoked() {
     office.register_client(&key).await.unwrap();
     let revoke = admin::RevokeEabKeyRequest { kid: key.kid.clone() };
     office.admin.revoke_eab_key(by_alice(revoke.clone())).await.unwrap();
-    assert_eq!(office.register_client(&key).await.err(), Some(Reason::EabUnusable));
+    assert_eq!(office.register_client(&key).await.err(), Some(Reason::EabRevoked));
     assert!(detail(office.admin.revoke_eab_key(by_alice(revoke)).await).contains("in force"));
     // Whoever registered before stays.
     office.world.ca.authorize_order(&client.new_order(&["example.org"])).await.unwrap();
@@ -206,7 +206,7 @@ async fn an_eab_key_has_bounds_and_can_be_revoked() {
     let key = office.eab(&registration.id, 1, 0).await.unwrap();
     let secret = base64url::decode(&key.hmac_key).unwrap();
     let registered = office.world.ca.register_account(&other.new_account_with_eab(&key.kid, &secret)).await;
-    assert_eq!(reason(registered), Reason::EabUnusable);
+    assert_eq!(reason(registered), Reason::EabDirectory);
 }
 
 #[tokio::test]
@@ -290,6 +290,26 @@ async fn grants_are_written_in_one_spelling() {
     let grants = office.admin.list_grants(by_alice(request)).await.unwrap().into_inner().grants;
     assert_eq!(grants.len(), 4);
     assert!(grants.iter().all(|grant| grant.in_force));
+}
+
+#[tokio::test]
+async fn a_permit_whose_row_is_gone_allows_nothing() {
+    let office = Office::open().await;
+    let id = office.register(MANAGED, "corp").await.unwrap().id;
+    office.grant(&id, admin::GrantKind::Subtree, "corp.example").await.unwrap();
+    office.permit(&id, admin::GrantKind::Subtree, "a.corp.example").await.unwrap();
+    let key = office.eab(&id, 1, 0).await.unwrap();
+    let client = office.register_client(&key).await.unwrap();
+    office.world.store.alter_authority(|authority| {
+        authority.map(|mut authority| {
+            authority.permits.clear();
+            authority
+        })
+    });
+    for name in ["a.corp.example", "b.corp.example"] {
+        let order = office.world.ca.authorize_order(&client.new_order(&[name])).await;
+        assert_eq!(reason(order), Reason::NameRejected, "{name}");
+    }
 }
 
 #[tokio::test]

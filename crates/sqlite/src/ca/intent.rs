@@ -115,6 +115,7 @@ enum Objection {
     Order(i64),
     NewOrder(i64),
     Serial(i64),
+    Past,
     KeyBlocked,
     KeyOfAccount,
     Citation(usize),
@@ -126,7 +127,8 @@ impl Objection {
     const fn entry(&self) -> Option<i64> {
         match self {
             Self::Order(entry) | Self::NewOrder(entry) | Self::Serial(entry) => Some(*entry),
-            Self::KeyBlocked
+            Self::Past
+            | Self::KeyBlocked
             | Self::KeyOfAccount
             | Self::Citation(_)
             | Self::Authorization(_)
@@ -152,6 +154,7 @@ impl Objection {
             Self::Order(id) => IntentOutcome::OrderTaken(entry(id)?),
             Self::NewOrder(id) => IntentOutcome::NewOrderTaken(entry(id)?),
             Self::Serial(id) => IntentOutcome::SerialTaken(entry(id)?),
+            Self::Past => IntentOutcome::OrderHasPast,
             Self::KeyBlocked => IntentOutcome::KeyBlocked,
             Self::KeyOfAccount => IntentOutcome::KeyOfAccount,
             Self::Citation(place) => IntentOutcome::AuthorityChanged(place),
@@ -173,6 +176,7 @@ async fn objections(
     round: &[(usize, &NewIntent)],
 ) -> Result<Objections, Failure> {
     let (mut intents, mut citations, mut authorizations) = (Rows::new(), Rows::new(), Rows::new());
+    let mut past = Rows::new();
     for (number, (_, intent)) in (0..).zip(round) {
         let row = intent.row.unverified();
         intents
@@ -192,12 +196,16 @@ async fn objections(
                 .text(citation.key.as_str())
                 .octets(citation.mac.as_slice());
         }
+        for mac in &intent.past {
+            past.row().number(number).octets(mac.as_slice());
+        }
         for (place, authorization) in (0..).zip(&intent.authorizations) {
             authorizations.row().number(number).number(place).text(authorization.as_str());
         }
     }
     let ((intents, octets), (citations, macs)) = (intents.finish(), citations.finish());
-    let (authorizations, _) = authorizations.finish();
+    let ((authorizations, _), (past, verified)) = (authorizations.finish(), past.finish());
+    let verified = verified.as_slice();
     let (octets, macs) = (octets.as_slice(), macs.as_slice());
     let found = sqlx::query_file!(
         "sql/intent_objections.sql",
@@ -206,6 +214,12 @@ async fn objections(
         octets,
         intents,
         octets,
+        intents,
+        past,
+        verified,
+        intents,
+        past,
+        verified,
         intents,
         octets,
         intents,
@@ -234,9 +248,10 @@ async fn objections(
             1 => Objection::Order(row.place),
             2 => Objection::NewOrder(row.place),
             3 => Objection::Serial(row.place),
-            4 => Objection::KeyBlocked,
-            5 => Objection::KeyOfAccount,
-            6 => Objection::Citation(place()?),
+            4 => Objection::Past,
+            5 => Objection::KeyBlocked,
+            6 => Objection::KeyOfAccount,
+            7 => Objection::Citation(place()?),
             _ => Objection::Authorization(place()?),
         };
         let number = usize::try_from(row.number).map_err(|_| super::entry::JOURNAL.corrupt("id"))?;
