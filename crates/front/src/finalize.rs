@@ -82,9 +82,11 @@ async fn accept(front: &Front, request: &Signed<'_>, id: &OrderId) -> Result<Job
                 let state = State::Processing(ready.finalize(finalize.clone(), now));
                 let order = Versioned { object: Order { facts, state }, version };
                 let change = stored::order_change(&order, Some(LEASE))?;
+                fail::fail_point!("front.finalize.before-processing");
                 if !front.save(Unit { orders: vec![change], authorizations: Vec::new() }).await? {
                     continue;
                 }
+                fail::fail_point!("front.finalize.after-processing");
                 return evidence.into_job(Versioned { version: version + 1, ..order });
             }
             // This very request, saved by an earlier round whose answer was lost.
@@ -217,10 +219,12 @@ async fn conclude(
             return Outcome::Ended(Box::new(Order { facts, state }));
         };
         let next = Versioned { object: Order { facts, state: step(processing) }, version };
+        fail::fail_point!("front.record.before");
         let saved = match stored::order_change(&next, None) {
             Ok(change) => front.save(Unit { orders: vec![change], authorizations: Vec::new() }).await,
             Err(error) => Err(error),
         };
+        fail::fail_point!("front.record.after");
         match saved {
             Ok(true) => return Outcome::Ended(Box::new(next.object)),
             Ok(false) => {}
@@ -255,6 +259,9 @@ pub(crate) fn resume_if_abandoned(front: &Arc<Front>, row: &OrderRow) {
 /// Takes over orders whose lease has run out. How many.
 pub(crate) async fn resume(front: &Arc<Front>, claim: &ProcessingClaim) -> Result<usize, Refusal> {
     let rows = front.store.claim_processing(claim, LEASE).await?;
+    if !rows.is_empty() {
+        fail::fail_point!("front.resume.after-claim");
+    }
     for row in &rows {
         let order = stored::order(row)?;
         tracing::info!(order = %order.object.facts.id, "taken over");

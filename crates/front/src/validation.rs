@@ -173,7 +173,9 @@ async fn look(front: &Front, target: &Target) -> Seen {
     let mut request = tonic::Request::new(ValidateRequest { target: Some(target.into()) });
     request.set_timeout(deadline);
     let mut client = front.validators.client.clone();
+    fail::fail_point!("front.validate.before-rpc");
     let answer = tokio::time::timeout(deadline, client.validate(request)).await;
+    fail::fail_point!("front.validate.after-rpc");
     let response = match answer {
         Ok(Ok(response)) => response.into_inner(),
         Ok(Err(status)) => {
@@ -236,6 +238,7 @@ async fn record(front: &Front, target: &Target, kept: Kept, seen: Seen, last: bo
         _ => Period::from_seconds(0),
     };
     let (method, attempt) = (target.method, target.attempt);
+    fail::fail_point!("front.outcome.before-save");
     let (kept, ()) = authorization::change(front, &target.authorization, Some(kept), |_, state, now| {
         let State::Pending(pending) = state else { return Step::Leave(()) };
         let expires = pending.expires;
@@ -258,6 +261,7 @@ async fn record(front: &Front, target: &Target, kept: Kept, seen: Seen, last: bo
         }
     })
     .await?;
+    fail::fail_point!("front.outcome.after-save");
     Ok(kept)
 }
 

@@ -58,6 +58,9 @@ impl Ca {
     /// When the store does not answer.
     pub async fn take_over(&self) -> Outcome<Takeover> {
         let orphans = self.journal.claim_orphans(BATCH).await?;
+        if !orphans.is_empty() {
+            fail::fail_point!("signer.takeover.after-claim");
+        }
         let mut done =
             stream::iter(orphans).map(|entry| self.take_over_one(entry)).buffer_unordered(CONCURRENCY);
         let mut total = Takeover::default();

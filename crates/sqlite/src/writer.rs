@@ -20,6 +20,9 @@ pub(crate) trait Database: Send + 'static {
     /// The value of the label `database` of this writer's metrics.
     const LABEL: &'static str;
 
+    /// Its failpoints: in an open transaction with all of its statements done, and after the commit.
+    const FAILPOINTS: (&'static str, &'static str);
+
     /// Runs writes, one after another or merged, in the open transaction, and keeps their outcomes.
     /// An error undoes all of them.
     fn run(
@@ -197,8 +200,10 @@ impl<D: Database> Run<D> {
     ) -> Result<(), Failure> {
         sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
         self.database.run(connection, writes).await?;
+        fail::fail_point!(D::FAILPOINTS.0);
         let begun = Instant::now();
         sqlx::query("COMMIT").execute(&mut *connection).await.map_err(Failure::of_commit)?;
+        fail::fail_point!(D::FAILPOINTS.1);
         metrics::histogram!("chancery_store_commit_seconds", "database" => D::LABEL).record(begun.elapsed());
         Ok(())
     }
@@ -281,6 +286,7 @@ mod tests {
         type Write = Job<Input, i64>;
 
         const LABEL: &'static str = "numbers";
+        const FAILPOINTS: (&'static str, &'static str) = ("store.before-commit", "store.after-commit");
 
         async fn run(
             &mut self,

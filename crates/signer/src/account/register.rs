@@ -135,7 +135,10 @@ impl Ca {
             cites: cites.unwrap_or_default(),
         };
         let record = ca_store::AccountRecord { account: new.account.clone(), keys: vec![new.key.clone()] };
-        match self.store.register_account(new).await? {
+        fail::fail_point!("signer.register.before");
+        let outcome = self.store.register_account(new).await?;
+        fail::fail_point!("signer.register.after");
+        match outcome {
             RegisterOutcome::Created => {
                 self.account_changed(&id).await;
                 Ok(Some(Registered { account: self.open_account(record)?, created: true }))
