@@ -190,6 +190,9 @@ pub struct LimitsSection {
     /// Milliseconds that a look at an authorization or order waits for a validation which this front is making, so that the
     /// client need not look again; not while more than half of `requests` are worked on. 0: never. Default 500.
     pub poll_wait_milliseconds: u64,
+    /// Seconds for which an order in `processing` is one front's own: how long a dead front delays an order. Two thirds of it
+    /// are one call of a signer's. Default 15, at least 3.
+    pub processing_lease_seconds: u64,
     /// Pending authorizations of one account. Default 1000.
     pub pending_authorizations_per_account: u64,
     /// Nonces that stay redeemable; older ones are `badNonce`. Takes a quarter of a byte each. Default 1048576.
@@ -203,6 +206,18 @@ pub struct LimitsSection {
     pub orders_per_page: u32,
     /// Days that finished orders and authorizations are kept beyond their expiry. Default 7.
     pub retention_days: u32,
+}
+
+impl LimitsSection {
+    /// [`LimitsSection::processing_lease_seconds`].
+    pub(crate) const fn processing_lease(&self) -> Duration {
+        Duration::from_secs(self.processing_lease_seconds)
+    }
+
+    /// One call of a signer's Issue; the order's lease is longer.
+    pub(crate) const fn issue_deadline(&self) -> Duration {
+        Duration::from_millis(self.processing_lease_seconds.saturating_mul(2_000) / 3)
+    }
 }
 
 impl Default for LimitsSection {
@@ -220,6 +235,7 @@ impl Default for LimitsSection {
             request_seconds: 20,
             finalize_wait_milliseconds: 1_500,
             poll_wait_milliseconds: 500,
+            processing_lease_seconds: 15,
             pending_authorizations_per_account: 1_000,
             nonce_window: 1 << 20,
             cached_accounts: 100_000,
@@ -285,6 +301,9 @@ impl RoleConfig for Config {
         }
         if limits.body_bytes > acme::jws::MAX_JWS_BYTES {
             return Err(Invalid::new("limits.body_bytes", format!("at most {}", acme::jws::MAX_JWS_BYTES)));
+        }
+        if limits.processing_lease_seconds < 3 {
+            return Err(Invalid::new("limits.processing_lease_seconds", "must be at least 3"));
         }
         for (key, milliseconds) in [
             ("limits.finalize_wait_milliseconds", limits.finalize_wait_milliseconds),

@@ -13,8 +13,6 @@ use tonic::{Code, Request, Response, Status};
 
 /// A question that only reads, or a small write.
 const DEADLINE: Duration = Duration::from_secs(8);
-/// One try of an issuance; the order's lease is longer.
-pub(crate) const ISSUE_DEADLINE: Duration = Duration::from_secs(10);
 /// The largest answer: a chain, or many directories.
 const ANSWER_BYTES: usize = 4 * 1024 * 1024;
 
@@ -182,10 +180,14 @@ impl Signer {
     }
 
     /// One try; safe to repeat for ever.
-    pub(crate) async fn issue(&self, message: proto::IssueRequest) -> Result<Issued, SignerError> {
+    pub(crate) async fn issue(
+        &self,
+        message: proto::IssueRequest,
+        deadline: Duration,
+    ) -> Result<Issued, SignerError> {
         use proto::issue_response::Outcome;
         fail::fail_point!("front.issue.before-rpc");
-        let answer = ask!(self, issue, message, ISSUE_DEADLINE, ONE_PAUSE)?;
+        let answer = ask!(self, issue, message, deadline, ONE_PAUSE)?;
         fail::fail_point!("front.issue.after-rpc");
         match answer.outcome.ok_or(SignerError::Answer("an issuance without an outcome"))? {
             Outcome::Certificate(certificate) => {

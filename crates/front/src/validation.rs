@@ -22,8 +22,8 @@ use crate::refusal::Refusal;
 use crate::service::Front;
 use crate::under_way::Run;
 
-/// Beyond the time that a try may take: for its outcome's way into the database.
-const LEASE_MARGIN: Period = Period::from_seconds(3);
+/// Beyond the time that a try may take: for its outcome's way into the database. No longer than a try itself.
+const LEASE_MARGIN_SECONDS: u64 = 3;
 /// For how long a validator that does not answer is asked again, before the challenge rests until the client or a poll
 /// asks for another try. It is not the client's fault, so it costs the client no try.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -66,7 +66,8 @@ impl Validation {
 
 /// How long a try that began counts as running; then its front is dead.
 pub(crate) fn lease(front: &Front) -> Period {
-    Period::from_seconds(front.validation.attempt_seconds.saturating_add(LEASE_MARGIN.seconds()))
+    let attempt = front.validation.attempt_seconds;
+    Period::from_seconds(attempt.saturating_add(attempt.min(LEASE_MARGIN_SECONDS)))
 }
 
 /// Runs the try of this number, and others after it, in the background. `kept` is the authorization with that try.

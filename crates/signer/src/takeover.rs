@@ -4,8 +4,6 @@
 //! its order. A row whose MAC is wrong is never signed: it is reported and left as it is.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
-
 use ca_store::JournalEntry;
 use futures::{StreamExt, stream};
 use parking_lot::Mutex;
@@ -16,8 +14,6 @@ use crate::ca::Ca;
 use crate::journal::{CertificateIntent, Journaled, Record};
 use crate::refusal::{Failure, Outcome};
 
-/// How often a signer looks for them.
-pub(crate) const INTERVAL: Duration = Duration::from_secs(10);
 /// Taken over at once; more are taken in the next round.
 const BATCH: u32 = 200;
 /// Signed at once.
