@@ -3,11 +3,11 @@
 //! Each is verified, and signed again from the same bytes; one that cannot be signed any more is given up, which frees
 //! its order. A row whose MAC is wrong is never signed: it is reported and left as it is.
 
-use std::collections::BTreeSet;
 use ca_store::JournalEntry;
 use futures::{StreamExt, stream};
 use parking_lot::Mutex;
 use pki::{ErrorClass, Period, Serial, Timestamp};
+use std::collections::BTreeSet;
 
 use crate::audit::Event;
 use crate::ca::Ca;

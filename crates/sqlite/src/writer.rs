@@ -20,9 +20,6 @@ pub(crate) trait Database: Send + 'static {
     /// The value of the label `database` of this writer's metrics.
     const LABEL: &'static str;
 
-    /// Its failpoints: in an open transaction with all of its statements done, and after the commit.
-    const FAILPOINTS: (&'static str, &'static str);
-
     /// Runs writes, one after another or merged, in the open transaction, and keeps their outcomes.
     /// An error undoes all of them.
     fn run(
@@ -200,10 +197,10 @@ impl<D: Database> Run<D> {
     ) -> Result<(), Failure> {
         sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
         self.database.run(connection, writes).await?;
-        fail::fail_point!(D::FAILPOINTS.0);
+        fail::fail_point!(&format!("store.{}.before-commit", D::LABEL));
         let begun = Instant::now();
         sqlx::query("COMMIT").execute(&mut *connection).await.map_err(Failure::of_commit)?;
-        fail::fail_point!(D::FAILPOINTS.1);
+        fail::fail_point!(&format!("store.{}.after-commit", D::LABEL));
         metrics::histogram!("chancery_store_commit_seconds", "database" => D::LABEL).record(begun.elapsed());
         Ok(())
     }
@@ -286,7 +283,6 @@ mod tests {
         type Write = Job<Input, i64>;
 
         const LABEL: &'static str = "numbers";
-        const FAILPOINTS: (&'static str, &'static str) = ("store.before-commit", "store.after-commit");
 
         async fn run(
             &mut self,

@@ -66,7 +66,6 @@ impl Database for Fronts {
     type Write = Write;
 
     const LABEL: &'static str = "acme";
-    const FAILPOINTS: (&'static str, &'static str) = ("store.acme.before-commit", "store.acme.after-commit");
 
     async fn run(&mut self, connection: &mut SqliteConnection, writes: &mut [Write]) -> Result<(), Failure> {
         create::create(connection, &mut creations(writes)).await?;

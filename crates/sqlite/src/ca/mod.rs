@@ -139,7 +139,6 @@ impl Database for Ledger {
     type Write = Write;
 
     const LABEL: &'static str = "ca";
-    const FAILPOINTS: (&'static str, &'static str) = ("store.ca.before-commit", "store.ca.after-commit");
 
     async fn run(&mut self, connection: &mut SqliteConnection, writes: &mut [Write]) -> Result<(), Failure> {
         let mut context = Context { owner: self.number, audit: Vec::new() };
