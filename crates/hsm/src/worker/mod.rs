@@ -67,16 +67,26 @@ fn run(socket: UnixStream) -> ExitCode {
         (0..sessions).map(|number| start_signer(number, &jobs, &backend, &outbox)).collect();
     threads.push(start_answerer(questions, &backend, &outbox));
     outbox.send(&backend.ready_report(sessions));
+    take_requests(&mut requests, &jobs, &backend, &ask);
+    drop(ask);
+    jobs.close();
+    harden::exit_after(FINISH_MAX);
+    for thread in threads {
+        let _ = thread.join();
+    }
+    // Some modules crash in their destructors when they were not finalised.
+    backend.finalize();
+    ExitCode::SUCCESS
+}
+
+/// Hands requests on, until the supervisor is gone or wants no more.
+fn take_requests(requests: &mut Requests, jobs: &Jobs, backend: &Backend, ask: &mpsc::Sender<Question>) {
     while let Some(request) = requests.next() {
         match request {
             Request::Sign { id, key, mechanism, remaining_micros, data } => {
                 let now = Instant::now();
                 let deadline = now + Duration::from_micros(u64::from(remaining_micros));
                 jobs.push(SignJob { id, key, mechanism, data, arrived: now, deadline });
-                // Sleeping threads are woken once for all that arrived together.
-                if !requests.has_more() {
-                    jobs.wake();
-                }
             }
             Request::Key { index, id, spki, origin } => {
                 backend.keys.declare(index, id, &spki, origin);
@@ -92,19 +102,14 @@ fn run(socket: UnixStream) -> ExitCode {
             Request::Generate { id, key } => {
                 let _ = ask.send(Question::Generate(id, key));
             }
-            Request::Shutdown => break,
+            Request::Shutdown => return,
             Request::Configure(_) => {}
         }
+        // Sleeping threads are woken once for all that arrived together, whatever came last.
+        if !requests.has_more() {
+            jobs.wake();
+        }
     }
-    drop(ask);
-    jobs.close();
-    harden::exit_after(FINISH_MAX);
-    for thread in threads {
-        let _ = thread.join();
-    }
-    // Some modules crash in their destructors when they were not finalised.
-    backend.finalize();
-    ExitCode::SUCCESS
 }
 
 /// What the one answering thread does.
