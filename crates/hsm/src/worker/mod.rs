@@ -5,7 +5,7 @@
 //!                    └────────────▶ questions ─▶ one thread: declare, find, generate
 //! ```
 //!
-//! It ends when its socket does, and by the kernel's hand when its supervisor dies.
+//! It ends when its socket does, and by the kernel's hand when its supervisor dies; while it logs in it finishes that first.
 
 mod attributes;
 mod fault;
@@ -50,6 +50,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn run(socket: UnixStream) -> ExitCode {
     let Ok(writer) = socket.try_clone() else { return ExitCode::from(69) };
+    if harden::exit_after_hangup(&socket, FINISH_MAX).is_err() {
+        return ExitCode::from(69);
+    }
     let outbox = Arc::new(Outbox::new(writer));
     let mut requests = Requests::new(socket);
     let Some(Request::Configure(configure)) = requests.next() else { return ExitCode::from(64) };
@@ -61,6 +64,9 @@ fn run(socket: UnixStream) -> ExitCode {
             return ExitCode::from(69);
         }
     };
+    if harden::die_with_supervisor().is_err() {
+        return ExitCode::from(69);
+    }
     let jobs = Arc::new(Jobs::new(sessions));
     let (ask, questions) = mpsc::channel();
     let mut threads: Vec<_> =
