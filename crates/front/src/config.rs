@@ -191,7 +191,7 @@ pub struct LimitsSection {
     /// client need not look again; not while more than half of `requests` are worked on. 0: never. Default 500.
     pub poll_wait_milliseconds: u64,
     /// Seconds for which an order in `processing` is one front's own: how long a dead front delays an order. Two thirds of it
-    /// are one call of a signer's. Default 15, at least 3.
+    /// are one call of a signer's. Default 15.
     pub processing_lease_seconds: u64,
     /// Pending authorizations of one account. Default 1000.
     pub pending_authorizations_per_account: u64,
@@ -293,6 +293,7 @@ impl RoleConfig for Config {
             ("limits.body_bytes", limits.body_bytes),
             ("limits.nonce_window", limits.nonce_window as usize),
             ("limits.orders_per_page", limits.orders_per_page as usize),
+            ("limits.processing_lease_seconds", limits.processing_lease_seconds as usize),
             ("validation.attempts", self.validation.attempts as usize),
         ] {
             if value == 0 {
@@ -301,9 +302,6 @@ impl RoleConfig for Config {
         }
         if limits.body_bytes > acme::jws::MAX_JWS_BYTES {
             return Err(Invalid::new("limits.body_bytes", format!("at most {}", acme::jws::MAX_JWS_BYTES)));
-        }
-        if limits.processing_lease_seconds < 3 {
-            return Err(Invalid::new("limits.processing_lease_seconds", "must be at least 3"));
         }
         for (key, milliseconds) in [
             ("limits.finalize_wait_milliseconds", limits.finalize_wait_milliseconds),

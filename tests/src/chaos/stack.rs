@@ -1,0 +1,221 @@
+//! A whole CA under the harness: made by `chancery demo`, run by the harness' own supervisor.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use benches::connection::Server;
+use benches::responder::Responder;
+use tempfile::TempDir;
+use testkit::dns::{DnsServer, Record};
+use tokio::task::JoinHandle;
+
+use super::director::{Director, Victim};
+use super::points::Role;
+use super::roles::{Running, Spec};
+use crate::demo::{Demo, Facts};
+
+/// The domain whose names all lead to this host.
+pub const DOMAIN: &str = "chaos.test";
+/// The domain that the demo's registration was granted.
+pub const GRANTED: &str = "managed.test";
+
+/// Roles that run, and what clients need.
+pub struct Stack {
+    /// As `demo.json` says, with the addresses of now.
+    pub facts: Facts,
+    /// The way to the front.
+    pub server: Server,
+    /// The clients' http-01 answers.
+    pub responder: Responder,
+    roles: Vec<(String, Running)>,
+    folder: TempDir,
+    arming: JoinHandle<()>,
+    _names: DnsServer,
+}
+
+impl Stack {
+    /// Makes a CA, and starts its roles.
+    ///
+    /// # Errors
+    ///
+    /// When it does not come up.
+    pub async fn start(director: &Arc<Director>) -> anyhow::Result<Self> {
+        let made = tokio::task::spawn_blocking(|| {
+            let demo = Demo::start();
+            let facts = demo.facts.clone();
+            (demo.stop(), facts)
+        });
+        let (folder, mut facts) = made.await?;
+        let state = folder.path().join("state");
+        let names = DnsServer::start().await?;
+        names.add(&format!("*.{DOMAIN}"), Record::Address(IpAddr::V4(Ipv4Addr::LOCALHOST)));
+        let (responder, http_01_port) = responder().await?;
+        let arm_file = state.join("worker.arm");
+        let sockets = Sockets::bind(&state)?;
+        sockets.configure(&state, names.address(), http_01_port, &arm_file)?;
+        for url in [&mut facts.directory, &mut facts.eab_directory] {
+            *url = url.replace(&sockets.old_authority, &sockets.front.1.to_string());
+        }
+        let server = Server::new(sockets.front.1, &facts.root)?;
+        let Sockets { signer, enrollment, validator, front, status, .. } = sockets;
+        let mut roles = Vec::new();
+        for (role, sockets, victim) in [
+            ("signer", vec![signer.0, enrollment.0], Some(Role::Signer)),
+            ("validator", vec![validator.0], Some(Role::Validator)),
+            ("front", vec![front.0], Some(Role::Front)),
+            ("status", vec![status], None),
+        ] {
+            let spec = Spec {
+                role,
+                name: role.to_owned(),
+                config: state.join(format!("{role}.toml")),
+                log: state.join(format!("log/{role}.log")),
+                sockets,
+                victim: victim.map(|role| Victim { role }),
+            };
+            roles.push((role.to_owned(), Running::start(spec, Arc::clone(director))));
+        }
+        let arming = director.arm_workers(arm_file);
+        Ok(Self { facts, server, responder, roles, folder, arming, _names: names })
+    }
+
+    /// The signers' database.
+    #[must_use]
+    pub fn ca_database(&self) -> PathBuf {
+        self.folder.path().join("state/signer/ca.db")
+    }
+
+    /// The fronts' database.
+    #[must_use]
+    pub fn acme_database(&self) -> PathBuf {
+        self.folder.path().join("state/front/acme.db")
+    }
+
+    /// What the roles said last.
+    #[must_use]
+    pub fn logs(&self) -> String {
+        self.roles.iter().map(|(name, role)| format!("--- {name}\n{}\n", role.log())).collect()
+    }
+
+    /// Ends everything. The folder goes, unless somebody is to look at it.
+    pub async fn stop(self, keep: bool) {
+        self.arming.abort();
+        for (_, role) in self.roles {
+            role.stop().await;
+        }
+        // Workers follow their signers' deaths by the kernel's hand.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        if keep {
+            eprintln!("kept: {}", self.folder.keep().display());
+        }
+    }
+}
+
+async fn responder() -> anyhow::Result<(Responder, u16)> {
+    let mut last = None;
+    // The port may be taken between the question and the bind.
+    for _ in 0..8 {
+        let port = crate::program::free_port();
+        match Responder::start(port).await {
+            Ok(responder) => return Ok((responder, port)),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.unwrap_or_else(|| anyhow::anyhow!("no port")))
+}
+
+type Bound = (TcpListener, SocketAddr);
+
+/// The roles' sockets, on other ports than the demo's: those may be somebody else's by now. Only the status node's port
+/// stands in certificates.
+struct Sockets {
+    signer: Bound,
+    enrollment: Bound,
+    validator: Bound,
+    front: Bound,
+    status: TcpListener,
+    old_authority: String,
+}
+
+impl Sockets {
+    fn bind(state: &Path) -> anyhow::Result<Self> {
+        let front = std::fs::read_to_string(state.join("front.toml"))?;
+        let policy = std::fs::read_to_string(state.join("policy.toml"))?;
+        let status: SocketAddr = between(&policy, "crl_url_base = \"http://", "/")?.parse()?;
+        Ok(Self {
+            signer: listen(0)?,
+            enrollment: listen(0)?,
+            validator: listen(0)?,
+            front: listen(0)?,
+            status: listen(status.port())?.0,
+            old_authority: between(&front, "base_urls = [\"https://", "\"")?.to_owned(),
+        })
+    }
+
+    /// Writes the demo's configurations again: with these addresses, and with leases that suit processes that die every
+    /// second.
+    fn configure(
+        &self,
+        state: &Path,
+        names: SocketAddr,
+        http_01_port: u16,
+        arm_file: &Path,
+    ) -> anyhow::Result<()> {
+        let front = std::fs::read_to_string(state.join("front.toml"))?;
+        let old_signer = between(&front, "[signer]\naddresses = [\"", "\"")?;
+        let old_validator = between(&front, "[validator]\naddresses = [\"", "\"")?;
+        for (name, more) in [
+            ("signer", "\n[limits]\nlease_seconds = 1\nissue_wait_milliseconds = 500\n"),
+            ("policy", ""),
+            ("validator", ""),
+            ("front", FRONT),
+            ("status", ""),
+            ("operator", ""),
+        ] {
+            let path = state.join(format!("{name}.toml"));
+            let mut text = std::fs::read_to_string(&path)?
+                .replace(old_signer, &self.signer.1.to_string())
+                .replace(old_validator, &self.validator.1.to_string())
+                .replace(&self.old_authority, &self.front.1.to_string());
+            if name == "validator" {
+                let resolver = between(&text, "resolver = \"", "\"")?.to_owned();
+                let port = between(&text, "[http_01]\nport = ", "\n")?.to_owned();
+                text = text
+                    .replace(&resolver, &names.to_string())
+                    .replace(&format!("port = {port}"), &format!("port = {http_01_port}"));
+            }
+            let armed = format!(
+                "respawn_max_milliseconds = 50\nenvironment = {{ CHANCERY_FAILPOINTS = \"@{}\",",
+                arm_file.display()
+            );
+            text = text.replace("environment = {", &armed) + more;
+            std::fs::write(path, text)?;
+        }
+        Ok(())
+    }
+}
+
+const FRONT: &str = "
+[limits]
+processing_lease_seconds = 1
+finalize_wait_milliseconds = 500
+
+[validation]
+attempt_seconds = 1
+backoff_milliseconds = 100
+";
+
+fn listen(port: u16) -> anyhow::Result<Bound> {
+    let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
+    socket.set_nonblocking(true)?;
+    let address = socket.local_addr()?;
+    Ok((socket, address))
+}
+
+fn between<'a>(text: &'a str, before: &str, after: &str) -> anyhow::Result<&'a str> {
+    let (_, rest) = text.split_once(before).with_context(|| format!("no {before:?} in the demo's files"))?;
+    rest.split_once(after).map(|(found, _)| found).with_context(|| format!("no end of {before:?}"))
+}
