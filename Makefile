@@ -5,13 +5,14 @@ CARGO ?= cargo
 # The tests' builds can be told to kill themselves (docs/chaos.md); `make demo` and `make build` cannot.
 FAILPOINTS = --features chancery/failpoints,chancery-front/failpoints,chancery-validator/failpoints
 
-.PHONY: help demo build test lint unit fmt bench-acme clean
+.PHONY: help demo build test lint unit fmt bench-acme chaos clean
 
 help:
 	@echo "make demo        install what is missing, build, start the whole CA on SoftHSM and SQLite, get certificates"
 	@echo "make test        everything that CI runs: format, lints, unit, contract, tidy and end-to-end tests"
 	@echo "make build       the programs, optimised, in target/release"
 	@echo "make bench-acme  certificates a second over the whole path, beside the ceilings of this machine"
+	@echo "make chaos       kills every process at every failpoint, over and over; goes on where the last run ended (docs/chaos.md)"
 	@echo "make fmt lint    format; clippy with warnings as errors"
 
 demo:
@@ -45,6 +46,12 @@ bench-acme:
 	@.ci/setup demo
 	$(CARGO) build --quiet --locked --release -p chancery -p benches
 	@.ci/isolated target/release/bench-acme
+
+# CHAOS="--kills 20000 --minutes 240" and the like.
+chaos:
+	@.ci/setup test
+	$(CARGO) build --quiet --locked --workspace $(FAILPOINTS) --bins
+	@.ci/isolated target/debug/chaos $(CHAOS)
 
 clean:
 	$(CARGO) clean

@@ -12,7 +12,17 @@ use e2e::program::{ours, root, run};
 fn only_builds_for_these_tests_have_failpoints() {
     for program in ["chancery", "chancery-front", "chancery-validator", "chancery-status"] {
         let mut tree = std::process::Command::new(env!("CARGO"));
-        tree.args(["tree", "--offline", "--locked", "-e", "normal,features", "--prefix", "none", "-p", program]);
+        tree.args([
+            "tree",
+            "--offline",
+            "--locked",
+            "-e",
+            "normal,features",
+            "--prefix",
+            "none",
+            "-p",
+            program,
+        ]);
         let output = run(tree.current_dir(root()));
         let tree = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success() && tree.contains(program), "{output:?}");

@@ -36,6 +36,8 @@ pub struct Client {
     nonce: Option<String>,
     certificate_key: rcgen::KeyPair,
     random: SystemRandom,
+    /// Requests that had to be made again, for another reason than a nonce.
+    pub retries: u64,
 }
 
 /// How long anything may take, whoever dies meanwhile, before it counts as stuck.
@@ -74,6 +76,7 @@ impl Client {
             nonce: None,
             certificate_key: rcgen::KeyPair::generate()?,
             random,
+            retries: 0,
         };
         let url = format!("{}/new-account", client.base);
         let mut payload = json!({ "termsOfServiceAgreed": true });
@@ -220,6 +223,7 @@ impl Client {
                 Ok(Err(error)) => last = format!("{error:#}"),
                 Err(_) => last = format!("no answer in {ANSWER:?}"),
             }
+            self.retries += 1;
             self.nonce = None;
             tokio::time::sleep(PAUSE).await;
         }

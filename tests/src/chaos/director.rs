@@ -36,6 +36,8 @@ struct State {
     waiting: Vec<(String, Instant)>,
     gaps: BTreeMap<String, Duration>,
     faults: Vec<String>,
+    /// Requests that clients had to make again.
+    retries: u64,
 }
 
 /// The failpoint that is none: a process that did not come by its own in time is killed where it is.
@@ -137,9 +139,10 @@ impl Director {
         self.killed(&format!("{ANYWHERE} ({role})"));
     }
 
-    /// A client got its certificate.
-    pub fn issued(&self) {
+    /// A client got its certificate, after so many requests that had to be made again.
+    pub fn issued(&self, retries: u64) {
         let mut state = self.state();
+        state.retries += retries;
         for (name, at) in std::mem::take(&mut state.waiting) {
             let gap = state.gaps.entry(name).or_default();
             *gap = (*gap).max(at.elapsed());
@@ -149,6 +152,12 @@ impl Director {
     /// Something that must not be.
     pub fn fault(&self, words: String) {
         self.state().faults.push(words);
+    }
+
+    /// Requests that clients had to make again.
+    #[must_use]
+    pub fn retries(&self) -> u64 {
+        self.state().retries
     }
 
     /// Kills since the last audit.

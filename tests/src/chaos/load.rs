@@ -58,6 +58,12 @@ impl Load {
         load
     }
 
+    /// Certificates since the last audit.
+    #[must_use]
+    pub fn issued(&self) -> usize {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).fresh.len()
+    }
+
     /// Waits until every client has what it is working on, and holds them there.
     pub async fn pause(&self, patience: Duration) -> Option<OwnedRwLockWriteGuard<()>> {
         tokio::time::timeout(patience, Arc::clone(&self.gate).write_owned()).await.ok()
@@ -116,7 +122,7 @@ impl Worker {
             let domain = if self.managed { GRANTED } else { DOMAIN };
             let name = format!("{}-{count}.{domain}", self.label());
             let got = client.certificate(&[name]).await?;
-            self.director.issued();
+            self.director.issued(std::mem::take(&mut client.retries));
             self.held().fresh.push(got.clone());
             if count.is_multiple_of(REVOKED_EACH) {
                 client.revoke(&got).await?;

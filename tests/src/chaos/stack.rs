@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use super::director::{Director, Victim};
 use super::points::Role;
 use super::roles::{Running, Spec};
-use crate::demo::{Demo, Facts};
+use crate::demo::{Demo, Facts, is_alive};
 
 /// The domain whose names all lead to this host.
 pub const DOMAIN: &str = "chaos.test";
@@ -92,6 +92,21 @@ impl Stack {
     #[must_use]
     pub fn acme_database(&self) -> PathBuf {
         self.folder.path().join("state/front/acme.db")
+    }
+
+    /// How often a role has said something, as far back as is remembered.
+    #[must_use]
+    pub fn said(&self, role: &str, words: &str) -> usize {
+        let of_role = self.roles.iter().filter(|(name, _)| name == role);
+        of_role.map(|(_, running)| running.log().matches(words).count()).sum()
+    }
+
+    /// The worker process.
+    #[must_use]
+    pub fn worker(&self) -> Option<u32> {
+        let below = crate::demo::descendants(std::process::id());
+        let is_worker = |command: &str| command.split_whitespace().nth(1) == Some("hsm-worker");
+        below.into_iter().find(|(id, command)| is_worker(command) && is_alive(*id)).map(|(id, _)| id)
     }
 
     /// What the roles said last.
@@ -188,7 +203,7 @@ impl Sockets {
                     .replace(&format!("port = {port}"), &format!("port = {http_01_port}"));
             }
             let armed = format!(
-                "respawn_max_milliseconds = 50\nenvironment = {{ CHANCERY_FAILPOINTS = \"@{}\",",
+                "hang_timeout_milliseconds = 2000\nrespawn_max_milliseconds = 50\nenvironment = {{ CHANCERY_FAILPOINTS = \"@{}\",",
                 arm_file.display()
             );
             text = text.replace("environment = {", &armed) + more;
