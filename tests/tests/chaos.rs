@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use e2e::chaos::points::POINTS;
-use e2e::chaos::{Campaign, Plan, Tally};
+use e2e::chaos::{Campaign, Kind, Plan, Tally};
 use e2e::program::{ours, root, run};
 
 /// Builds that people run cannot be told to kill themselves.
@@ -48,7 +48,7 @@ async fn a_kill_at_every_failpoint_loses_doubles_and_blocks_nothing() {
         kills: 0,
         each: 1,
         time: Duration::from_secs(240),
-        stacks: 1,
+        stacks: vec![Kind::Sqlite],
         clients: 24,
         round: 60,
         keep: false,
@@ -69,7 +69,7 @@ async fn a_kill_at_every_failpoint_loses_doubles_and_blocks_nothing() {
 #[test]
 fn the_list_of_failpoints_is_that_of_the_sources() {
     let mut found: Vec<String> = Vec::new();
-    for folder in ["front", "signer", "validator", "hsm", "sqlite"] {
+    for folder in ["front", "signer", "validator", "hsm", "sqlite", "postgres"] {
         let output = std::process::Command::new("grep")
             .args(["-rhoE", "--include=*.rs", "fail_point!\\([^)]*\\)"])
             .arg(root().join("crates").join(folder).join("src"))

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use e2e::chaos::audit::Auditor;
 use e2e::chaos::load::Load;
-use e2e::chaos::{Director, Stack, Tally};
+use e2e::chaos::{Director, Kind, Stack, Tally};
 use e2e::demo::{is_alive, signal};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -25,7 +25,7 @@ async fn eventually<T>(what: &str, look: impl Fn() -> Option<T>) -> T {
 async fn no_request_is_lost(name: &str, times: usize) {
     let tally = Arc::new(Mutex::new(Tally::default()));
     let director = Director::new("sqlite", Arc::clone(&tally), 1);
-    let stack = Stack::start(&director).await.unwrap();
+    let stack = Stack::start(Kind::Sqlite, &director).await.unwrap();
     let load = Load::start(&stack, &director, 16);
     for number in 1..=times {
         // Not during its login: SoftHSM's token does not survive that.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use clap::Parser;
-use e2e::chaos::{Campaign, Plan, Tally};
+use e2e::chaos::{Campaign, Kind, Plan, Tally};
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Kills every process of a CA at every failpoint, under load, and audits what is left.
@@ -21,9 +21,9 @@ struct Arguments {
     /// Minutes after which it ends in any case; the next run goes on.
     #[arg(long, default_value_t = 60.0)]
     minutes: f64,
-    /// CAs side by side.
-    #[arg(long, default_value_t = 2)]
-    stacks: usize,
+    /// CAs side by side: on SQLite, on PostgreSQL, on PostgreSQL with two signers.
+    #[arg(long, value_delimiter = ',', default_value = "sqlite,postgres,postgres-2", value_parser = kind)]
+    stacks: Vec<Kind>,
     /// Clients of each.
     #[arg(long, default_value_t = 32)]
     clients: usize,
@@ -77,23 +77,32 @@ async fn run(arguments: Arguments) -> anyhow::Result<bool> {
         }
         std::future::pending::<()>().await;
     });
-    let shown = tokio::spawn(show(Arc::clone(&tally), plan.kills, plan.each));
+    let shown = tokio::spawn(show(Arc::clone(&tally), plan.clone()));
     let outcome = Campaign::new(plan.clone(), Arc::clone(&tally), stopped).run().await;
     shown.abort();
     println!("{}", with(&tally, |tally| tally.table()));
     outcome?;
-    Ok(with(&tally, |tally| tally.total() >= plan.kills && tally.fewest("sqlite") >= plan.each))
+    Ok(with(&tally, |tally| plan.is_reached(tally)))
 }
 
-async fn show(tally: Arc<Mutex<Tally>>, kills: u64, each: u64) {
-    let bar = ProgressBar::new(kills);
+fn kind(name: &str) -> Result<Kind, String> {
+    match name {
+        "sqlite" => Ok(Kind::Sqlite),
+        "postgres" => Ok(Kind::Postgres { signers: 1 }),
+        "postgres-2" => Ok(Kind::Postgres { signers: 2 }),
+        _ => Err("sqlite, postgres or postgres-2".to_owned()),
+    }
+}
+
+async fn show(tally: Arc<Mutex<Tally>>, plan: Plan) {
+    let bar = ProgressBar::new(plan.kills);
     let style = "{elapsed_precise} {wide_bar} {pos}/{len} kills, {msg}";
     bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
     loop {
         let (total, fewest, certificates) =
-            with(&tally, |tally| (tally.total(), tally.fewest("sqlite"), tally.certificates));
+            with(&tally, |tally| (tally.total(), plan.fewest(tally), tally.certificates));
         bar.set_position(total);
-        bar.set_message(format!("the rarest {fewest} of {each}, {certificates} certificates"));
+        bar.set_message(format!("the rarest {fewest} of {}, {certificates} certificates", plan.each));
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }

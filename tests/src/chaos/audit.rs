@@ -2,18 +2,16 @@
 //! tables, and by what the clients hold. While the clients pause and every process is left alone.
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use aws_lc_rs::digest::{SHA256, digest};
 use pki::{Serial, Tbs};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::client::Got;
+use super::ledger::{Database, Ledger};
 use super::load::Held;
 use super::stack::Stack;
 
@@ -37,30 +35,30 @@ const CRL_PATIENCE: Duration = Duration::from_secs(30);
 const UNIQUE: &[(&str, &str)] = &[
     (
         "two certificates of one order",
-        "SELECT order_id, COUNT(*) FROM journal WHERE order_id IS NOT NULL AND abandoned_at IS NULL
+        "SELECT order_id, CAST(COUNT(*) AS TEXT) FROM journal WHERE order_id IS NOT NULL AND abandoned_at IS NULL
          GROUP BY order_id, kind HAVING COUNT(*) > 1",
     ),
     (
         "two certificates of one newOrder",
-        "SELECT hex(new_order), COUNT(*) FROM journal WHERE new_order IS NOT NULL AND abandoned_at IS NULL
+        "SELECT hex(new_order), CAST(COUNT(*) AS TEXT) FROM journal WHERE new_order IS NOT NULL AND abandoned_at IS NULL
          GROUP BY new_order, kind HAVING COUNT(*) > 1",
     ),
-    ("a serial twice", "SELECT hex(serial), COUNT(*) FROM journal GROUP BY serial, kind HAVING COUNT(*) > 1"),
+    ("a serial twice", "SELECT hex(serial), CAST(COUNT(*) AS TEXT) FROM journal GROUP BY serial, kind HAVING COUNT(*) > 1"),
     (
         "a gap in the audit of one life of a signer",
-        "SELECT CAST(incarnation AS TEXT), MAX(sequence) - COUNT(*) FROM audit
+        "SELECT CAST(incarnation AS TEXT), CAST(MAX(sequence) - COUNT(*) AS TEXT) FROM audit
          GROUP BY incarnation HAVING MAX(sequence) - MIN(sequence) + 1 <> COUNT(*)",
     ),
     (
         "a CRL whose thisUpdate is not after that of the number before",
-        "SELECT a.issuer || '/' || a.shard || ' ' || a.number, b.number FROM crls a JOIN crls b
+        "SELECT a.issuer || '/' || a.shard || ' ' || a.number, CAST(b.number AS TEXT) FROM crls a JOIN crls b
          ON a.issuer = b.issuer AND a.shard = b.shard AND a.number < b.number
          WHERE a.signature IS NOT NULL AND b.signature IS NOT NULL
          AND (a.this_update >= b.this_update OR a.revision > b.revision)",
     ),
     (
         "a CRL number that was not given out",
-        "SELECT c.issuer || '/' || c.shard, c.number FROM crls c JOIN crl_shards s
+        "SELECT c.issuer || '/' || c.shard, CAST(c.number AS TEXT) FROM crls c JOIN crl_shards s
          ON c.issuer = s.issuer AND c.shard = s.shard WHERE c.number > s.number",
     ),
 ];
@@ -73,8 +71,8 @@ impl Auditor {
     /// When it could not look.
     pub async fn audit(&mut self, stack: &Stack, held: &mut Held) -> anyhow::Result<Vec<String>> {
         let mut faults = Vec::new();
-        let mut ca = open(&stack.ca_database()).await?;
-        let mut acme = open(&stack.acme_database()).await?;
+        let mut ca = stack.database.ca().await?;
+        let mut acme = stack.database.acme().await?;
         self.audits += 1;
         faults.extend(
             ends(
@@ -89,9 +87,7 @@ impl Auditor {
             ends(&mut acme, "orders that stay in processing", "status = 'processing'", "orders").await?,
         );
         for (what, query) in UNIQUE {
-            for row in sqlx::query(AssertSqlSafe(*query)).fetch_all(&mut ca).await? {
-                faults.push(format!("{what}: {} {}", row.get::<String, _>(0), row.get::<i64, _>(1)));
-            }
+            faults.extend(ca.rows(query).await?.iter().map(|row| format!("{what}: {}", row.join(" "))));
         }
         let journaled = self.journaled(&mut ca).await?;
         faults.extend(compare(&journaled, held));
@@ -112,41 +108,35 @@ impl Auditor {
     /// When it could not look.
     pub async fn integrity(&self, stack: &Stack) -> anyhow::Result<Vec<String>> {
         let mut faults = Vec::new();
-        for path in [stack.ca_database(), stack.acme_database()] {
-            let mut connection = open(&path).await?;
-            let rows = sqlx::query("PRAGMA integrity_check").fetch_all(&mut connection).await?;
-            faults.extend(rows.iter().map(|row| row.get::<String, _>(0)).filter(|said| said != "ok"));
-            faults.extend(
-                sqlx::query("PRAGMA foreign_key_check")
-                    .fetch_all(&mut connection)
-                    .await?
-                    .iter()
-                    .map(|row| format!("a reference of {} leads nowhere", row.get::<String, _>(0))),
-            );
+        // A PostgreSQL server was not killed, and its files are its own affair.
+        if let Database::Sqlite { .. } = stack.database {
+            for mut ledger in [stack.database.ca().await?, stack.database.acme().await?] {
+                for row in ledger.rows("SELECT integrity_check FROM pragma_integrity_check").await? {
+                    faults.extend(row.into_iter().filter(|said| said != "ok"));
+                }
+                for row in ledger.rows("SELECT \"table\" FROM pragma_foreign_key_check").await? {
+                    faults.push(format!("a reference of {} leads nowhere", row.concat()));
+                }
+            }
         }
         Ok(faults)
     }
 
     /// Signed clients' certificates of the journal that are new since the last audit: by serial, with their order.
-    async fn journaled(
-        &mut self,
-        ca: &mut SqliteConnection,
-    ) -> anyhow::Result<HashMap<Vec<u8>, (String, Vec<u8>)>> {
-        let rows = sqlx::query(
-            "SELECT id, serial, order_id, tbs, signature FROM journal
-             WHERE id > ? AND kind = 'final' AND signature IS NOT NULL ORDER BY id",
-        )
-        .bind(self.entry)
-        .fetch_all(ca)
-        .await?;
+    async fn journaled(&mut self, ca: &mut Ledger) -> anyhow::Result<HashMap<Vec<u8>, (String, Vec<u8>)>> {
+        let query = format!(
+            "SELECT CAST(id AS TEXT), hex(serial), order_id, hex(tbs), hex(signature) FROM journal
+             WHERE id > {} AND kind = 'final' AND signature IS NOT NULL ORDER BY id",
+            self.entry
+        );
         let mut found = HashMap::new();
-        for row in rows {
-            self.entry = row.get(0);
-            let tbs =
-                Tbs::from_der(row.get(3)).map_err(|error| anyhow::anyhow!("a journaled TBS: {error}"))?;
-            let order: Option<String> = row.get(2);
-            let certificate = pki::assemble(&tbs, row.get(4));
-            found.insert(row.get(1), (order.unwrap_or_default(), certificate));
+        for row in ca.rows(&query).await? {
+            let [id, serial, order, tbs, signature] = &row[..] else { anyhow::bail!("five columns") };
+            self.entry = id.parse()?;
+            let tbs = Tbs::from_der(&hex::decode(tbs)?)
+                .map_err(|error| anyhow::anyhow!("a journaled TBS: {error}"))?;
+            let certificate = pki::assemble(&tbs, &hex::decode(signature)?);
+            found.insert(hex::decode(serial)?, (order.clone(), certificate));
         }
         Ok(found)
     }
@@ -220,35 +210,27 @@ fn compare(journaled: &HashMap<Vec<u8>, (String, Vec<u8>)>, held: &Held) -> Vec<
 }
 
 /// The fronts' database says of each order what the signers' does.
-async fn orders(acme: &mut SqliteConnection, fresh: &[Got]) -> anyhow::Result<Vec<String>> {
+async fn orders(acme: &mut Ledger, fresh: &[Got]) -> anyhow::Result<Vec<String>> {
     let mut faults = Vec::new();
     for got in fresh {
-        let row = sqlx::query("SELECT status, COALESCE(state, '') FROM orders WHERE id = ?")
-            .bind(&got.order)
-            .fetch_optional(&mut *acme)
-            .await?;
-        let (status, state) =
-            row.map_or_else(Default::default, |row| (row.get::<String, _>(0), row.get::<String, _>(1)));
+        // An id is base64url: nothing to escape.
+        let query = format!("SELECT status, COALESCE(state, '') FROM orders WHERE id = '{}'", got.order);
+        let row = acme.rows(&query).await?.pop().unwrap_or_default().join(" ");
         let serial = Serial::from_bytes(&got.serial).map(|serial| serial.to_string()).unwrap_or_default();
-        if status != "valid" || !state.contains(&serial) {
-            faults.push(format!("{} is {status:?} ({state}), its certificate {serial}", got.order));
+        if !row.starts_with("valid ") || !row.contains(&serial) {
+            faults.push(format!("{} is {row:?}, its certificate {serial}", got.order));
         }
     }
     Ok(faults)
 }
 
 /// Waits until no row is left of which this holds.
-async fn ends(
-    connection: &mut SqliteConnection,
-    what: &str,
-    condition: &str,
-    table: &str,
-) -> anyhow::Result<Vec<String>> {
+async fn ends(ledger: &mut Ledger, what: &str, condition: &str, table: &str) -> anyhow::Result<Vec<String>> {
     let end = Instant::now() + PATIENCE;
+    let query = format!("SELECT CAST(COUNT(*) AS TEXT) FROM {table} WHERE {condition}");
     loop {
-        let query = format!("SELECT COUNT(*) FROM {table} WHERE {condition}");
-        let left: i64 = sqlx::query_scalar(AssertSqlSafe(query)).fetch_one(&mut *connection).await?;
-        if left == 0 {
+        let left = ledger.rows(&query).await?.concat().concat();
+        if left == "0" {
             return Ok(Vec::new());
         }
         if Instant::now() > end {
@@ -256,11 +238,6 @@ async fn ends(
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-}
-
-async fn open(path: &Path) -> anyhow::Result<SqliteConnection> {
-    let options = SqliteConnectOptions::new().filename(path).read_only(true);
-    SqliteConnection::connect_with(&options).await.with_context(|| path.display().to_string())
 }
 
 async fn fetch(url: &str) -> anyhow::Result<Vec<u8>> {

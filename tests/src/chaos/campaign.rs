@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::audit::Auditor;
 use super::director::Director;
 use super::load::Load;
-use super::stack::Stack;
+use super::stack::{Kind, Stack};
 use super::tally::Tally;
 
 /// How much is to be done.
@@ -18,8 +18,8 @@ pub struct Plan {
     pub each: u64,
     /// Ends after this time, whatever was done.
     pub time: Duration,
-    /// CAs side by side.
-    pub stacks: usize,
+    /// CAs side by side: which.
+    pub stacks: Vec<Kind>,
     /// Clients of each.
     pub clients: usize,
     /// Kills between two audits of a stack.
@@ -28,6 +28,20 @@ pub struct Plan {
     pub keep: bool,
     /// The choices' seed.
     pub seed: u64,
+}
+
+impl Plan {
+    /// Enough was killed: in all, and at each failpoint on each database.
+    #[must_use]
+    pub fn is_reached(&self, tally: &Tally) -> bool {
+        tally.total() >= self.kills && self.fewest(tally) >= self.each
+    }
+
+    /// The kills of the failpoint that was hit least.
+    #[must_use]
+    pub fn fewest(&self, tally: &Tally) -> u64 {
+        self.stacks.iter().map(|kind| tally.fewest(kind.label())).min().unwrap_or(0)
+    }
 }
 
 /// A plan that is carried out.
@@ -58,9 +72,9 @@ impl Campaign {
     /// With what is wrong: a fault of the CA, or something that kept the harness from looking.
     pub async fn run(&self) -> anyhow::Result<()> {
         let mut stacks = tokio::task::JoinSet::new();
-        for number in 0..self.plan.stacks {
+        for (number, kind) in self.plan.stacks.iter().copied().enumerate() {
             let campaign = self.clone();
-            stacks.spawn(async move { campaign.run_stack(number as u64).await });
+            stacks.spawn(async move { campaign.run_stack(kind, number as u64).await });
         }
         while let Some(ended) = stacks.join_next().await {
             ended??;
@@ -68,10 +82,10 @@ impl Campaign {
         Ok(())
     }
 
-    async fn run_stack(&self, number: u64) -> anyhow::Result<()> {
+    async fn run_stack(&self, kind: Kind, number: u64) -> anyhow::Result<()> {
         let seed = self.plan.seed.wrapping_add(number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let director = Director::new("sqlite", Arc::clone(&self.tally), seed);
-        let stack = Stack::start(&director).await?;
+        let director = Director::new(kind.label(), Arc::clone(&self.tally), seed);
+        let stack = Stack::start(kind, &director).await?;
         let load = Load::start(&stack, &director, self.plan.clients);
         let mut auditor = Auditor::default();
         let mut outcome = Ok(());
@@ -129,8 +143,7 @@ impl Campaign {
     /// Enough was killed, or it is over.
     fn is_done(&self) -> bool {
         let tally = self.tally();
-        let enough = tally.total() >= self.plan.kills && tally.fewest("sqlite") >= self.plan.each;
-        enough || self.is_over()
+        self.plan.is_reached(&tally) || self.is_over()
     }
 
     fn is_over(&self) -> bool {

@@ -8,6 +8,7 @@ pub mod audit;
 pub mod campaign;
 pub mod client;
 pub mod director;
+pub mod ledger;
 pub mod load;
 pub mod points;
 pub mod roles;
@@ -16,5 +17,5 @@ pub mod tally;
 
 pub use campaign::{Campaign, Plan};
 pub use director::Director;
-pub use stack::Stack;
+pub use stack::{Kind, Stack};
 pub use tally::Tally;

@@ -9,18 +9,49 @@ use anyhow::Context as _;
 use benches::connection::Server;
 use benches::responder::Responder;
 use tempfile::TempDir;
+use testkit::Cluster;
 use testkit::dns::{DnsServer, Record};
 use tokio::task::JoinHandle;
 
 use super::director::{Director, Victim};
+use super::ledger::Database;
 use super::points::Role;
 use super::roles::{Running, Spec};
 use crate::demo::{Demo, Facts, is_alive};
+
+mod postgres;
 
 /// The domain whose names all lead to this host.
 pub const DOMAIN: &str = "chaos.test";
 /// The domain that the demo's registration was granted.
 pub const GRANTED: &str = "managed.test";
+
+/// Which CA.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// On SQLite, with one signer.
+    Sqlite,
+    /// On PostgreSQL, with so many signers.
+    Postgres {
+        /// One or two.
+        signers: u8,
+    },
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Sqlite, Self::Postgres { signers: 1 }, Self::Postgres { signers: 2 }];
+
+    /// As the kill table calls it.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Sqlite => "sqlite",
+            Self::Postgres { signers: 1 } => "postgres",
+            Self::Postgres { .. } => "postgres, two signers",
+        }
+    }
+}
 
 /// Roles that run, and what clients need.
 pub struct Stack {
@@ -30,9 +61,11 @@ pub struct Stack {
     pub server: Server,
     /// The clients' http-01 answers.
     pub responder: Responder,
+    /// Where it keeps what it has.
+    pub database: Database,
     roles: Vec<(String, Running)>,
     folder: TempDir,
-    arming: JoinHandle<()>,
+    arming: Vec<JoinHandle<()>>,
     _names: DnsServer,
 }
 
@@ -42,7 +75,7 @@ impl Stack {
     /// # Errors
     ///
     /// When it does not come up.
-    pub async fn start(director: &Arc<Director>) -> anyhow::Result<Self> {
+    pub async fn start(kind: Kind, director: &Arc<Director>) -> anyhow::Result<Self> {
         let made = tokio::task::spawn_blocking(|| {
             let demo = Demo::start();
             let facts = demo.facts.clone();
@@ -53,45 +86,41 @@ impl Stack {
         let names = DnsServer::start().await?;
         names.add(&format!("*.{DOMAIN}"), Record::Address(IpAddr::V4(Ipv4Addr::LOCALHOST)));
         let (responder, http_01_port) = responder().await?;
-        let arm_file = state.join("worker.arm");
         let sockets = Sockets::bind(&state)?;
-        sockets.configure(&state, names.address(), http_01_port, &arm_file)?;
+        sockets.configure(&state, names.address(), http_01_port)?;
         for url in [&mut facts.directory, &mut facts.eab_directory] {
             *url = url.replace(&sockets.old_authority, &sockets.front.1.to_string());
         }
         let server = Server::new(sockets.front.1, &facts.root)?;
         let Sockets { signer, enrollment, validator, front, status, .. } = sockets;
-        let mut roles = Vec::new();
-        for (role, sockets, victim) in [
-            ("signer", vec![signer.0, enrollment.0], Some(Role::Signer)),
-            ("validator", vec![validator.0], Some(Role::Validator)),
-            ("front", vec![front.0], Some(Role::Front)),
-            ("status", vec![status], None),
-        ] {
-            let spec = Spec {
-                role,
-                name: role.to_owned(),
-                config: state.join(format!("{role}.toml")),
-                log: state.join(format!("log/{role}.log")),
-                sockets,
-                victim: victim.map(|role| Victim { role }),
-            };
-            roles.push((role.to_owned(), Running::start(spec, Arc::clone(director))));
-        }
-        let arming = director.arm_workers(arm_file);
-        Ok(Self { facts, server, responder, roles, folder, arming, _names: names })
-    }
-
-    /// The signers' database.
-    #[must_use]
-    pub fn ca_database(&self) -> PathBuf {
-        self.folder.path().join("state/signer/ca.db")
-    }
-
-    /// The fronts' database.
-    #[must_use]
-    pub fn acme_database(&self) -> PathBuf {
-        self.folder.path().join("state/front/acme.db")
+        let mut roles = Roles { director, state: &state, running: Vec::new(), arming: Vec::new() };
+        let (signer_address, enrollment_address) = (signer.1, enrollment.1);
+        let database = match kind {
+            Kind::Sqlite => {
+                roles.signer("signer", vec![signer.0, enrollment.0]);
+                Database::Sqlite { ca: state.join("signer/ca.db"), acme: state.join("front/acme.db") }
+            }
+            Kind::Postgres { signers } => {
+                let cluster = tokio::task::spawn_blocking(Cluster::start).await?;
+                postgres::configure(&state, &cluster)?;
+                roles.signer("signer", vec![signer.0, enrollment.0]);
+                let (state, authority) = (state.clone(), front.1.ip().to_string());
+                let populate = move || {
+                    postgres::populate(&state, enrollment_address, &authority, signers, signer_address)
+                };
+                let made = tokio::task::spawn_blocking(populate).await??;
+                (facts.eab_kid, facts.eab_hmac_key) = made.eab;
+                if let Some(second) = made.second {
+                    roles.signer("signer-2", vec![second]);
+                }
+                Database::Postgres(Box::new(cluster))
+            }
+        };
+        roles.start("validator", vec![validator.0], Some(Role::Validator));
+        roles.start("front", vec![front.0], Some(Role::Front));
+        roles.start("status", vec![status], None);
+        let Roles { running, arming, .. } = roles;
+        Ok(Self { facts, server, responder, database, roles: running, folder, arming, _names: names })
     }
 
     /// How often a role has said something, as far back as is remembered.
@@ -117,7 +146,7 @@ impl Stack {
 
     /// Ends everything. The folder goes, unless somebody is to look at it.
     pub async fn stop(self, keep: bool) {
-        self.arming.abort();
+        self.arming.iter().for_each(JoinHandle::abort);
         for (_, role) in self.roles {
             role.stop().await;
         }
@@ -127,6 +156,43 @@ impl Stack {
             eprintln!("kept: {}", self.folder.keep().display());
         }
     }
+}
+
+/// Roles that are being started.
+struct Roles<'a> {
+    director: &'a Arc<Director>,
+    state: &'a Path,
+    running: Vec<(String, Running)>,
+    arming: Vec<JoinHandle<()>>,
+}
+
+impl Roles<'_> {
+    fn signer(&mut self, name: &str, sockets: Vec<TcpListener>) {
+        self.arming.push(self.director.arm_workers(arm_file(self.state, name)));
+        self.start(name, sockets, Some(Role::Signer));
+    }
+
+    fn start(&mut self, name: &str, sockets: Vec<TcpListener>, victim: Option<Role>) {
+        let role = match name {
+            "validator" => "validator",
+            "front" => "front",
+            "status" => "status",
+            _ => "signer",
+        };
+        let spec = Spec {
+            role,
+            name: name.to_owned(),
+            config: self.state.join(format!("{name}.toml")),
+            log: self.state.join(format!("log/{name}.log")),
+            sockets,
+            victim: victim.map(|role| Victim { role }),
+        };
+        self.running.push((name.to_owned(), Running::start(spec, Arc::clone(self.director))));
+    }
+}
+
+fn arm_file(state: &Path, signer: &str) -> PathBuf {
+    state.join(format!("{signer}.arm"))
 }
 
 async fn responder() -> anyhow::Result<(Responder, u16)> {
@@ -172,13 +238,7 @@ impl Sockets {
 
     /// Writes the demo's configurations again: with these addresses, and with leases that suit processes that die every
     /// second.
-    fn configure(
-        &self,
-        state: &Path,
-        names: SocketAddr,
-        http_01_port: u16,
-        arm_file: &Path,
-    ) -> anyhow::Result<()> {
+    fn configure(&self, state: &Path, names: SocketAddr, http_01_port: u16) -> anyhow::Result<()> {
         let front = std::fs::read_to_string(state.join("front.toml"))?;
         let old_signer = between(&front, "[signer]\naddresses = [\"", "\"")?;
         let old_validator = between(&front, "[validator]\naddresses = [\"", "\"")?;
@@ -204,7 +264,7 @@ impl Sockets {
             }
             let armed = format!(
                 "hang_timeout_milliseconds = 2000\nrespawn_max_milliseconds = 50\nenvironment = {{ CHANCERY_FAILPOINTS = \"@{}\",",
-                arm_file.display()
+                arm_file(state, "signer").display()
             );
             text = text.replace("environment = {", &armed) + more;
             std::fs::write(path, text)?;

@@ -47,13 +47,14 @@ async fn one_good_certificate(world: &World, client: &Client, ready: &Ready) {
 /// revoked at once (DESIGN §2.1, §2.4), and whatever the key has not touched may be made anew.
 #[tokio::test]
 async fn whatever_may_have_been_signed_can_be_revoked() {
-    let plans: [(&str, fn(&World), usize, usize); 6] = [
+    type Plan = (&'static str, fn(&World), usize, usize);
+    let plans: [Plan; 6] = [
         ("journal failed", |world| world.store.fail_next("commit_intents", StoreFault::Failed), 0, 0),
         (
             "journal persisted",
             |world| {
                 world.store.fail_next("commit_intents", StoreFault::FailedButPersisted);
-                world.store.fail_after("journal", 1, StoreFault::Failed);
+                world.store.fail_next("journal", StoreFault::Failed);
             },
             1,
             0,
