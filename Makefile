@@ -2,14 +2,17 @@
 
 export PATH := $(CURDIR)/.tools/bin:$(PATH)
 CARGO ?= cargo
+# The tests' builds can be told to kill themselves (docs/chaos.md); `make demo` and `make build` cannot.
+FAILPOINTS = --features chancery/failpoints,chancery-front/failpoints,chancery-validator/failpoints
 
-.PHONY: help demo build test lint unit fmt bench-acme clean
+.PHONY: help demo build test lint unit fmt bench-acme chaos clean
 
 help:
 	@echo "make demo        install what is missing, build, start the whole CA on SoftHSM and SQLite, get certificates"
 	@echo "make test        everything that CI runs: format, lints, unit, contract, tidy and end-to-end tests"
 	@echo "make build       the programs, optimised, in target/release"
 	@echo "make bench-acme  certificates a second over the whole path, beside the ceilings of this machine"
+	@echo "make chaos       kills every process at every failpoint, over and over; goes on where the last run ended (docs/chaos.md)"
 	@echo "make fmt lint    format; clippy with warnings as errors"
 
 demo:
@@ -24,17 +27,17 @@ build:
 test:
 	@.ci/setup test
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --locked --workspace --all-targets --quiet -- -D warnings
-	$(CARGO) build --locked --workspace --bins
-	$(CARGO) nextest run --locked --workspace --no-run
-	.ci/isolated $(CARGO) nextest run --locked --offline --workspace
-	.ci/isolated $(CARGO) test --locked --offline --workspace --doc --quiet
+	$(CARGO) clippy --locked --workspace $(FAILPOINTS) --all-targets --quiet -- -D warnings
+	$(CARGO) build --locked --workspace $(FAILPOINTS) --bins
+	$(CARGO) nextest run --locked --workspace $(FAILPOINTS) --no-run
+	.ci/isolated $(CARGO) nextest run --locked --offline --workspace $(FAILPOINTS)
+	.ci/isolated $(CARGO) test --locked --offline --workspace $(FAILPOINTS) --doc --quiet
 
 unit:
-	$(CARGO) nextest run --locked --workspace --exclude e2e
+	$(CARGO) nextest run --locked --workspace $(FAILPOINTS) --exclude e2e
 
 lint:
-	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --locked --workspace $(FAILPOINTS) --all-targets -- -D warnings
 
 fmt:
 	$(CARGO) fmt --all
@@ -43,6 +46,12 @@ bench-acme:
 	@.ci/setup demo
 	$(CARGO) build --quiet --locked --release -p chancery -p benches
 	@.ci/isolated target/release/bench-acme
+
+# CHAOS="--kills 20000 --minutes 240" and the like.
+chaos:
+	@.ci/setup test
+	$(CARGO) build --quiet --locked --workspace $(FAILPOINTS) --bins
+	@.ci/isolated target/debug/chaos $(CHAOS)
 
 clean:
 	$(CARGO) clean

@@ -262,7 +262,7 @@ pub fn is_alive(process: u32) -> bool {
         .is_ok_and(|stat| !stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z')))
 }
 
-fn descendants(parent: u32) -> Vec<(u32, String)> {
+pub(crate) fn descendants(parent: u32) -> Vec<(u32, String)> {
     let tasks = std::fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten().flatten();
     let children = tasks
         .filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok())

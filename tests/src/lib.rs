@@ -1,6 +1,7 @@
 //! End-to-end tests: real programs, real clients, SoftHSM tokens of their own. This crate's library is what the tests
 //! share; the tests are in `tests/tests`.
 
+pub mod chaos;
 pub mod client;
 pub mod demo;
 pub mod oracle;

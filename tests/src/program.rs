@@ -10,8 +10,11 @@ use std::process::{Command, Output};
 /// When it was not built; the panic says how to.
 #[must_use]
 pub fn ours(name: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("the test's own path");
-    let folder = test.ancestors().nth(2).expect("target/<profile>/deps/<test>");
+    let own = std::env::current_exe().expect("this program's own path");
+    // A test is one folder deeper than the programs: target/<profile>/deps/<test>.
+    let folder = own.parent().expect("its folder");
+    let folder =
+        if folder.ends_with("deps") { folder.parent().expect("the profile's folder") } else { folder };
     let program = folder.join(name);
     assert!(program.exists(), "{} is missing: cargo build --workspace", program.display());
     program

@@ -34,7 +34,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
 const OWNERS: &[(&str, &[&str])] = &[
     ("cryptoki", &["hsm"]),
     ("cryptoki-sys", &["hsm"]),
-    ("sqlx", &["sqlite", "postgres"]),
+    // The crash tests audit by SQL of their own.
+    ("sqlx", &["sqlite", "postgres", "e2e"]),
     ("axum", &["front", "status", "runtime", "testkit"]),
     ("josekit", &["acme"]),
     ("hickory-resolver", &["validator"]),

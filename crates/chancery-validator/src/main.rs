@@ -14,6 +14,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
+    runtime::arm_failpoints();
     run_role("validator", &Arguments::parse().role, run)
 }
 

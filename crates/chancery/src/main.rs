@@ -16,6 +16,7 @@ use clap::Parser as _;
 const WORKER: &str = "hsm-worker";
 
 fn main() -> ExitCode {
+    runtime::arm_failpoints();
     // The worker comes before everything else: it must be alone in its process when it loads the module.
     let mut arguments = std::env::args_os().skip(1);
     if arguments.next().is_some_and(|first| first == WORKER) {

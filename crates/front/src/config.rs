@@ -190,6 +190,9 @@ pub struct LimitsSection {
     /// Milliseconds that a look at an authorization or order waits for a validation which this front is making, so that the
     /// client need not look again; not while more than half of `requests` are worked on. 0: never. Default 500.
     pub poll_wait_milliseconds: u64,
+    /// Seconds for which an order in `processing` is one front's own: how long a dead front delays an order. Two thirds of it
+    /// are one call of a signer's. Default 15.
+    pub processing_lease_seconds: u64,
     /// Pending authorizations of one account. Default 1000.
     pub pending_authorizations_per_account: u64,
     /// Nonces that stay redeemable; older ones are `badNonce`. Takes a quarter of a byte each. Default 1048576.
@@ -203,6 +206,18 @@ pub struct LimitsSection {
     pub orders_per_page: u32,
     /// Days that finished orders and authorizations are kept beyond their expiry. Default 7.
     pub retention_days: u32,
+}
+
+impl LimitsSection {
+    /// [`LimitsSection::processing_lease_seconds`].
+    pub(crate) const fn processing_lease(&self) -> Duration {
+        Duration::from_secs(self.processing_lease_seconds)
+    }
+
+    /// One call of a signer's Issue; the order's lease is longer.
+    pub(crate) const fn issue_deadline(&self) -> Duration {
+        Duration::from_millis(self.processing_lease_seconds.saturating_mul(2_000) / 3)
+    }
 }
 
 impl Default for LimitsSection {
@@ -220,6 +235,7 @@ impl Default for LimitsSection {
             request_seconds: 20,
             finalize_wait_milliseconds: 1_500,
             poll_wait_milliseconds: 500,
+            processing_lease_seconds: 15,
             pending_authorizations_per_account: 1_000,
             nonce_window: 1 << 20,
             cached_accounts: 100_000,
@@ -277,6 +293,7 @@ impl RoleConfig for Config {
             ("limits.body_bytes", limits.body_bytes),
             ("limits.nonce_window", limits.nonce_window as usize),
             ("limits.orders_per_page", limits.orders_per_page as usize),
+            ("limits.processing_lease_seconds", limits.processing_lease_seconds as usize),
             ("validation.attempts", self.validation.attempts as usize),
         ] {
             if value == 0 {

@@ -23,12 +23,9 @@ use crate::refusal::Refusal;
 use crate::reply::Reply;
 use crate::request::Signed;
 use crate::service::{Front, SAVE_TRIES};
-use crate::signer::{ISSUE_DEADLINE, Issued, SignerError};
+use crate::signer::{Issued, SignerError};
 use crate::stored::{self, Versioned};
 
-/// For how long others keep off an order in `processing`. Short, because it is how long a dead front delays an order;
-/// longer than a task works on one.
-pub(crate) const LEASE: Duration = Duration::from_secs(15);
 /// How long an order rests that could not be issued.
 const REST: Duration = Duration::from_secs(1);
 /// After an answer that a person must look at first: asking every second would only fill the logs.
@@ -81,10 +78,12 @@ async fn accept(front: &Front, request: &Signed<'_>, id: &OrderId) -> Result<Job
             State::Ready(ready) => {
                 let state = State::Processing(ready.finalize(finalize.clone(), now));
                 let order = Versioned { object: Order { facts, state }, version };
-                let change = stored::order_change(&order, Some(LEASE))?;
+                let change = stored::order_change(&order, Some(front.limits.processing_lease()))?;
+                fail::fail_point!("front.finalize.before-processing");
                 if !front.save(Unit { orders: vec![change], authorizations: Vec::new() }).await? {
                     continue;
                 }
+                fail::fail_point!("front.finalize.after-processing");
                 return evidence.into_job(Versioned { version: version + 1, ..order });
             }
             // This very request, saved by an earlier round whose answer was lost.
@@ -157,8 +156,9 @@ async fn drive(front: Arc<Front>, job: Job) -> Outcome {
     let id = order.object.facts.id;
     let mut pause = FIRST_PAUSE;
     let mut rest = REST;
+    let (lease, deadline) = (front.limits.processing_lease(), front.limits.issue_deadline());
     loop {
-        match front.signer.issue(request.clone()).await {
+        match front.signer.issue(request.clone(), deadline).await {
             Ok(Issued::Certificate { serial, chain }) => {
                 front.fresh.keep(&order.object.facts, serial, chain);
                 tracing::info!(order = %id, %serial, "issued");
@@ -181,7 +181,7 @@ async fn drive(front: Arc<Front>, job: Job) -> Outcome {
                 tracing::warn!(order = %id, %error, fatal, "not issued yet");
             }
         }
-        if started.elapsed() + pause + ISSUE_DEADLINE > LEASE || front.draining.is_cancelled() {
+        if started.elapsed() + pause + deadline > lease || front.draining.is_cancelled() {
             metrics::counter!("chancery_front_issuances_total", "outcome" => "undecided").increment(1);
             give_back(&front, &order, rest).await;
             return Outcome::Undecided;
@@ -217,10 +217,12 @@ async fn conclude(
             return Outcome::Ended(Box::new(Order { facts, state }));
         };
         let next = Versioned { object: Order { facts, state: step(processing) }, version };
+        fail::fail_point!("front.record.before");
         let saved = match stored::order_change(&next, None) {
             Ok(change) => front.save(Unit { orders: vec![change], authorizations: Vec::new() }).await,
             Err(error) => Err(error),
         };
+        fail::fail_point!("front.record.after");
         match saved {
             Ok(true) => return Outcome::Ended(Box::new(next.object)),
             Ok(false) => {}
@@ -254,7 +256,10 @@ pub(crate) fn resume_if_abandoned(front: &Arc<Front>, row: &OrderRow) {
 
 /// Takes over orders whose lease has run out. How many.
 pub(crate) async fn resume(front: &Arc<Front>, claim: &ProcessingClaim) -> Result<usize, Refusal> {
-    let rows = front.store.claim_processing(claim, LEASE).await?;
+    let rows = front.store.claim_processing(claim, front.limits.processing_lease()).await?;
+    if !rows.is_empty() {
+        fail::fail_point!("front.resume.after-claim");
+    }
     for row in &rows {
         let order = stored::order(row)?;
         tracing::info!(order = %order.object.facts.id, "taken over");

@@ -302,10 +302,12 @@ fn unprovable(name: &Name) -> Subproblem {
 
 /// Keeps the order; the one that was there already if an earlier answer was lost.
 async fn keep(front: &Front, new: acme_store::NewOrder) -> Result<Option<OrderRow>, Refusal> {
+    fail::fail_point!("front.order.before-create");
     let outcomes = match front.store.create_orders(vec![new.clone()]).await {
         Err(error) if error.may_be_durable() => front.store.create_orders(vec![new]).await?,
         outcome => outcome?,
     };
+    fail::fail_point!("front.order.after-create");
     match outcomes.into_iter().next() {
         Some(CreateOutcome::Created) => Ok(None),
         Some(CreateOutcome::Exists(row)) => Ok(Some(*row)),

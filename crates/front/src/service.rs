@@ -65,7 +65,9 @@ impl Front {
     /// Saves changes by compare-and-swap. False: something else has changed the same, or an earlier try of this was
     /// durable though its answer was lost; read again.
     pub(crate) async fn save(&self, unit: Unit) -> Result<bool, Refusal> {
-        match self.store.save(vec![unit]).await {
+        let saved = self.store.save(vec![unit]).await;
+        fail::fail_point!("front.save.after");
+        match saved {
             Ok(outcomes) => Ok(outcomes.first() == Some(&SaveOutcome::Saved)),
             Err(error) if error.may_be_durable() => Ok(false),
             Err(error) => Err(error.into()),

@@ -13,8 +13,6 @@ use tonic::{Code, Request, Response, Status};
 
 /// A question that only reads, or a small write.
 const DEADLINE: Duration = Duration::from_secs(8);
-/// One try of an issuance; the order's lease is longer.
-pub(crate) const ISSUE_DEADLINE: Duration = Duration::from_secs(10);
 /// The largest answer: a chain, or many directories.
 const ANSWER_BYTES: usize = 4 * 1024 * 1024;
 
@@ -137,13 +135,18 @@ impl Signer {
 
     pub(crate) async fn authorize_order(&self, jws: &Jws) -> Result<AuthorizedOrder, SignerError> {
         let message = proto::AuthorizeOrderRequest { new_order_jws: bytes(jws) };
-        Ok(ask!(self, authorize_order, message)?.try_into()?)
+        fail::fail_point!("front.authorize.before-rpc");
+        let answer = ask!(self, authorize_order, message)?;
+        fail::fail_point!("front.authorize.after-rpc");
+        Ok(answer.try_into()?)
     }
 
     /// The account, and whether it is new.
     pub(crate) async fn register(&self, jws: &Jws) -> Result<(Account, bool), SignerError> {
         let message = proto::RegisterAccountRequest { new_account_jws: bytes(jws) };
+        fail::fail_point!("front.register.before-rpc");
         let answer = ask!(self, register_account, message)?;
+        fail::fail_point!("front.register.after-rpc");
         Ok((account(answer.account)?, answer.created))
     }
 
@@ -181,9 +184,15 @@ impl Signer {
     }
 
     /// One try; safe to repeat for ever.
-    pub(crate) async fn issue(&self, message: proto::IssueRequest) -> Result<Issued, SignerError> {
+    pub(crate) async fn issue(
+        &self,
+        message: proto::IssueRequest,
+        deadline: Duration,
+    ) -> Result<Issued, SignerError> {
         use proto::issue_response::Outcome;
-        let answer = ask!(self, issue, message, ISSUE_DEADLINE, ONE_PAUSE)?;
+        fail::fail_point!("front.issue.before-rpc");
+        let answer = ask!(self, issue, message, deadline, ONE_PAUSE)?;
+        fail::fail_point!("front.issue.after-rpc");
         match answer.outcome.ok_or(SignerError::Answer("an issuance without an outcome"))? {
             Outcome::Certificate(certificate) => {
                 let serial = Serial::from_hex(&certificate.serial);
@@ -205,6 +214,7 @@ impl Signer {
             directory: directory.to_string(),
             serial: serial.to_string(),
         };
+        fail::fail_point!("front.download.before-rpc");
         Ok(ask!(self, download_certificate, message)?)
     }
 
@@ -215,7 +225,9 @@ impl Signer {
         authorizations: Vec<proto::AuthorizationEvidence>,
     ) -> Result<(), SignerError> {
         let message = proto::RevokeRequest { revocation_jws: bytes(jws), authorizations };
+        fail::fail_point!("front.revoke.before-rpc");
         self.client.clone().revoke(with_deadline(message, DEADLINE)).await?;
+        fail::fail_point!("front.revoke.after-rpc");
         Ok(())
     }
 

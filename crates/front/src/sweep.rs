@@ -10,7 +10,7 @@ use runtime::Dependency;
 use crate::finalize;
 use crate::service::Front;
 
-/// How often abandoned orders are looked for. The look is one indexed statement.
+/// How often abandoned orders are looked for, at least. The look is one indexed statement.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Orders taken over at once; after an outage there may be many.
 const ORDERS_AT_ONCE: u32 = 64;
@@ -21,6 +21,7 @@ const PURGE_ROWS: u32 = 500;
 
 /// Sends the stored requests of abandoned orders again, until the drain.
 pub(crate) async fn abandoned_orders(front: Arc<Front>, database: Dependency) {
+    let look_every = LOOK_EVERY.min(front.limits.processing_lease() / 3);
     loop {
         match finalize::resume(&front, &ProcessingClaim::Any(ORDERS_AT_ONCE)).await {
             Ok(orders) => {
@@ -33,7 +34,7 @@ pub(crate) async fn abandoned_orders(front: Arc<Front>, database: Dependency) {
         }
         tokio::select! {
             () = front.draining.cancelled() => return,
-            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = tokio::time::sleep(look_every) => {}
         }
     }
 }

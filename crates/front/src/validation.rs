@@ -22,8 +22,8 @@ use crate::refusal::Refusal;
 use crate::service::Front;
 use crate::under_way::Run;
 
-/// Beyond the time that a try may take: for its outcome's way into the database.
-const LEASE_MARGIN: Period = Period::from_seconds(3);
+/// Beyond the time that a try may take: for its outcome's way into the database. No longer than a try itself.
+const LEASE_MARGIN_SECONDS: u64 = 3;
 /// For how long a validator that does not answer is asked again, before the challenge rests until the client or a poll
 /// asks for another try. It is not the client's fault, so it costs the client no try.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -66,7 +66,8 @@ impl Validation {
 
 /// How long a try that began counts as running; then its front is dead.
 pub(crate) fn lease(front: &Front) -> Period {
-    Period::from_seconds(front.validation.attempt_seconds.saturating_add(LEASE_MARGIN.seconds()))
+    let attempt = front.validation.attempt_seconds;
+    Period::from_seconds(attempt.saturating_add(attempt.min(LEASE_MARGIN_SECONDS)))
 }
 
 /// Runs the try of this number, and others after it, in the background. `kept` is the authorization with that try.
@@ -173,7 +174,9 @@ async fn look(front: &Front, target: &Target) -> Seen {
     let mut request = tonic::Request::new(ValidateRequest { target: Some(target.into()) });
     request.set_timeout(deadline);
     let mut client = front.validators.client.clone();
+    fail::fail_point!("front.validate.before-rpc");
     let answer = tokio::time::timeout(deadline, client.validate(request)).await;
+    fail::fail_point!("front.validate.after-rpc");
     let response = match answer {
         Ok(Ok(response)) => response.into_inner(),
         Ok(Err(status)) => {
@@ -236,6 +239,7 @@ async fn record(front: &Front, target: &Target, kept: Kept, seen: Seen, last: bo
         _ => Period::from_seconds(0),
     };
     let (method, attempt) = (target.method, target.attempt);
+    fail::fail_point!("front.outcome.before-save");
     let (kept, ()) = authorization::change(front, &target.authorization, Some(kept), |_, state, now| {
         let State::Pending(pending) = state else { return Step::Leave(()) };
         let expires = pending.expires;
@@ -258,6 +262,7 @@ async fn record(front: &Front, target: &Target, kept: Kept, seen: Seen, last: bo
         }
     })
     .await?;
+    fail::fail_point!("front.outcome.after-save");
     Ok(kept)
 }
 

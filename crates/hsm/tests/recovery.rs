@@ -129,13 +129,13 @@ async fn the_worker_has_one_socket_its_own_environment_and_leaves_no_core() {
             assert_eq!(variables, [format!("SOFTHSM2_CONF={}", softhsm.conf().display())]);
             let inherited = descriptors(worker);
             let beyond_standard: Vec<_> = inherited.iter().filter(|(fd, _)| *fd > 2).collect();
-            // Its socket, once to read and once to write.
+            // Its socket: once to read, once to write, once to watch.
             let expected = |target: &str| {
                 target.starts_with("socket:") || target.contains(&*softhsm.folder().to_string_lossy())
             };
             assert!(beyond_standard.iter().all(|(_, target)| expected(target)), "{inherited:?}");
             let sockets = beyond_standard.iter().filter(|(_, target)| target.starts_with("socket:"));
-            assert_eq!(sockets.count(), 2, "{inherited:?}");
+            assert_eq!(sockets.count(), 3, "{inherited:?}");
         }
         Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied),
     }
@@ -206,6 +206,28 @@ async fn no_worker_outlives_its_supervisor() {
     }
 }
 
+/// SoftHSM writes the token's file anew at each login. A worker that was killed together with its supervisor right then
+/// left an empty file, and so no token.
+#[tokio::test]
+async fn a_supervisor_that_dies_during_a_login_costs_no_token() {
+    let softhsm = TestToken::create("orphan");
+    for number in 0..60 {
+        let mut supervisor = Command::new(std::env::current_exe().unwrap())
+            .args(["--ignored", "--exact", "supervisor_that_will_be_killed", "--nocapture"])
+            .env(SUPERVISED, softhsm.folder())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(supervisor.stdout.take().unwrap()).lines();
+        lines.find(|line| line.as_ref().unwrap().contains("starting")).unwrap().unwrap();
+        // Somewhere in the worker's start, which takes some thirty milliseconds.
+        std::thread::sleep(Duration::from_micros(700 * number));
+        supervisor.kill().unwrap();
+        supervisor.wait().unwrap();
+    }
+    start(softhsm.config()).ready(soon()).await.unwrap();
+}
+
 const SUPERVISED: &str = "HSM_TEST_SUPERVISED";
 
 /// It tells its worker and lives until it is killed.
@@ -222,6 +244,7 @@ async fn supervisor_that_will_be_killed() {
         folder.join("latch"),
     )
     .with_environment("SOFTHSM2_CONF", folder.join("softhsm2.conf").to_string_lossy());
+    println!("starting");
     let token = start(config);
     token.ready(soon()).await.unwrap();
     println!("worker={}", worker_of("orphan").unwrap());

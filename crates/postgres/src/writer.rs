@@ -225,12 +225,14 @@ impl<D: Database> Run<D> {
             Ok(result) => result?,
             Err(late) => return Err(Failure::Unavailable(Cause::new(late))),
         }
+        fail::fail_point!(&format!("store.{}.before-commit", D::LABEL));
         let begun = Instant::now();
         let commit = sqlx::query("COMMIT").execute(connection);
         match tokio::time::timeout(PATIENCE, commit).await {
             Ok(result) => result.map_err(Failure::of_commit)?,
             Err(late) => return Err(Failure::OutcomeUnknown(Cause::new(late))),
         };
+        fail::fail_point!(&format!("store.{}.after-commit", D::LABEL));
         metrics::histogram!("chancery_store_commit_seconds", "database" => D::LABEL).record(begun.elapsed());
         Ok(())
     }

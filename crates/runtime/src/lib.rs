@@ -8,6 +8,7 @@
 mod clock;
 pub mod config;
 mod exit;
+mod failpoints;
 mod health;
 mod lifecycle;
 mod listen;
@@ -24,6 +25,7 @@ pub use config::{
     Version,
 };
 pub use exit::{Causes, ExitCode, Failure};
+pub use failpoints::{FAILPOINTS, arm_failpoints};
 pub use lifecycle::Lifecycle;
 pub use listen::{Listen, ListenError};
 pub use readiness::{Dependency, Readiness, Report, State};

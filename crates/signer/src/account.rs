@@ -21,6 +21,7 @@ mod register;
 mod update;
 
 pub(crate) use key::{KeyUse, thumbprint_of};
+pub(crate) use register::EabTurns;
 
 /// An account whose rows are good.
 #[derive(Debug)]

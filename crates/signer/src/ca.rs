@@ -6,7 +6,7 @@ use ca_store::{CaStore, Info, StoreError};
 use pki::Timestamp;
 use rpc::Revocations;
 
-use crate::account::Accounts;
+use crate::account::{Accounts, EabTurns};
 use crate::audit::Refusals;
 use crate::clock::{ClockError, SigningClock};
 use crate::config::Limits;
@@ -68,6 +68,8 @@ pub struct Ca {
     pub(crate) verified: VerifiedOrders,
     pub(crate) server_quota: ServerQuota,
     pub(crate) reported: Reported,
+    /// Registrations that compete for an EAB key.
+    pub(crate) eab_turns: EabTurns,
 }
 
 /// Why there is no CA.
@@ -109,6 +111,7 @@ impl Ca {
             refusals: Refusals::default(),
             server_quota: ServerQuota::default(),
             reported: Reported::default(),
+            eab_turns: EabTurns::default(),
             store,
             info,
             registry,

@@ -118,6 +118,14 @@ pub struct TokenSection {
     /// Sessions of the worker. Default: one for each core.
     #[serde(default)]
     pub sessions: Option<u16>,
+    /// Without an answer for so long the worker counts as hung: it is killed, and its jobs are given to the next one.
+    /// Milliseconds, default 10 000.
+    #[serde(default)]
+    pub hang_timeout_milliseconds: Option<u64>,
+    /// Longest pause before a worker is started again that keeps dying, or whose token is away. Milliseconds, default
+    /// 30 000.
+    #[serde(default)]
+    pub respawn_max_milliseconds: Option<u64>,
     /// The worker's whole environment, for instance `SOFTHSM2_CONF`.
     #[serde(default)]
     pub environment: BTreeMap<String, String>,
@@ -140,6 +148,12 @@ impl TokenSection {
         token.user = self.user;
         token.group = self.group;
         token.sessions = self.sessions;
+        if let Some(milliseconds) = self.hang_timeout_milliseconds {
+            token.hang_timeout = Duration::from_millis(milliseconds);
+        }
+        if let Some(milliseconds) = self.respawn_max_milliseconds {
+            token.respawn_max = Duration::from_millis(milliseconds);
+        }
         token
     }
 }

@@ -228,7 +228,9 @@ impl Ca {
             }
             Err(intent) => {
                 let door = self.doors.issuer(&intent.intent().row().issuer)?;
+                fail::fail_point!("signer.sign.before");
                 let signature = door.sign(&intent).await?;
+                fail::fail_point!("signer.sign.after");
                 self.journal.record(&intent, signature, self.clock.now()?).await
             }
         }

@@ -211,7 +211,10 @@ impl Journal {
             lease: self.lease,
             audit: draft.audit,
         };
-        let outcome = match self.store.commit_intents(vec![intent]).await {
+        fail::fail_point!("signer.intent.before-commit");
+        let committed = self.store.commit_intents(vec![intent]).await;
+        fail::fail_point!("signer.intent.after-commit");
+        let outcome = match committed {
             Ok(outcomes) => only(outcomes)?,
             Err(error) if error.may_be_durable() && self.holds(&row).await? => IntentOutcome::Committed,
             Err(error) => return Err(error.into()),
@@ -301,7 +304,10 @@ impl Journal {
         let mut retries = RECORD_RETRIES.into_iter();
         let outcome = loop {
             let record = SignedRow { row: row.clone(), audit: Vec::new() };
-            match self.store.record_certificates(vec![record]).await {
+            fail::fail_point!("signer.record.before-commit");
+            let recorded = self.store.record_certificates(vec![record]).await;
+            fail::fail_point!("signer.record.after-commit");
+            match recorded {
                 Ok(outcomes) => break only(outcomes)?,
                 Err(error) if error.class() == pki::ErrorClass::Transient => match retries.next() {
                     Some(wait) => tokio::time::sleep(wait).await,

@@ -176,7 +176,9 @@ impl Ca {
             Event::CertificateRevoked { serial: new.serial, actor: &new.source, reason: new.reason.as_str() };
         new.audit = vec![event.at(new.at)];
         new.audit.extend(new.block.as_ref().map(blocked));
+        fail::fail_point!("signer.revoke.before");
         let outcome = self.store.revoke(vec![new]).await;
+        fail::fail_point!("signer.revoke.after");
         // Also when the answer was lost: it is a hint, and the revision says what is true.
         self.events.announce(Change::Shard { issuer: Arc::from(row.issuer.as_str()), shard: row.shard });
         outcome?.into_iter().next().ok_or_else(|| Failure::Unreadable {

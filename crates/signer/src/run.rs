@@ -33,7 +33,6 @@ use crate::random::{Randomness, RandomnessError, SystemRandomness};
 use crate::registry::{Registry, RegistryError};
 use crate::secrets::{Secrets, SecretsError};
 use crate::service::AuthorityService;
-use crate::takeover;
 
 /// Why the signer does not run.
 #[derive(Debug, thiserror::Error)]
@@ -310,7 +309,8 @@ fn start_tasks(ca: &Arc<Ca>, lifecycle: &Lifecycle, tokens: &Tokens) {
             tracing::warn!(%error, "leases.not_extended");
         }
     });
-    every(ca, lifecycle, "takeover", takeover::INTERVAL, |ca| async move {
+    // Often enough that a dead signer's intent waits little longer than its lease.
+    every(ca, lifecycle, "takeover", ca.journal.lease() / 3, |ca| async move {
         if let Err(error) = ca.take_over().await {
             tracing::warn!(%error, "takeover.failed");
         }

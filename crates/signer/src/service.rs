@@ -125,6 +125,7 @@ impl Authority for AuthorityService {
         request: Request<wire::AuthorizeOrderRequest>,
     ) -> Result<Response<wire::AuthorizeOrderResponse>, Status> {
         let outcome = self.ca.authorize_order(&request.get_ref().new_order_jws).await;
+        fail::fail_point!("signer.authorize-order.before-reply");
         self.reply(outcome, |order| wire::AuthorizeOrderResponse {
             order_id: order.id.to_string(),
             account_id: order.account.to_string(),
@@ -219,6 +220,7 @@ impl Authority for AuthorityService {
             }
             Err(refusal) => Err(refusal.into()),
         };
+        fail::fail_point!("signer.issue.before-reply");
         self.reply(outcome, |issuance| wire::IssueResponse { outcome: Some(self.issue_outcome(issuance)) })
     }
 

@@ -3,21 +3,17 @@
 //! Each is verified, and signed again from the same bytes; one that cannot be signed any more is given up, which frees
 //! its order. A row whose MAC is wrong is never signed: it is reported and left as it is.
 
-use std::collections::BTreeSet;
-use std::time::Duration;
-
 use ca_store::JournalEntry;
 use futures::{StreamExt, stream};
 use parking_lot::Mutex;
 use pki::{ErrorClass, Period, Serial, Timestamp};
+use std::collections::BTreeSet;
 
 use crate::audit::Event;
 use crate::ca::Ca;
 use crate::journal::{CertificateIntent, Journaled, Record};
 use crate::refusal::{Failure, Outcome};
 
-/// How often a signer looks for them.
-pub(crate) const INTERVAL: Duration = Duration::from_secs(10);
 /// Taken over at once; more are taken in the next round.
 const BATCH: u32 = 200;
 /// Signed at once.
@@ -58,6 +54,9 @@ impl Ca {
     /// When the store does not answer.
     pub async fn take_over(&self) -> Outcome<Takeover> {
         let orphans = self.journal.claim_orphans(BATCH).await?;
+        if !orphans.is_empty() {
+            fail::fail_point!("signer.takeover.after-claim");
+        }
         let mut done =
             stream::iter(orphans).map(|entry| self.take_over_one(entry)).buffer_unordered(CONCURRENCY);
         let mut total = Takeover::default();

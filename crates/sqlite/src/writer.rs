@@ -197,8 +197,10 @@ impl<D: Database> Run<D> {
     ) -> Result<(), Failure> {
         sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
         self.database.run(connection, writes).await?;
+        fail::fail_point!(&format!("store.{}.before-commit", D::LABEL));
         let begun = Instant::now();
         sqlx::query("COMMIT").execute(&mut *connection).await.map_err(Failure::of_commit)?;
+        fail::fail_point!(&format!("store.{}.after-commit", D::LABEL));
         metrics::histogram!("chancery_store_commit_seconds", "database" => D::LABEL).record(begun.elapsed());
         Ok(())
     }

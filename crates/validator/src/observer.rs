@@ -100,7 +100,10 @@ impl Observer {
         let token = acme::id::token(&target.authorization);
         let started = Timestamp::from(self.clock.now());
         let mut addresses = Vec::new();
-        let outcome = match self.look(target, &token, &mut addresses).await {
+        fail::fail_point!("validator.before-look");
+        let looked = self.look(target, &token, &mut addresses).await;
+        fail::fail_point!("validator.after-look");
+        let outcome = match looked {
             Ok(()) => Outcome::Valid,
             Err(Ending::Failed(failure)) => Outcome::Invalid(problem(failure)),
             Err(Ending::Local(fault)) => return Err(fault.into()),

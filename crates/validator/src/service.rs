@@ -78,6 +78,7 @@ impl Validator for Service {
         }
         info!(name = %target.name, attempt = target.attempt, receipts = response.receipts.len(),
             silent = response.silent.len(), "validate");
+        fail::fail_point!("validator.before-reply");
         match own {
             // Nobody saw anything: there is nothing to judge, and asking again can help.
             Err(error) if response.receipts.is_empty() => Err(status(error)),

@@ -1,11 +1,11 @@
 //! What the worker asks of the kernel for itself, and the descriptor that it inherited.
 
 use std::io;
-use std::os::fd::{FromRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-/// No core, no tracer, no survivor: the PIN is in this process's memory.
+/// No core, no tracer: the PIN will be in this process's memory.
 #[expect(unsafe_code, reason = "prctl and setrlimit have no safe form in the standard library")]
 pub(super) fn harden() -> io::Result<()> {
     let no_core = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
@@ -15,11 +15,36 @@ pub(super) fn harden() -> io::Result<()> {
             libc::prctl(libc::PR_SET_NAME, c"hsm-worker".as_ptr(), 0, 0, 0),
             libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0),
             libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0),
-            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0),
             libc::setrlimit(libc::RLIMIT_CORE, &raw const no_core),
         ]
     };
     if results.contains(&-1) { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// No survivor either: from here on the kernel kills this process, stopped or hung, when its supervisor dies. To be called
+/// by the main thread, and not before it has logged in: SoftHSM writes its token's file anew at each login, and one that was
+/// cut short has no token any more. (If the supervisor is dead already, its socket has ended, and so does this process.)
+#[expect(unsafe_code, reason = "prctl has no safe form in the standard library")]
+pub(super) fn die_with_supervisor() -> io::Result<()> {
+    // SAFETY: a system call on integers.
+    match unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+/// Ends the process in `limit` after the other end of the socket is gone, wherever its other threads are by then.
+#[expect(unsafe_code, reason = "poll has no safe form in the standard library")]
+pub(super) fn exit_after_hangup(socket: &UnixStream, limit: Duration) -> io::Result<()> {
+    let socket = socket.try_clone()?;
+    std::thread::Builder::new().name("watch".to_owned()).spawn(move || {
+        let mut watched = libc::pollfd { fd: socket.as_raw_fd(), events: 0, revents: 0 };
+        // SAFETY: one `pollfd` that outlives the call, of a descriptor that `socket` owns. A hangup is reported unasked.
+        while unsafe { libc::poll(&raw mut watched, 1, -1) } == -1 {}
+        std::thread::sleep(limit);
+        exit_now(75);
+    })?;
+    Ok(())
 }
 
 /// Takes over the descriptor that the supervisor passed, if it is a socket; whatever the module executes shall not have it.

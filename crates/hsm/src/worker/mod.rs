@@ -5,7 +5,7 @@
 //!                    └────────────▶ questions ─▶ one thread: declare, find, generate
 //! ```
 //!
-//! It ends when its socket does, and by the kernel's hand when its supervisor dies.
+//! It ends when its socket does, and by the kernel's hand when its supervisor dies; while it logs in it finishes that first.
 
 mod attributes;
 mod fault;
@@ -50,6 +50,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn run(socket: UnixStream) -> ExitCode {
     let Ok(writer) = socket.try_clone() else { return ExitCode::from(69) };
+    if harden::exit_after_hangup(&socket, FINISH_MAX).is_err() {
+        return ExitCode::from(69);
+    }
     let outbox = Arc::new(Outbox::new(writer));
     let mut requests = Requests::new(socket);
     let Some(Request::Configure(configure)) = requests.next() else { return ExitCode::from(64) };
@@ -61,22 +64,35 @@ fn run(socket: UnixStream) -> ExitCode {
             return ExitCode::from(69);
         }
     };
+    if harden::die_with_supervisor().is_err() {
+        return ExitCode::from(69);
+    }
     let jobs = Arc::new(Jobs::new(sessions));
     let (ask, questions) = mpsc::channel();
     let mut threads: Vec<_> =
         (0..sessions).map(|number| start_signer(number, &jobs, &backend, &outbox)).collect();
     threads.push(start_answerer(questions, &backend, &outbox));
     outbox.send(&backend.ready_report(sessions));
+    take_requests(&mut requests, &jobs, &backend, &ask);
+    drop(ask);
+    jobs.close();
+    harden::exit_after(FINISH_MAX);
+    for thread in threads {
+        let _ = thread.join();
+    }
+    // Some modules crash in their destructors when they were not finalised.
+    backend.finalize();
+    ExitCode::SUCCESS
+}
+
+/// Hands requests on, until the supervisor is gone or wants no more.
+fn take_requests(requests: &mut Requests, jobs: &Jobs, backend: &Backend, ask: &mpsc::Sender<Question>) {
     while let Some(request) = requests.next() {
         match request {
             Request::Sign { id, key, mechanism, remaining_micros, data } => {
                 let now = Instant::now();
                 let deadline = now + Duration::from_micros(u64::from(remaining_micros));
                 jobs.push(SignJob { id, key, mechanism, data, arrived: now, deadline });
-                // Sleeping threads are woken once for all that arrived together.
-                if !requests.has_more() {
-                    jobs.wake();
-                }
             }
             Request::Key { index, id, spki, origin } => {
                 backend.keys.declare(index, id, &spki, origin);
@@ -92,19 +108,14 @@ fn run(socket: UnixStream) -> ExitCode {
             Request::Generate { id, key } => {
                 let _ = ask.send(Question::Generate(id, key));
             }
-            Request::Shutdown => break,
+            Request::Shutdown => return,
             Request::Configure(_) => {}
         }
+        // Sleeping threads are woken once for all that arrived together, whatever came last.
+        if !requests.has_more() {
+            jobs.wake();
+        }
     }
-    drop(ask);
-    jobs.close();
-    harden::exit_after(FINISH_MAX);
-    for thread in threads {
-        let _ = thread.join();
-    }
-    // Some modules crash in their destructors when they were not finalised.
-    backend.finalize();
-    ExitCode::SUCCESS
 }
 
 /// What the one answering thread does.

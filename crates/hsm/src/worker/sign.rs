@@ -56,8 +56,10 @@ impl Signer {
             // What is held back would wait for more than microseconds.
             self.outbox.flush();
         }
+        fail::fail_point!("worker.before-sign");
         match self.sign(job) {
             Ok(signature) => {
+                fail::fail_point!("worker.after-sign");
                 let took = began.elapsed();
                 let report = Report::Signed {
                     id: job.id,
@@ -66,7 +68,12 @@ impl Signer {
                     took_micros: micros(took),
                     signature,
                 };
-                if took < QUICK { self.outbox.send_soon(&report) } else { self.outbox.send(&report) }
+                if took < QUICK {
+                    self.outbox.send_soon(&report)
+                } else {
+                    self.outbox.send(&report)
+                }
+                fail::fail_point!("worker.after-report");
             }
             Err(fault) => {
                 // The supervisor should not send more jobs for a key that is gone or wrong.

@@ -146,3 +146,38 @@ fn undeclared_keys_and_other_peoples_keys_are_not_used() {
         },
     );
 }
+
+/// Threads are woken for jobs whatever arrives together with them. (Keys are declared again whenever somebody opens a door:
+/// at a signer's start that follows the first jobs by microseconds.)
+#[test]
+fn a_job_with_another_request_behind_it_is_not_left_lying() {
+    let name = "worker::tests::a_job_with_another_request_behind_it_is_not_left_lying";
+    in_a_process_with_a_token(name, |backend, socket| {
+        declare(&backend);
+        let backend = Arc::new(backend);
+        let jobs = Arc::new(Jobs::new(1));
+        let signer = start_signer(0, &jobs, &backend, &backend.outbox);
+        let (mut supervisor, theirs) = UnixStream::pair().unwrap();
+        let (ask, questions) = mpsc::channel();
+        let (its_jobs, its_backend) = (Arc::clone(&jobs), Arc::clone(&backend));
+        let reader = thread::spawn(move || {
+            take_requests(&mut Requests::new(theirs), &its_jobs, &its_backend, &ask);
+            drop(questions);
+        });
+        let mut both = Vec::new();
+        let SignJob { id, key, mechanism, data, .. } = job(1);
+        Request::Sign { id, key, mechanism, remaining_micros: 60_000_000, data }.encode(&mut both);
+        Request::Recycle { session: 0, key: 0 }.encode(&mut both);
+        // The signing thread sleeps by then, most likely; if not, this test shows nothing, and fails nothing.
+        thread::sleep(Duration::from_millis(100));
+        std::io::Write::write_all(&mut supervisor, &both).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let reports = reports_until(socket, 1);
+        assert!(matches!(reports.last(), Some(Report::Signed { .. })), "{reports:?}");
+        drop(supervisor);
+        reader.join().unwrap();
+        jobs.close();
+        signer.join().unwrap();
+        backend.finalize();
+    });
+}

@@ -1,6 +1,7 @@
 //! newAccount (RFC 8555 §7.3, §7.3.1, §7.3.4).
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
 
 use acme::account::NewAccount;
 use acme::eab::{Binding, EabError, EabKeyId};
@@ -11,7 +12,9 @@ use ca_store::{
     AccountKeyRow, AccountRow, AccountStatus, AuthorityChange, AuthorityRow, AuthoritySelector, Citation,
     CitedTable, EabKeyRow, EabState, RegisterOutcome, State,
 };
+use parking_lot::Mutex;
 use pki::Timestamp;
+use tokio::sync::OwnedMutexGuard;
 
 use super::Account;
 use crate::account::KeyUse;
@@ -29,7 +32,29 @@ pub struct Registered {
     pub created: bool,
 }
 
-/// Concurrent registrations with one EAB key of several uses meet here.
+/// Registrations with one EAB key of several uses count in one row: who has lost once waits for those before.
+#[derive(Debug, Default)]
+pub(crate) struct EabTurns(Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>);
+
+impl EabTurns {
+    async fn take(&self, kid: &str) -> OwnedMutexGuard<()> {
+        let turn = {
+            let mut all = self.0.lock();
+            all.retain(|_, turn| turn.strong_count() > 0);
+            match all.get(kid).and_then(Weak::upgrade) {
+                Some(turn) => turn,
+                None => {
+                    let turn = Arc::new(tokio::sync::Mutex::new(()));
+                    all.insert(kid.to_owned(), Arc::downgrade(&turn));
+                    turn
+                }
+            }
+        };
+        turn.lock_owned().await
+    }
+}
+
+/// Concurrent registrations at several signers, and those that have not lost yet, meet here.
 const TRIES: u32 = 5;
 
 impl Ca {
@@ -53,9 +78,14 @@ impl Ca {
             return Err(request.refuse(Reason::AccountUnknown, "no account has this key").into());
         }
         self.check_new_account(&request, key, &payload).await?;
+        let mut turn = None;
         for _ in 0..TRIES {
             if let Some(registered) = self.try_register(&request, key, &payload).await? {
                 return Ok(registered);
+            }
+            // Somebody else counted the same use. Only who has shown to have the key comes here and has others wait.
+            if let (None, Some(binding)) = (&turn, &payload.external_account_binding) {
+                turn = Some(self.eab_turns.take(binding.kid()).await);
             }
         }
         Err(Failure::Contended)
@@ -135,7 +165,10 @@ impl Ca {
             cites: cites.unwrap_or_default(),
         };
         let record = ca_store::AccountRecord { account: new.account.clone(), keys: vec![new.key.clone()] };
-        match self.store.register_account(new).await? {
+        fail::fail_point!("signer.register.before");
+        let outcome = self.store.register_account(new).await?;
+        fail::fail_point!("signer.register.after");
+        match outcome {
             RegisterOutcome::Created => {
                 self.account_changed(&id).await;
                 Ok(Some(Registered { account: self.open_account(record)?, created: true }))

@@ -70,7 +70,9 @@ impl CrlMaker {
     /// A number and a snapshot.
     async fn begin(&self, shard: &CrlShard) -> Outcome<CrlDraft> {
         loop {
+            fail::fail_point!("signer.crl.before-begin");
             let draft = self.ca.store.begin_crl(BeginCrl { shard: shard.clone() }).await?;
+            fail::fail_point!("signer.crl.after-begin");
             if draft.number > CEREMONY_NUMBER {
                 return Ok(draft);
             }
@@ -149,14 +151,19 @@ impl CrlMaker {
         let (number, entries) = (row.key.number, row.entries);
         let event = Event::CrlIntended { path: &path, number, entries };
         let Written { file: tbs_file, tbs, digester, sha256: _ } = written;
+        fail::fail_point!("signer.crl.before-journal");
         let journaled =
             self.ca.journal.commit_crl(row.clone(), digester, vec![event.at(row.this_update)]).await?;
+        fail::fail_point!("signer.crl.after-journal");
         let signature = self.ca.doors.issuer(&entry.id)?.sign(&journaled).await?;
+        fail::fail_point!("signer.crl.after-sign");
         // Never published without having been verified with the issuer's certificate.
         let finished = self.spool.finish(entry, &row.key, (tbs_file, tbs), signature.clone()).await?;
         let event = Event::CrlPublished { path: &path, number };
         let publish = PublishCrl { key: row.key.clone(), signature, audit: vec![event.at(row.this_update)] };
+        fail::fail_point!("signer.crl.before-publish");
         let outcome = self.ca.store.publish_crl(publish).await?;
+        fail::fail_point!("signer.crl.after-publish");
         if outcome == PublishOutcome::Published {
             tracing::info!(path, number, entries, "crl.published");
             self.show(entry, &row, finished).await;

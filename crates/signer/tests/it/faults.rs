@@ -11,7 +11,7 @@ use signer::{Failure, Reason, Takeover};
 use testkit::signing::KeyFault;
 use testkit::store::{StoreFault, forged};
 
-use crate::support::{Client, MANAGED, Peek as _, Ready, World, reason};
+use crate::support::{Client, MANAGED, Peek as _, Ready, World, csr, reason};
 
 async fn scene() -> (World, Client, Ready) {
     let world = World::with_limits(Limits { lease_seconds: 1, ..Limits::default() }).await;
@@ -33,6 +33,57 @@ async fn one_good_certificate(world: &World, client: &Client, ready: &Ready) {
     let digests: std::collections::BTreeSet<_> =
         world.issuer_key.signed().iter().map(|job| format!("{job:?}")).collect();
     assert_eq!(digests.len(), 1);
+    // It is delivered, the same bytes to whoever asks how often, and nothing is left for anybody to take over.
+    let download = world.ca.download(&client.directory.parse().unwrap(), issued.serial).await.unwrap();
+    assert_eq!(download.chain.first(), Some(&issued.certificate));
+    assert_eq!(world.issue(ready.finalized_by(client)).await.unwrap(), issued);
+    assert_eq!(world.ca.take_over().await.unwrap(), Takeover::default());
+    // Another CSR for the order is a conflict, now and for ever.
+    let finalize = client.finalize(&ready.order.id.to_string(), &csr(&["example.org"]));
+    assert_eq!(world.refusal(ready.with_finalize(finalize)).await, Reason::OrderTaken);
+}
+
+/// Each step of the table, failed and failed but persisted: whatever the key has touched is in the journal at once and can be
+/// revoked at once (DESIGN §2.1, §2.4), and whatever the key has not touched may be made anew.
+#[tokio::test]
+async fn whatever_may_have_been_signed_can_be_revoked() {
+    type Plan = (&'static str, fn(&World), usize, usize);
+    let plans: [Plan; 6] = [
+        ("journal failed", |world| world.store.fail_next("commit_intents", StoreFault::Failed), 0, 0),
+        (
+            "journal persisted",
+            |world| {
+                world.store.fail_next("commit_intents", StoreFault::FailedButPersisted);
+                world.store.fail_next("journal", StoreFault::Failed);
+            },
+            1,
+            0,
+        ),
+        ("hsm failed", |world| world.issuer_key.fail_next(KeyFault::Failed), 1, 0),
+        ("hsm signed", |world| world.issuer_key.fail_next(KeyFault::FailedAfterSigning), 1, 1),
+        ("record failed", |world| fail_records(world, StoreFault::Failed), 1, 1),
+        ("record persisted", |world| fail_records(world, StoreFault::FailedButPersisted), 1, 1),
+    ];
+    for (what, plan, journaled, signed) in plans {
+        let (world, client, ready) = scene().await;
+        plan(&world);
+        let mut outcome = world.ca.issue(ready.finalized_by(&client)).await;
+        while matches!(outcome, Ok(Issuance::Processing)) {
+            outcome = world.ca.issue(ready.finalized_by(&client)).await;
+        }
+        let rows = world.journal().await;
+        assert_eq!((rows.len(), world.issuer_key.signed().len()), (journaled, signed), "{what}: {outcome:?}");
+        for row in rows {
+            world.ca.revoke_by_operator("op", row.serial, pki::Reason::Superseded).await.unwrap();
+        }
+    }
+}
+
+/// As often as a record is tried.
+fn fail_records(world: &World, fault: StoreFault) {
+    for _ in 0..4 {
+        world.store.fail_next("record_certificates", fault);
+    }
 }
 
 #[tokio::test]
@@ -95,9 +146,7 @@ async fn the_record_fails_once() {
 async fn the_record_fails_for_good() {
     for fault in [StoreFault::Failed, StoreFault::FailedButPersisted] {
         let (world, client, ready) = scene().await;
-        for _ in 0..4 {
-            world.store.fail_next("record_certificates", fault);
-        }
+        fail_records(&world, fault);
         let mut outcome = world.ca.issue(ready.finalized_by(&client)).await;
         while matches!(outcome, Ok(Issuance::Processing)) {
             outcome = world.ca.issue(ready.finalized_by(&client)).await;

@@ -163,6 +163,21 @@ async fn an_eab_key_used_twice_at_once_is_used_once() {
     }
 }
 
+/// However many come at once: none is told to come again.
+#[tokio::test]
+async fn an_eab_key_of_many_uses_can_be_used_at_once() {
+    let world = World::start().await;
+    let (kid, key) = world.registration("one", Some(40)).await;
+    let requests: Vec<_> = (0..40).map(|_| Client::new(MANAGED).new_account_with_eab(&kid, &key)).collect();
+    let outcomes =
+        futures::future::join_all(requests.iter().map(|request| world.ca.register_account(request))).await;
+    for outcome in outcomes {
+        assert!(outcome.unwrap().created);
+    }
+    let late = Client::new(MANAGED).new_account_with_eab(&kid, &key);
+    assert_eq!(reason(world.ca.register_account(&late).await), Reason::EabUsedUp);
+}
+
 #[tokio::test]
 async fn bindings_are_checked_in_every_part() {
     let world = World::start().await;

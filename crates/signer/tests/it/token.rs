@@ -35,6 +35,8 @@ async fn a_certificate_from_a_token() {
         module: softhsm.module().into(),
         pin_file: softhsm.pin_file().into(),
         sessions: Some(2),
+        hang_timeout_milliseconds: None,
+        respawn_max_milliseconds: None,
         environment: BTreeMap::from([(
             "SOFTHSM2_CONF".to_owned(),
             softhsm.conf().to_string_lossy().into_owned(),

@@ -103,7 +103,7 @@ pub(super) async fn csr_with_a_blocked_key(scene: &mut Scene) {
     let ready = scene.ready(&client, &["compromised.victim.test"]).await;
     let csr = csr_by(&compromised.rcgen_key(), &ready.names());
     let issued = scene.issue(ready.finalized_with(&client, &csr)).await.expect("a certificate");
-    let revocation = compromised.revocation_with_jwk(&issued.certificate, 1);
+    let revocation = compromised.revocation_with_jwk(&issued.chain[0], 1);
     scene.revoke(revocation).await.expect("a revocation");
     let ready = scene.ready(&client, &[&name("blocked-key")]).await;
     scene.meanwhile().await;

@@ -30,7 +30,7 @@ fn scene_stranger(scene: &Scene) -> crate::support::Client {
 pub(super) async fn anothers_certificate_with_old_receipts(scene: &mut Scene) {
     let (victim, front) = (scene.client().await, scene.client().await);
     let ready = scene.ready(&victim, &[&name("revoked-by-evidence")]).await;
-    let certificate = scene.issue(ready.finalized_by(&victim)).await.expect("a certificate").certificate;
+    let certificate = scene.issue(ready.finalized_by(&victim)).await.expect("a certificate").chain.remove(0);
     scene.meanwhile().await;
     refuse!(scene, revoke_with(front.revocation(&certificate, 0), ready.evidence.clone()));
 }
@@ -84,14 +84,14 @@ pub(super) async fn revocation_replayed(scene: &mut Scene) {
     let ready = scene.ready(&victim, &[&name("revocation-replayed")]).await;
     let csr = csr_by(&holder.rcgen_key(), &ready.names());
     let issued = scene.issue(ready.finalized_with(&victim, &csr)).await.expect("a certificate");
-    let revocation = victim.revocation(&issued.certificate, 4);
+    let revocation = victim.revocation(&issued.chain[0], 4);
     scene.revoke(revocation.clone()).await.expect("a revocation");
     scene.meanwhile().await;
     refuse!(scene, revoke(revocation.clone()));
     let value = json_of(&revocation);
     refuse!(scene, revoke(serde_json::to_vec_pretty(&value).expect("JSON")));
-    refuse!(scene, revoke(victim.revocation(&issued.certificate, 1)));
-    refuse!(scene, revoke(holder.revocation_with_jwk(&issued.certificate, 4)));
+    refuse!(scene, revoke(victim.revocation(&issued.chain[0], 1)));
+    refuse!(scene, revoke(holder.revocation_with_jwk(&issued.chain[0], 4)));
 }
 
 /// Reasons that are the CA's to give, or nobody's.

@@ -292,7 +292,7 @@ impl Scene {
     /// A certificate of a client.
     pub(crate) async fn certificate(&mut self, client: &Client, name: &str) -> Vec<u8> {
         let ready = self.ready(client, &[name]).await;
-        self.issue(ready.finalized_by(client)).await.expect("a certificate").certificate.to_vec()
+        self.issue(ready.finalized_by(client)).await.expect("a certificate").chain.remove(0).to_vec()
     }
 }
 
