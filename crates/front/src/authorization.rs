@@ -79,6 +79,14 @@ pub(crate) struct Kept {
     expires: Timestamp,
 }
 
+impl Kept {
+    /// With a state that is not saved yet.
+    pub(crate) fn with_state(self, state: State) -> Self {
+        let object = Authorization { state, ..self.object };
+        Self { object, ..self }
+    }
+}
+
 async fn load(front: &Front, id: &AuthorizationId) -> Result<Kept, Refusal> {
     let rows = front.store.authorizations(&[id.to_string()]).await?;
     let row = rows.into_iter().next().ok_or(Refusal::NoObject)?;

@@ -8,7 +8,7 @@ use acme::challenge::{Method, Response, Start};
 use acme::resource::Resource;
 use http::StatusCode;
 
-use crate::authorization::{self, POLL_SECONDS, Step};
+use crate::authorization::{self, Kept, POLL_SECONDS};
 use crate::refusal::Refusal;
 use crate::reply::Reply;
 use crate::request::Signed;
@@ -30,21 +30,25 @@ pub(crate) async fn challenge(
         return show(front, &request, &found.object, method);
     }
     let Response {} = request.payload()?;
-    let lease = validation::lease(front);
-    let (authorization, begun) = authorization::change(front, id, Some(found), |_, state, now| match state {
-        State::Pending(pending) => match pending.clone().start(method, now, lease) {
-            Ok((next, Start::Begin(attempt))) => Step::Save(State::Pending(next), Some(attempt)),
-            Ok((_, Start::Running(_))) | Err(_) => Step::Leave(None),
-        },
-        _ => Step::Leave(None),
-    })
-    .await?;
-    if let Some(attempt) = begun {
-        tracing::info!(attempt, "validation begins");
-        let validation = Validation::new(&authorization.object.facts, method, account.key.thumbprint());
-        validation::begin(front, validation, authorization.clone(), attempt);
-    }
+    let (started, attempt) = start(front, found, method);
+    // It runs, or has ended: nothing changes.
+    let Some(attempt) = attempt.filter(|_| !front.under_way.has(id, method)) else {
+        return show(front, &request, &started.object, method);
+    };
+    tracing::info!(attempt, "validation begins");
+    let validation = Validation::new(&started.object.facts, method, account.key.thumbprint());
+    let authorization = validation::begin_now(front, validation, started, attempt).await?;
     show(front, &request, &authorization.object, method)
+}
+
+/// The authorization with another try of the challenge, not saved yet; as it is, if there is none to be made.
+fn start(front: &Front, found: Kept, method: Method) -> (Kept, Option<u32>) {
+    let now = front.now();
+    let State::Pending(pending) = found.object.state.clone().at(now) else { return (found, None) };
+    match pending.start(method, now, validation::lease(front)) {
+        Ok((next, Start::Begin(attempt))) => (found.with_state(State::Pending(next)), Some(attempt)),
+        Ok((_, Start::Running(_))) | Err(_) => (found, None),
+    }
 }
 
 fn show(

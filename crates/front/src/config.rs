@@ -149,6 +149,9 @@ pub struct ValidationSection {
     pub attempts: u32,
     /// Milliseconds before the second try; doubled before each further one. Default 2000.
     pub backoff_milliseconds: u64,
+    /// Milliseconds that the answer to a client which asks for a validation waits for the outcome: most are there at once, and
+    /// spare a write and the client's next look. 0: never. Default 50.
+    pub answer_wait_milliseconds: u64,
     /// Seconds that one try may take, all perspectives together. Longer than a validator takes, which is 12 by
     /// default; a try that a dead front began is begun again a little later. Default 15.
     pub attempt_seconds: u64,
@@ -156,7 +159,7 @@ pub struct ValidationSection {
 
 impl Default for ValidationSection {
     fn default() -> Self {
-        Self { attempts: 3, backoff_milliseconds: 2_000, attempt_seconds: 15 }
+        Self { attempts: 3, backoff_milliseconds: 2_000, answer_wait_milliseconds: 50, attempt_seconds: 15 }
     }
 }
 

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use acme::authorization::Authorization;
+use acme::challenge::Method;
 use acme::{AccountId, AuthorizationId};
 use parking_lot::Mutex;
+use rpc::Target;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
@@ -21,6 +23,7 @@ pub(crate) struct UnderWay(Runs);
 #[derive(Debug, Clone)]
 struct Seen {
     account: AccountId,
+    method: Method,
     outcome: watch::Receiver<Outcome>,
 }
 
@@ -34,10 +37,16 @@ pub(crate) struct Run {
 
 impl UnderWay {
     /// A validation begins. A newer one of the same authorization hides an older one.
-    pub(crate) fn begin(&self, id: AuthorizationId, account: AccountId) -> Run {
+    pub(crate) fn begin(&self, target: &Target) -> Run {
+        let (id, account, method) = (target.authorization, target.account, target.method);
         let outcome = watch::Sender::new(None);
-        self.0.lock().insert(id, Seen { account, outcome: outcome.subscribe() });
+        self.0.lock().insert(id, Seen { account, method, outcome: outcome.subscribe() });
         Run { id, outcome, runs: Arc::clone(&self.0) }
+    }
+
+    /// Whether this challenge is being validated.
+    pub(crate) fn has(&self, id: &AuthorizationId, method: Method) -> bool {
+        self.0.lock().get(id).is_some_and(|seen| seen.method == method)
     }
 
     /// What a validation for this account has come to, if that is known in time.

@@ -6,29 +6,27 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use acme::Thumbprint;
 use acme::authorization::{Authorization, Facts, State};
-use acme::challenge::{self, Method, Start};
+use acme::challenge::{self, Method};
 use acme::problem::{ErrorType, Problem};
 use acme::receipt::{Outcome, Receipt};
+use acme::{AuthorizationId, Thumbprint};
 use pki::Period;
 use rpc::proto::validator::v1::ValidateRequest;
 use rpc::proto::validator::v1::validator_client::ValidatorClient;
 use rpc::{Account, Target};
-use tokio::time::Instant;
+use tokio::sync::oneshot;
 
-use crate::authorization::{self, Kept, Step};
+use crate::authorization::Kept;
 use crate::refusal::Refusal;
 use crate::service::Front;
-use crate::under_way::Run;
+
+mod tries;
+
+use tries::{Tries, next_attempt};
 
 /// Beyond the time that a try may take: for its outcome's way into the database. No longer than a try itself.
 const LEASE_MARGIN_SECONDS: u64 = 3;
-/// For how long a validator that does not answer is asked again, before the challenge rests until the client or a poll
-/// asks for another try. It is not the client's fault, so it costs the client no try.
-const SILENCE: Duration = Duration::from_secs(60);
-/// The longest pause between two tries.
-const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
 /// The primary validators, seen as one.
 #[derive(Debug, Clone)]
@@ -70,16 +68,35 @@ pub(crate) fn lease(front: &Front) -> Period {
     Period::from_seconds(attempt.saturating_add(attempt.min(LEASE_MARGIN_SECONDS)))
 }
 
-/// Runs the try of this number, and others after it, in the background. `kept` is the authorization with that try.
-pub(crate) fn begin(front: &Arc<Front>, validation: Validation, kept: Kept, attempt: u32) {
+/// Runs a try that was saved as begun, and others after it, in the background.
+fn begin(front: &Arc<Front>, target: Target, kept: Kept) {
+    let tries = Tries::new(front, target, kept);
     let front = Arc::clone(front);
-    let id = validation.target.authorization;
-    let under_way = front.under_way.begin(id, validation.target.account);
+    front.clone().tasks.spawn(async move { report(tries.target.authorization, tries.run(&front).await) });
+}
+
+/// Runs a try that is not saved yet, and others after it. Most end at once: then beginning and outcome are one write, and the
+/// client's answer tells the outcome. One that takes longer is saved as begun before that is answered. `started` is the
+/// authorization as it is then.
+pub(crate) async fn begin_now(
+    front: &Arc<Front>,
+    validation: Validation,
+    started: Kept,
+    attempt: u32,
+) -> Result<Kept, Refusal> {
+    let (settle, settled) = oneshot::channel();
+    let tries = Tries::new(front, Target { attempt, ..validation.target }, started);
+    let front = Arc::clone(front);
     front.clone().tasks.spawn(async move {
-        if let Err(error) = run(&front, validation, kept, attempt, &under_way).await {
-            tracing::warn!(authorization = %id, %error, "a validation's outcome is not saved");
-        }
+        report(tries.target.authorization, tries.run_unsaved(&front, settle).await);
     });
+    settled.await.unwrap_or(Err(Refusal::Impossible("a validation that ended without a word")))
+}
+
+fn report(authorization: AuthorizationId, outcome: Result<(), Refusal>) {
+    if let Err(error) = outcome {
+        tracing::warn!(%authorization, %error, "a validation's outcome is not saved");
+    }
 }
 
 /// A poll of an authorization whose front died during a try, or gave up a silent validator, begins another try.
@@ -96,57 +113,11 @@ pub(crate) fn resume_if_abandoned(front: &Arc<Front>, authorization: &Authorizat
     let front = Arc::clone(front);
     front.clone().tasks.spawn(async move {
         match next_attempt(&front, &validation.target, None).await {
-            Ok((kept, Some(attempt))) => begin(&front, validation, kept, attempt),
+            Ok((kept, Some(attempt))) => begin(&front, Target { attempt, ..validation.target }, kept),
             Ok((_, None)) => {}
             Err(error) => tracing::warn!(%error, "a validation is not taken over"),
         }
     });
-}
-
-async fn run(
-    front: &Arc<Front>,
-    validation: Validation,
-    mut kept: Kept,
-    first: u32,
-    under_way: &Run,
-) -> Result<(), Refusal> {
-    let (mut attempt, mut tries) = (first, 1);
-    let mut pause = Duration::from_millis(front.validation.backoff_milliseconds);
-    let silent_until = Instant::now() + SILENCE;
-    loop {
-        let target = Target { attempt, ..validation.target.clone() };
-        let seen = look(front, &target).await;
-        tracing::info!(authorization = %target.authorization, attempt, outcome = seen.label(), "validation");
-        metrics::counter!("chancery_front_validations_total", "method" => target.method.name(), "outcome" => seen.label())
-            .increment(1);
-        let last = match &seen {
-            Seen::Valid(_) => true,
-            Seen::Invalid(problem) => !is_worth_another(problem) || tries >= front.validation.attempts,
-            Seen::Silence(_) => false,
-        };
-        let silent = matches!(seen, Seen::Silence(_));
-        kept = record(front, &target, kept, seen, last).await?;
-        if !matches!(kept.object.state, State::Pending(_)) {
-            under_way.landed(kept.object);
-            return Ok(());
-        }
-        if last || (silent && Instant::now() > silent_until) {
-            return Ok(());
-        }
-        tokio::select! {
-            // The challenge rests as it was saved; whoever is asked next goes on.
-            () = front.draining.cancelled() => return Ok(()),
-            () = tokio::time::sleep(pause) => {}
-        }
-        pause = (pause * 2).min(LONGEST_PAUSE);
-        if !silent {
-            tries += 1;
-        }
-        // Another try may run by now, asked for by the client at another front: then that one goes on.
-        let (current, next) = next_attempt(front, &target, Some(kept)).await?;
-        let Some(next) = next else { return Ok(()) };
-        (kept, attempt) = (current, next);
-    }
 }
 
 /// What came of a try.
@@ -230,55 +201,4 @@ const fn is_worth_another(problem: &Problem) -> bool {
         problem.kind,
         ErrorType::Connection | ErrorType::Dns | ErrorType::Tls | ErrorType::ServerInternal
     )
-}
-
-/// Saves what came of a try, unless it was given up, or another has decided.
-async fn record(front: &Front, target: &Target, kept: Kept, seen: Seen, last: bool) -> Result<Kept, Refusal> {
-    let reuse = match front.directories.find(&target.directory) {
-        Ok(Some(directory)) => Period::from_seconds(directory.validation_reuse.as_secs()),
-        _ => Period::from_seconds(0),
-    };
-    let (method, attempt) = (target.method, target.attempt);
-    fail::fail_point!("front.outcome.before-save");
-    let (kept, ()) = authorization::change(front, &target.authorization, Some(kept), |_, state, now| {
-        let State::Pending(pending) = state else { return Step::Leave(()) };
-        let expires = pending.expires;
-        let next = match &seen {
-            Seen::Valid(receipts) => {
-                // It lasts for its own order at least, and for later ones as long as the directory says.
-                let expires = expires.max(now.plus(reuse));
-                pending.succeed(method, attempt, now, expires, receipts.clone()).map(State::Valid)
-            }
-            Seen::Invalid(problem) if last => {
-                pending.fail(method, attempt, problem.clone()).map(State::Invalid)
-            }
-            Seen::Invalid(problem) | Seen::Silence(problem) => {
-                pending.rest(method, attempt, problem.clone()).map(State::Pending)
-            }
-        };
-        match next {
-            Ok(state) => Step::Save(state, ()),
-            Err(_) => Step::Leave(()),
-        }
-    })
-    .await?;
-    fail::fail_point!("front.outcome.after-save");
-    Ok(kept)
-}
-
-/// Begins another try, if none runs and the authorization still waits for one.
-async fn next_attempt(
-    front: &Front,
-    target: &Target,
-    known: Option<Kept>,
-) -> Result<(Kept, Option<u32>), Refusal> {
-    let lease = lease(front);
-    authorization::change(front, &target.authorization, known, |_, state, now| match state {
-        State::Pending(pending) => match pending.start(target.method, now, lease) {
-            Ok((next, Start::Begin(attempt))) => Step::Save(State::Pending(next), Some(attempt)),
-            Ok((_, Start::Running(_))) | Err(_) => Step::Leave(None),
-        },
-        _ => Step::Leave(None),
-    })
-    .await
 }

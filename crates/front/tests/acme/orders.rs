@@ -303,6 +303,27 @@ async fn d7_one_look_at_a_running_validation_is_enough() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn d7_an_outcome_that_is_there_at_once_is_in_the_answer() {
+    let stage = Stage::with(|config| config.validation.answer_wait_milliseconds = 15_000).await;
+    let client = Client::registered(&stage.wire, "open").await;
+    stage.validator.plan("wrong.example.org", [Sight::Invalid(ErrorType::IncorrectResponse)]);
+    stage.validator.plan("later.example.org", [Sight::Invalid(ErrorType::Connection)]);
+    for (name, status, of_authorization) in [
+        ("right.example.org", "valid", "valid"),
+        ("wrong.example.org", "invalid", "invalid"),
+        ("later.example.org", "processing", "pending"),
+    ] {
+        let order = client.order(&[name]).await.ok(201).json();
+        let url = text(&order["authorizations"][0]);
+        let challenge = text(&client.post_as_get(&url).await.ok(200).json()["challenges"][0]["url"]);
+        let answer = client.post(&challenge, &json!({})).await.ok(200).json();
+        assert_eq!(answer["status"], status, "{name}");
+        // And it is saved.
+        assert_eq!(client.post_as_get(&url).await.ok(200).json()["status"], of_authorization, "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn d7_no_look_waits_when_room_is_scarce() {
     let stage = Stage::with(|config| {
         config.limits.poll_wait_milliseconds = 15_000;

@@ -1,0 +1,206 @@
+//! One task's tries of a challenge, and what is saved of them.
+
+use std::time::Duration;
+
+use acme::authorization::{Pending, State};
+use acme::challenge::Start;
+use pki::{Period, Timestamp};
+use rpc::Target;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::{Seen, is_worth_another, lease, look};
+use crate::authorization::{self, Kept, Step};
+use crate::refusal::Refusal;
+use crate::service::Front;
+use crate::under_way::Run;
+
+/// For how long a validator that does not answer is asked again, before the challenge rests until the client or a poll
+/// asks for another try. It is not the client's fault, so it costs the client no try.
+const SILENCE: Duration = Duration::from_secs(60);
+/// The longest pause between two tries.
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+
+/// The tries of a challenge that one task makes.
+pub(super) struct Tries {
+    pub(super) target: Target,
+    /// The authorization with the try that is made.
+    kept: Kept,
+    count: u32,
+    pause: Duration,
+    silent_until: Instant,
+    under_way: Run,
+}
+
+impl Tries {
+    pub(super) fn new(front: &Front, target: Target, kept: Kept) -> Self {
+        Self {
+            under_way: front.under_way.begin(&target),
+            target,
+            kept,
+            count: 1,
+            pause: Duration::from_millis(front.validation.backoff_milliseconds),
+            silent_until: Instant::now() + SILENCE,
+        }
+    }
+
+    pub(super) async fn run(mut self, front: &Front) -> Result<(), Refusal> {
+        loop {
+            let seen = look(front, &self.target).await;
+            if self.record(front, seen).await? || !self.begin_another(front).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    pub(super) async fn run_unsaved(
+        mut self,
+        front: &Front,
+        settle: oneshot::Sender<Result<Kept, Refusal>>,
+    ) -> Result<(), Refusal> {
+        let target = self.target.clone();
+        let looking = look(front, &target);
+        tokio::pin!(looking);
+        let wait = Duration::from_millis(front.validation.answer_wait_milliseconds);
+        let ended = match tokio::time::timeout(wait, &mut looking).await {
+            Ok(seen) => {
+                let recorded = self.record(front, seen).await;
+                drop(
+                    settle.send(recorded.as_ref().map(|_| self.kept.clone()).map_err(|_| Refusal::Contended)),
+                );
+                recorded?
+            }
+            Err(_) => {
+                let saved = self.save_start(front).await;
+                drop(settle.send(saved.as_ref().map(|_| self.kept.clone()).map_err(|_| Refusal::Contended)));
+                if !saved? {
+                    return Ok(());
+                }
+                let seen = looking.await;
+                self.record(front, seen).await?
+            }
+        };
+        if ended || !self.begin_another(front).await? { Ok(()) } else { self.run(front).await }
+    }
+
+    /// Saves that the try runs; false when somebody else has decided, or tries by now.
+    async fn save_start(&mut self, front: &Front) -> Result<bool, Refusal> {
+        let (target, lease) = (&self.target, lease(front));
+        let (kept, saved) =
+            authorization::change(front, &target.authorization, Some(self.kept.clone()), |_, state, now| {
+                match state {
+                    State::Pending(pending) => match pending.start(target.method, now, lease) {
+                        Ok((next, Start::Begin(attempt) | Start::Running(attempt)))
+                            if attempt == target.attempt =>
+                        {
+                            Step::Save(State::Pending(next), true)
+                        }
+                        _ => Step::Leave(false),
+                    },
+                    _ => Step::Leave(false),
+                }
+            })
+            .await?;
+        self.kept = kept;
+        Ok(saved)
+    }
+
+    /// Saves what came of a try, unless it was given up, or another has decided. Whether this was the last one.
+    async fn record(&mut self, front: &Front, seen: Seen) -> Result<bool, Refusal> {
+        let Target { authorization, attempt, method, .. } = &self.target;
+        tracing::info!(%authorization, attempt, outcome = seen.label(), "validation");
+        metrics::counter!("chancery_front_validations_total", "method" => method.name(), "outcome" => seen.label())
+            .increment(1);
+        let last = match &seen {
+            Seen::Valid(_) => true,
+            Seen::Invalid(problem) => !is_worth_another(problem) || self.count >= front.validation.attempts,
+            Seen::Silence(_) => false,
+        };
+        let silent = matches!(seen, Seen::Silence(_));
+        self.kept = record(front, &self.target, self.kept.clone(), seen, last).await?;
+        if !matches!(self.kept.object.state, State::Pending(_)) {
+            self.under_way.landed(self.kept.object.clone());
+            return Ok(true);
+        }
+        if !silent {
+            self.count += 1;
+        }
+        Ok(last || (silent && Instant::now() > self.silent_until))
+    }
+
+    /// Begins another try after a pause; false if somebody else goes on.
+    async fn begin_another(&mut self, front: &Front) -> Result<bool, Refusal> {
+        tokio::select! {
+            // The challenge rests as it was saved; whoever is asked next goes on.
+            () = front.draining.cancelled() => return Ok(false),
+            () = tokio::time::sleep(self.pause) => {}
+        }
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        // Another try may run by now, asked for by the client at another front: then that one goes on.
+        let (kept, next) = next_attempt(front, &self.target, Some(self.kept.clone())).await?;
+        let Some(attempt) = next else { return Ok(false) };
+        self.kept = kept;
+        self.target.attempt = attempt;
+        Ok(true)
+    }
+}
+
+/// A pending authorization with this try begun, which may have been kept in memory only.
+fn with_try(pending: Pending, target: &Target, now: Timestamp, lease: Period) -> Pending {
+    match pending.clone().start(target.method, now, lease) {
+        Ok((next, Start::Begin(attempt))) if attempt == target.attempt => next,
+        _ => pending,
+    }
+}
+
+/// Saves what came of a try, unless it was given up, or another has decided.
+async fn record(front: &Front, target: &Target, kept: Kept, seen: Seen, last: bool) -> Result<Kept, Refusal> {
+    let reuse = match front.directories.find(&target.directory) {
+        Ok(Some(directory)) => Period::from_seconds(directory.validation_reuse.as_secs()),
+        _ => Period::from_seconds(0),
+    };
+    let (method, attempt, lease) = (target.method, target.attempt, lease(front));
+    fail::fail_point!("front.outcome.before-save");
+    let (kept, ()) = authorization::change(front, &target.authorization, Some(kept), |_, state, now| {
+        let State::Pending(pending) = state else { return Step::Leave(()) };
+        let pending = with_try(pending, target, now, lease);
+        let expires = pending.expires;
+        let next = match &seen {
+            Seen::Valid(receipts) => {
+                // It lasts for its own order at least, and for later ones as long as the directory says.
+                let expires = expires.max(now.plus(reuse));
+                pending.succeed(method, attempt, now, expires, receipts.clone()).map(State::Valid)
+            }
+            Seen::Invalid(problem) if last => {
+                pending.fail(method, attempt, problem.clone()).map(State::Invalid)
+            }
+            Seen::Invalid(problem) | Seen::Silence(problem) => {
+                pending.rest(method, attempt, problem.clone()).map(State::Pending)
+            }
+        };
+        match next {
+            Ok(state) => Step::Save(state, ()),
+            Err(_) => Step::Leave(()),
+        }
+    })
+    .await?;
+    fail::fail_point!("front.outcome.after-save");
+    Ok(kept)
+}
+
+/// Begins another try, if none runs and the authorization still waits for one.
+pub(super) async fn next_attempt(
+    front: &Front,
+    target: &Target,
+    known: Option<Kept>,
+) -> Result<(Kept, Option<u32>), Refusal> {
+    let lease = lease(front);
+    authorization::change(front, &target.authorization, known, |_, state, now| match state {
+        State::Pending(pending) => match pending.start(target.method, now, lease) {
+            Ok((next, Start::Begin(attempt))) => Step::Save(State::Pending(next), Some(attempt)),
+            Ok((_, Start::Running(_))) | Err(_) => Step::Leave(None),
+        },
+        _ => Step::Leave(None),
+    })
+    .await
+}
