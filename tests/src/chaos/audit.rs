@@ -126,7 +126,7 @@ impl Auditor {
     async fn journaled(&mut self, ca: &mut Ledger) -> anyhow::Result<HashMap<Vec<u8>, (String, Vec<u8>)>> {
         let query = format!(
             "SELECT CAST(id AS TEXT), hex(serial), order_id, hex(tbs), hex(signature) FROM journal
-             WHERE id > {} AND kind = 'final' AND signature IS NOT NULL ORDER BY id",
+             WHERE id > {} AND kind = 'final' AND signature IS NOT NULL ORDER BY journal.id",
             self.entry
         );
         let mut found = HashMap::new();

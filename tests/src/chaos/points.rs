@@ -73,6 +73,7 @@ pub const POINTS: &[Point] = &[
     often("front.record.before", Role::Front),
     often("front.record.after", Role::Front),
     often("front.save.after", Role::Front),
+    // The front that issued has the chain at hand.
     after_crash("front.download.before-rpc", Role::Front),
     // The databases' transactions, whatever they hold.
     often("store.acme.before-commit", Role::Front),
