@@ -16,6 +16,7 @@ use crate::issue::InFlight;
 use crate::journal::Journal;
 use crate::membership::Membership;
 use crate::node_ca::NodeCa;
+use crate::others::Others;
 use crate::random::Randomness;
 use crate::refusal::{Failure, Outcome, Refusal};
 use crate::registry::Registry;
@@ -66,6 +67,7 @@ pub struct Ca {
     pub(crate) in_flight: InFlight,
     pub(crate) server_quota: ServerQuota,
     pub(crate) reported: Reported,
+    pub(crate) others: Others,
 }
 
 /// Why there is no CA.
@@ -89,6 +91,8 @@ impl Ca {
     /// When the clock cannot be trusted, or a row of `ca`.
     pub async fn start(parts: Parts) -> Result<Arc<Self>, StartError> {
         let Parts { store, registry, doors, node_ca, secrets, clock, random, limits, node } = parts;
+        // Before anything is read that another signer may change.
+        let others = Others::new(store.watch().await?);
         clock.check(&*store).await?;
         let now = clock.now()?;
         registry.synchronize(&*store, &secrets.rows, now).await?;
@@ -103,6 +107,7 @@ impl Ca {
             refusals: Refusals::default(),
             server_quota: ServerQuota::default(),
             reported: Reported::default(),
+            others,
             store,
             info,
             registry,
