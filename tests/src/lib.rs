@@ -2,6 +2,7 @@
 //! share; the tests are in `tests/tests`.
 
 pub mod client;
+pub mod cluster;
 pub mod demo;
 pub mod oracle;
 pub mod program;
