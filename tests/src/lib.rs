@@ -3,6 +3,7 @@
 
 pub mod chaos;
 pub mod client;
+pub mod cluster;
 pub mod demo;
 pub mod oracle;
 pub mod program;

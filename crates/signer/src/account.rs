@@ -155,6 +155,12 @@ impl Accounts {
             .build();
         Self { cache, generation: AtomicU64::new(0) }
     }
+
+    /// Forgets all of them.
+    pub(crate) fn forget_all(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        self.cache.invalidate_all();
+    }
 }
 
 impl Ca {

@@ -17,6 +17,7 @@ use crate::journal::Journal;
 use crate::membership::Membership;
 use crate::node_ca::NodeCa;
 use crate::order::VerifiedOrders;
+use crate::others::Others;
 use crate::random::Randomness;
 use crate::refusal::{Failure, Outcome, Reason, Refusal};
 use crate::registry::{Registry, SynchronizeError};
@@ -70,6 +71,7 @@ pub struct Ca {
     pub(crate) reported: Reported,
     /// Registrations that compete for an EAB key.
     pub(crate) eab_turns: EabTurns,
+    pub(crate) others: Others,
 }
 
 /// Why there is no CA.
@@ -93,6 +95,8 @@ impl Ca {
     /// When the clock cannot be trusted, or a row of `ca`.
     pub async fn start(parts: Parts) -> Result<Arc<Self>, StartError> {
         let Parts { store, registry, doors, node_ca, secrets, clock, random, limits, node } = parts;
+        // Before anything is read that another signer may change.
+        let others = Others::new(store.watch().await?);
         clock.check(&*store).await?;
         let now = clock.now()?;
         if let Err(error) = registry.synchronize(&*store, &secrets.rows, now).await {
@@ -112,6 +116,7 @@ impl Ca {
             server_quota: ServerQuota::default(),
             reported: Reported::default(),
             eab_turns: EabTurns::default(),
+            others,
             store,
             info,
             registry,

@@ -237,15 +237,18 @@ impl<'a> Keeper<'a> {
     }
 }
 
-/// The next shard of this issuer that something was revoked in; none when something was missed.
+/// The next shard of this issuer that something was revoked in; none when something was missed, or another signer
+/// published a CRL.
 async fn heard(changes: &mut Receiver<Change>, issuer: &str) -> Option<u32> {
     loop {
         match changes.recv().await {
+            Ok(Change::Missed) | Err(RecvError::Lagged(_)) => return None,
+            // To be taken up, not made.
+            Ok(Change::Published { issuer: of }) if *of == *issuer => return None,
             Ok(change) => match shard_of(&change, issuer) {
                 Some(shard) => return Some(shard),
                 None => continue,
             },
-            Err(RecvError::Lagged(_)) => return None,
             // The bus lives as long as the CA; if it were gone, the timers would still do.
             Err(RecvError::Closed) => return std::future::pending().await,
         }

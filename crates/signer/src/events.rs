@@ -1,7 +1,7 @@
 //! What other parts of this signer, and the streams to fronts and status nodes, hear of at once.
 //!
-//! Events are hints: whoever misses one (a lagging receiver, another signer's change) finds out by its timer or by the
-//! store's own check. Nothing is ever decided by the absence of an event.
+//! Events are hints: whoever misses one (a lagging receiver) finds out by its timer or by the store's own check. Other
+//! signers' changes come from the store (`others.rs`). Nothing is ever decided by the absence of an event.
 
 use std::sync::Arc;
 
@@ -29,6 +29,13 @@ pub enum Change {
     },
     /// A node joined, renewed or was revoked.
     Nodes,
+    /// Another signer published a CRL of this issuer.
+    Published {
+        /// Identity of the issuer in `ca`.
+        issuer: Arc<str>,
+    },
+    /// Changes of other signers may have gone unheard: copies of anything may be old.
+    Missed,
 }
 
 /// The bus. Cheap to clone.

@@ -30,6 +30,7 @@ pub mod node;
 mod node_ca;
 pub mod operator;
 pub mod order;
+mod others;
 pub mod policy;
 pub mod publication;
 mod random;

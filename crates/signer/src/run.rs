@@ -325,6 +325,8 @@ fn start_tasks(ca: &Arc<Ca>, lifecycle: &Lifecycle, tokens: &Tokens) {
             tracing::warn!(%error, "nodes.not_read");
         }
     });
+    let (followed, draining) = (Arc::clone(ca), lifecycle.drain_token());
+    lifecycle.spawn("other signers", async move { followed.follow_others(draining).await });
     watch_tokens(ca, lifecycle, tokens);
 }
 

@@ -185,6 +185,9 @@ impl Authority for AuthorityService {
     ) -> Result<Response<Self::WatchAccountsStream>, Status> {
         // Subscribed before the first message goes out: from that on, the front may keep accounts.
         let changes = self.ca.events.subscribe();
+        if !self.ca.hears_others() {
+            return Err(Status::unavailable("changes of other signers are not heard"));
+        }
         let opening = stream::once(async { Ok(wire::AccountsChanged::default()) });
         let changed = stream::unfold(changes, |mut changes| async move {
             loop {
@@ -193,9 +196,9 @@ impl Authority for AuthorityService {
                         let message = wire::AccountsChanged { account_ids: vec![id.to_string()] };
                         return Some((Ok(message), changes));
                     }
-                    Ok(_) => {}
                     // The front missed something: it starts over, and forgets what it kept.
-                    Err(RecvError::Lagged(_) | RecvError::Closed) => return None,
+                    Ok(Change::Missed) | Err(RecvError::Lagged(_) | RecvError::Closed) => return None,
+                    Ok(_) => {}
                 }
             }
         });

@@ -304,7 +304,12 @@ async fn d7_one_look_at_a_running_validation_is_enough() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn d7_an_outcome_that_is_there_at_once_is_in_the_answer() {
-    let stage = Stage::with(|config| config.validation.answer_wait_milliseconds = 15_000).await;
+    let stage = Stage::with(|config| {
+        config.validation.answer_wait_milliseconds = 15_000;
+        config.validation.backoff_milliseconds = 60_000;
+        config.limits.poll_wait_milliseconds = 0;
+    })
+    .await;
     let client = Client::registered(&stage.wire, "open").await;
     stage.validator.plan("wrong.example.org", [Sight::Invalid(ErrorType::IncorrectResponse)]);
     stage.validator.plan("later.example.org", [Sight::Invalid(ErrorType::Connection)]);

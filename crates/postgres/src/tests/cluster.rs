@@ -7,9 +7,11 @@ use std::{
 };
 
 use ca_store::{
-    AuthorityRow, CaStore, CitedTable, GrantRow, IntentOutcome, JournalKey, NewIntent, State, StoreError,
+    AuthorityRow, CaStore, CitedTable, GrantRow, IntentOutcome, JournalKey, Limit, LimitScope, NewIntent,
+    RevokeOutcome, State, StoreError,
     contract::sample::{
-        change, cite, deactivation, found, grant, intent, journal_row, keys, new, seal, serial, signed,
+        at, change, cite, deactivation, found, grant, intent, journal_row, keys, new, revocation, seal,
+        serial, signed,
     },
     verify_chain,
 };
@@ -29,7 +31,7 @@ async fn other(server: &Server) -> PgConnection {
 }
 
 async fn somebody_waits(other: &mut PgConnection) {
-    loop {
+    for _ in 0..2000 {
         let waiting: i64 = sqlx::query_scalar("SELECT count(*) FROM pg_locks WHERE NOT granted")
             .fetch_one(&mut *other)
             .await
@@ -39,6 +41,70 @@ async fn somebody_waits(other: &mut PgConnection) {
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+    panic!("nobody waits");
+}
+
+/// Another signer that is about to commit an entry of a domain.
+async fn counting_other(server: &Server) -> PgConnection {
+    let owner = Options::from_url(&server.cluster.owner_url()).unwrap();
+    let mut other = owner.writing("ca").connect().await.unwrap();
+    for statement in [
+        Locks::NONE.begin(),
+        "SELECT pg_advisory_xact_lock(hashtextextended('domain org.example', 0))",
+        "INSERT INTO journal (not_before, not_after, created_at, shard, mac_version, name_count, serial, kind, issuer,
+                              profile, spki_sha256, tbs, mac)
+         VALUES (0, 9, 1900000000, 0, 1, 1, 'x', 'final', 'i', 'p', '', '', '')",
+        "INSERT INTO journal_names SELECT 'org.example.www', id FROM journal",
+    ] {
+        sqlx::raw_sql(statement).execute(&mut other).await.unwrap();
+    }
+    other
+}
+
+/// What another signer is about to commit counts.
+#[tokio::test]
+async fn a_limit_counts_what_is_being_committed_elsewhere() {
+    let server = Server::start().await;
+    let ca = Ca::open(server.signer(), incarnation(1)).await.unwrap();
+    let mut other = counting_other(&server).await;
+    let scope = LimitScope::Domain("example.org".to_owned());
+    let limits = vec![Limit { scope, since: at(0), most: 1 }];
+    let limited = ca.commit_intents(vec![NewIntent { limits, ..intent(1) }]);
+    let commit = async {
+        somebody_waits(&mut other).await;
+        sqlx::query("COMMIT").execute(&mut other).await.unwrap();
+    };
+    let (limited, ()) = futures::join!(limited, commit);
+    assert_eq!(limited.unwrap(), [IntentOutcome::LimitReached(0)]);
+}
+
+/// A revocation that another signer is about to commit is not made a second time.
+#[tokio::test]
+async fn a_revocation_waits_for_another() {
+    let server = Server::start().await;
+    let ca = Ca::open(server.signer(), incarnation(1)).await.unwrap();
+    ca.commit_intents(vec![intent(1), intent(2)]).await.unwrap();
+    let owner = Options::from_url(&server.cluster.owner_url()).unwrap();
+    let mut other = owner.writing("ca").connect().await.unwrap();
+    sqlx::raw_sql(Locks::REVOCATION.begin()).execute(&mut other).await.unwrap();
+    sqlx::raw_sql("INSERT INTO crl_shards (issuer, shard, revision, number) VALUES ('issuer', 3, 1, 0)")
+        .execute(&mut other)
+        .await
+        .unwrap();
+    sqlx::query("INSERT INTO revocations VALUES ('issuer', 3, $1, 1, 1800000000, 4, 1900000000)")
+        .bind(serial(1).as_bytes())
+        .execute(&mut other)
+        .await
+        .unwrap();
+    let revoke = ca.revoke(vec![revocation(1), revocation(2)]);
+    let commit = async {
+        somebody_waits(&mut other).await;
+        sqlx::query("COMMIT").execute(&mut other).await.unwrap();
+    };
+    let (outcomes, ()) = futures::join!(revoke, commit);
+    let outcomes = outcomes.unwrap();
+    assert!(matches!(&outcomes[0], RevokeOutcome::Already(row) if row.revision == 1), "{outcomes:?}");
+    assert!(matches!(&outcomes[1], RevokeOutcome::Revoked(row) if row.revision == 2), "{outcomes:?}");
 }
 
 /// A decision does not rest on what another signer is about to take away.

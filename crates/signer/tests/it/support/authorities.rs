@@ -10,6 +10,7 @@ use pki::{
 use testkit::signing::SoftKey;
 use time::OffsetDateTime;
 
+#[derive(Clone)]
 pub(crate) struct Authorities {
     pub(crate) root: Certificate,
     pub(crate) issuer: Certificate,

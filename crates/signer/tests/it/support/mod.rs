@@ -26,9 +26,9 @@ use signer::order::AuthorizedOrder;
 use signer::policy::Policy;
 use signer::{Ca, Failure, NodeCa, Parts, Reason, Registry, Secrets, SigningClock, SystemRandomness};
 use tempfile::TempDir;
-use testkit::TestClock;
 use testkit::signing::SoftKey;
 use testkit::store::FaultyStore;
+use testkit::{Cluster, TestClock};
 
 pub(crate) use authorities::Authorities;
 pub(crate) use client::{Client, csr, csr_of};
@@ -110,19 +110,60 @@ impl World {
         node_key: SoftKey,
     ) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        let store = open_store(folder.path(), 1).await;
+        Self::with_store(limits, keys, public_key, (issuer_key, node_key), (folder, store)).await
+    }
+
+    /// The first signer of a PostgreSQL server.
+    pub(crate) async fn on_server(cluster: &Cluster, limits: Limits) -> Self {
+        let (issuer_key, node_key) = (SoftKey::generate(), SoftKey::generate());
+        let keys = Arc::new(SoftKeys { issuer: issuer_key.clone(), node: node_key.clone() });
+        let public_key = issuer_key.public().clone();
+        let place = (tempfile::tempdir().unwrap(), store_on(cluster, 1).await);
+        Self::with_store(limits, keys, &public_key, (issuer_key, node_key), place).await
+    }
+
+    /// Another signer of the same server, with the same keys, secret and policy.
+    pub(crate) async fn beside(&self, cluster: &Cluster, life: u8) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for entry in std::fs::read_dir(self.folder.path()).unwrap().map(Result::unwrap) {
+            std::fs::copy(entry.path(), folder.path().join(entry.file_name())).unwrap();
+        }
+        let store = store_on(cluster, life).await;
+        store.follow(&self.clock);
+        let (keys, limits, secrets) = (Arc::clone(&self.keys), self.limits.clone(), self.secrets.clone());
+        let materials = (&store, &self.clock, &secrets, &keys, &limits);
+        let ca = start_ca(folder.path(), &self.authorities, materials).await;
+        Self {
+            ca,
+            store,
+            issuer_key: self.issuer_key.clone(),
+            node_key: self.node_key.clone(),
+            clock: self.clock.clone(),
+            secrets,
+            authorities: self.authorities.clone(),
+            folder,
+            keys,
+            validators: validators(),
+            limits,
+        }
+    }
+
+    async fn with_store(
+        limits: Limits,
+        keys: Arc<dyn KeySource>,
+        public_key: &PublicKey,
+        (issuer_key, node_key): (SoftKey, SoftKey),
+        (folder, store): (TempDir, FaultyStore),
+    ) -> Self {
         let clock = TestClock::default();
         let authorities = Authorities::make(folder.path(), clock.now(), public_key, &node_key);
         std::fs::write(folder.path().join("policy.toml"), POLICY).unwrap();
         let secret = TierSecret::new(1, std::array::from_fn(|at| at as u8 + 1)).unwrap();
         let secrets = Secrets::new(TierSecrets::new(vec![secret]).unwrap()).unwrap();
-        let store = open_store(folder.path(), 1).await;
         store.follow(&clock);
         let ca = start_ca(folder.path(), &authorities, (&store, &clock, &secrets, &keys, &limits)).await;
-        let validators = PERSPECTIVES
-            .iter()
-            .enumerate()
-            .map(|(at, name)| ReceiptKey::from_seed(name.parse().unwrap(), &[at as u8 + 1; 32]).unwrap());
-        let validators = validators.collect();
+        let validators = validators();
         let world = Self {
             ca,
             store,
@@ -403,6 +444,22 @@ impl Ready {
             authorizations: self.evidence.clone(),
         }
     }
+}
+
+fn validators() -> Vec<ReceiptKey> {
+    PERSPECTIVES
+        .iter()
+        .enumerate()
+        .map(|(at, name)| ReceiptKey::from_seed(name.parse().unwrap(), &[at as u8 + 1; 32]).unwrap())
+        .collect()
+}
+
+async fn store_on(cluster: &Cluster, life: u8) -> FaultyStore {
+    let mut options = postgres::Options::from_url(&cluster.owner_url()).unwrap();
+    options.accept_lost_commits = true;
+    postgres::Ca::migrate(&options).await.unwrap();
+    let incarnation = Incarnation { id: [life; 16], node: format!("signer-{life}") };
+    FaultyStore::new(Arc::new(postgres::Ca::open(options, incarnation).await.unwrap()))
 }
 
 async fn open_store(folder: &Path, life: u8) -> FaultyStore {
