@@ -45,7 +45,8 @@ fmt:
 bench-acme:
 	@.ci/setup demo
 	$(CARGO) build --quiet --locked --release -p chancery -p benches
-	@.ci/isolated target/release/bench-acme
+	$(CARGO) build --quiet --locked --release -p hsm --example bare_sign
+	@.ci/isolated target/release/bench-acme $(BENCH)
 
 # CHAOS="--kills 20000 --minutes 240" and the like.
 chaos:

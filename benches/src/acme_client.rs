@@ -23,6 +23,7 @@ pub struct Client {
     kid: Option<String>,
     nonce: Option<String>,
     certificate_key: rcgen::KeyPair,
+    requests: u64,
     random: SystemRandom,
 }
 
@@ -47,6 +48,7 @@ impl Client {
             kid: None,
             nonce: None,
             certificate_key: rcgen::KeyPair::generate()?,
+            requests: 0,
             random,
         };
         let url = format!("{}/new-account", client.directory);
@@ -54,6 +56,12 @@ impl Client {
         ensure!(answer.status() == 201, "newAccount: {}", said(&answer));
         client.kid = Some(header(&answer, "location")?);
         Ok(client)
+    }
+
+    /// Requests that it has signed so far.
+    #[must_use]
+    pub const fn requests(&self) -> u64 {
+        self.requests
     }
 
     /// What the http-01 responder appends to a token.
@@ -142,6 +150,7 @@ impl Client {
                 }
             };
             let body = self.sign(url, &nonce, payload)?;
+            self.requests += 1;
             let answer = self.connection.send(path_of(url)?, Some(body)).await?;
             self.nonce = header(&answer, "replay-nonce").ok();
             if answer.status() != 400 || !said(&answer).contains("badNonce") {

@@ -2,6 +2,10 @@
 //! table and, as its last line, one JSON object.
 
 pub mod acme_client;
+pub mod ceilings;
 pub mod connection;
+pub mod disk;
+pub mod load;
 pub mod processes;
 pub mod responder;
+pub mod stored;

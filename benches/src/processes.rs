@@ -32,12 +32,13 @@ impl Demo {
     /// # Errors
     ///
     /// When it is not built or does not come up.
-    pub fn start(state: &Path, http_01_port: u16) -> anyhow::Result<Self> {
+    pub fn start(state: &Path, http_01_port: u16, more: &[String]) -> anyhow::Result<Self> {
         let program = std::env::current_exe()?.with_file_name("chancery");
         ensure!(program.exists(), "{} is missing: cargo build --release -p chancery", program.display());
         let mut child = Command::new(program)
             .args(["demo", "--serve", "--http-01-port", &http_01_port.to_string(), "--state"])
             .arg(state)
+            .args(more)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()?;
@@ -52,7 +53,7 @@ impl Demo {
 
     /// CPU seconds so far by role, worker included; and peak memory in MiB.
     #[must_use]
-    pub fn costs(&self) -> BTreeMap<String, Cost> {
+    pub fn costs(&self) -> Costs {
         let mut costs = BTreeMap::new();
         collect(self.child.id(), &mut costs);
         costs
@@ -70,6 +71,48 @@ impl Drop for Demo {
     }
 }
 
+/// What processes have used, by role.
+pub type Costs = BTreeMap<String, Cost>;
+
+/// What the PostgreSQL server that this process has started has used, its ended children included.
+#[must_use]
+pub fn postgres_cost() -> Cost {
+    let mut total = Cost::default();
+    for id in children(std::process::id()).into_iter().filter(|id| name_of(*id) == "postgres") {
+        let (server, ended) = (cost_of(id), ended_children(id));
+        let backends: Vec<Cost> = children(id).into_iter().map(cost_of).collect();
+        let cpu = server.cpu_seconds + ended + backends.iter().map(|cost| cost.cpu_seconds).sum::<f64>();
+        // What the backends share is counted with each: an upper bound.
+        let peak = backends.iter().map(|cost| cost.peak_mib).fold(server.peak_mib, f64::max);
+        let now = backends.iter().map(|cost| cost.now_mib).fold(server.now_mib, f64::max);
+        total = Cost {
+            cpu_seconds: total.cpu_seconds + cpu,
+            peak_mib: total.peak_mib.max(peak),
+            now_mib: total.now_mib.max(now),
+        };
+    }
+    total
+}
+
+fn name_of(id: u32) -> String {
+    std::fs::read_to_string(format!("/proc/{id}/comm")).unwrap_or_default().trim().to_owned()
+}
+
+fn children(parent: u32) -> Vec<u32> {
+    let tasks = std::fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten().flatten();
+    let lists = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+    lists
+        .flat_map(|list| list.split_whitespace().filter_map(|id| id.parse().ok()).collect::<Vec<_>>())
+        .collect()
+}
+
+/// CPU seconds of children that a process has outlived.
+fn ended_children(id: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    [13, 14].iter().filter_map(|at| fields.get(*at)?.parse::<f64>().ok()).sum::<f64>() / 100.0
+}
+
 /// What a process has used.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Cost {
@@ -77,15 +120,12 @@ pub struct Cost {
     pub cpu_seconds: f64,
     /// Peak resident memory, MiB.
     pub peak_mib: f64,
+    /// Resident memory, MiB.
+    pub now_mib: f64,
 }
 
-fn collect(parent: u32, costs: &mut BTreeMap<String, Cost>) {
-    let tasks = std::fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten().flatten();
-    let lists = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
-    let children: Vec<u32> = lists
-        .flat_map(|list| list.split_whitespace().filter_map(|id| id.parse().ok()).collect::<Vec<_>>())
-        .collect();
-    for id in children {
+fn collect(parent: u32, costs: &mut Costs) {
+    for id in children(parent) {
         let command = std::fs::read_to_string(format!("/proc/{id}/cmdline")).unwrap_or_default();
         if let Some(role) = command.split('\0').nth(1) {
             costs.insert(role.to_owned(), cost_of(id));
@@ -101,8 +141,10 @@ pub fn cost_of(id: u32) -> Cost {
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let ticks: f64 = [11, 12].iter().filter_map(|at| fields.get(*at)?.parse::<f64>().ok()).sum();
     let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib: f64 = peak.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0.0);
+    let mib = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok()).unwrap_or(0.0) / 1024.0
+    };
     // USER_HZ is 100 on every Linux that this runs on.
-    Cost { cpu_seconds: ticks / 100.0, peak_mib: kib / 1024.0 }
+    Cost { cpu_seconds: ticks / 100.0, peak_mib: mib("VmHWM:"), now_mib: mib("VmRSS:") }
 }

@@ -35,7 +35,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("cryptoki", &["hsm"]),
     ("cryptoki-sys", &["hsm"]),
     // The crash tests audit by SQL of their own.
-    ("sqlx", &["sqlite", "postgres", "e2e"]),
+    ("sqlx", &["sqlite", "postgres", "e2e", "benches"]),
     ("axum", &["front", "status", "runtime", "testkit"]),
     ("josekit", &["acme"]),
     ("hickory-resolver", &["validator"]),

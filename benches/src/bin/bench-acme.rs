@@ -1,126 +1,283 @@
-//! Certificates a second of the whole path: real programs, HTTPS, http-01, keys in SoftHSM, everything durable. A closed
-//! loop: each client asks for its next certificate when it has the last one.
+//! Certificates a second of the whole path: real programs, HTTPS, http-01, keys in SoftHSM, everything durable; on SQLite and on
+//! PostgreSQL, beside the ceilings of this machine. docs/performance.md explains the figures.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::process::Command;
 
-use anyhow::Context;
-use benches::acme_client::Client;
+use anyhow::{Context, ensure};
+use benches::ceilings::{self, Ceiling};
 use benches::connection::Server;
-use benches::processes::{Demo, cost_of};
+use benches::disk::Disk;
+use benches::load::{self, Measured, Round, Target};
+use benches::processes::{Costs, Demo, postgres_cost};
 use benches::responder::Responder;
-use clap::Parser;
-use serde_json::json;
+use benches::stored::{self, Stored};
+use clap::{Parser, ValueEnum};
+use serde_json::{Map, Value, json};
+use testkit::{Cluster, ClusterSettings};
 
 /// Certificates a second over the whole path.
 #[derive(Parser)]
 struct Arguments {
-    /// Seconds that each number of clients is measured for.
+    /// Seconds that each round is measured for.
     #[arg(long, default_value_t = 10)]
     seconds: u64,
     /// Numbers of clients.
     #[arg(long, value_delimiter = ',', default_value = "1,8,32")]
     clients: Vec<usize>,
-    /// Names in each certificate.
-    #[arg(long, default_value_t = 1)]
-    names: usize,
+    /// Names in each certificate; the first number is what the figures of the last line are about.
+    #[arg(long, value_delimiter = ',', default_value = "1,10")]
+    names: Vec<usize>,
+    /// Databases.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "sqlite,postgres")]
+    databases: Vec<Database>,
+    /// One round more with the most clients, until so many certificates are there: whether memory stays flat, and what a
+    /// certificate takes in the database.
+    #[arg(long, value_name = "CERTIFICATES")]
+    flat: Option<u64>,
 }
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Database {
+    /// Files on this host.
+    Sqlite,
+    /// A server on this host, fsync on.
+    Postgres,
+}
+
+/// The single costs.
+struct Ceilings {
+    token: Ceiling,
+    verification: Ceiling,
+    request: Ceiling,
+}
+
+/// ES256 verifications of a certificate at front and signer: one for each signed request at the front; newOrder, finalize,
+/// CSR and the certificate itself at the signer.
+const SIGNER_VERIFICATIONS: f64 = 4.0;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let folder = tempfile::tempdir()?;
-    let port = std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
-    let demo = Demo::start(&folder.path().join("state"), port)?;
-    let responder = Responder::start(port).await?;
-    let authority = demo.facts.directory.split('/').nth(2).context("the directory's host")?;
-    let server = Server::new(authority.parse()?, &demo.facts.root)?;
-
-    println!("{:>8} {:>9} {:>9} {:>9} {:>12}", "clients", "certs/s", "p50 ms", "p99 ms", "CPU ms/cert");
-    let mut figures = serde_json::Map::new();
-    for clients in &arguments.clients {
-        let run = measure(&arguments, *clients, &demo, &responder, &server).await?;
-        println!(
-            "{clients:>8} {:>9.1} {:>9.2} {:>9.2} {:>12.2}",
-            run.per_second, run.p50_ms, run.p99_ms, run.cpu_ms
-        );
-        figures.insert(format!("certs_per_s_{clients}"), json!(round(run.per_second)));
-        figures.insert(format!("p99_ms_{clients}"), json!(round(run.p99_ms)));
-        figures.insert(format!("cpu_ms_per_cert_{clients}"), json!(round(run.cpu_ms)));
-        for (role, milliseconds) in &run.by_role {
-            println!("{:>8} {role:<12} {milliseconds:.2} ms CPU a certificate", "");
-        }
+    let ceilings = Ceilings {
+        token: ceilings::token()?,
+        verification: ceilings::verifications()?,
+        request: ceilings::tls_requests(folder.path()).await?,
+    };
+    println!("Ceilings, each alone          a second   CPU µs each");
+    for (what, ceiling) in [
+        ("C_Sign, P-256, one thread", ceilings.token),
+        ("ES256 verification, one thread", ceilings.verification),
+        ("TLS request, empty handler", ceilings.request),
+    ] {
+        row(what, ceiling);
     }
-    println!("{}", json!({ "sqlite": figures }));
+    let mut all = Map::new();
+    for database in &arguments.databases {
+        let (name, figures) = match database {
+            Database::Sqlite => ("sqlite", sqlite(&arguments, folder.path(), &ceilings).await?),
+            Database::Postgres => ("postgres", postgres(&arguments, folder.path(), &ceilings).await?),
+        };
+        all.insert(name.to_owned(), figures);
+    }
+    println!("{}", Value::from(all));
     Ok(())
 }
 
-struct Run {
-    per_second: f64,
-    p50_ms: f64,
-    p99_ms: f64,
-    cpu_ms: f64,
-    by_role: Vec<(String, f64)>,
+fn row(what: &str, ceiling: Ceiling) {
+    println!("{what:<30}{:>8.0}{:>14.1}", ceiling.per_second, ceiling.cpu_us);
 }
 
-async fn measure(
-    arguments: &Arguments,
-    clients: usize,
-    demo: &Demo,
-    responder: &Responder,
-    server: &Server,
-) -> anyhow::Result<Run> {
-    let mut ready = Vec::new();
-    for number in 0..clients {
-        let client = Client::register(server, &demo.facts.directory).await?;
-        let name = format!("c{clients}x{number}");
-        responder.add(&name, client.thumbprint());
-        ready.push((name, client));
-    }
-    let (before, own_before) = (demo.costs(), cost_of(std::process::id()));
-    let names = arguments.names;
-    let started = Instant::now();
-    let end = started + Duration::from_secs(arguments.seconds);
-    let responder = Arc::new(responder.clone());
-    let mut tasks = tokio::task::JoinSet::new();
-    for (name, mut client) in ready {
-        let _keep = Arc::clone(&responder);
-        tasks.spawn(async move {
-            let mut times = Vec::new();
-            let mut count = 0_u64;
-            while Instant::now() < end {
-                let wanted: Vec<_> = (0..names).map(|at| format!("{name}-{count}-{at}.bench.test")).collect();
-                times.push(client.certificate(&wanted).await?);
-                count += 1;
-            }
-            anyhow::Ok(times)
-        });
-    }
-    let mut times = Vec::new();
-    while let Some(task) = tasks.join_next().await {
-        times.extend(task??);
-    }
-    let elapsed = started.elapsed().as_secs_f64();
-    let count = times.len().max(1) as f64;
-    let after = demo.costs();
-    let mut by_role: Vec<_> = after
-        .iter()
-        .map(|(role, cost)| {
-            let earlier = before.get(role).map_or(0.0, |cost| cost.cpu_seconds);
-            (role.clone(), (cost.cpu_seconds - earlier) * 1000.0 / count)
-        })
-        .collect();
-    let cpu_ms = by_role.iter().map(|(_, milliseconds)| milliseconds).sum();
-    let own = (cost_of(std::process::id()).cpu_seconds - own_before.cpu_seconds) * 1000.0 / count;
-    by_role.push(("generator".to_owned(), own));
-    times.sort_unstable();
-    let at = |share: f64| {
-        let index = ((times.len() as f64 - 1.0) * share).round().max(0.0) as usize;
-        times.get(index).map_or(0.0, |time| time.as_secs_f64() * 1000.0)
+async fn sqlite(arguments: &Arguments, folder: &Path, ceilings: &Ceilings) -> anyhow::Result<Value> {
+    let state = folder.join("sqlite");
+    let commit = ceilings::sqlite_commits(folder).await?;
+    let (port, responder) = responder().await?;
+    let demo = Demo::start(&state, port, &[])?;
+    let costs = || demo.costs();
+    let stored = async || stored::sqlite(&state).await;
+    let rounds =
+        Rounds { arguments, demo: &demo, responder: &responder, costs: &costs, disk: Disk::of(&state) };
+    println!("\nSQLite");
+    row("commit of one row", commit);
+    rounds.all(&stored, commit, ceilings).await
+}
+
+async fn postgres(arguments: &Arguments, folder: &Path, ceilings: &Ceilings) -> anyhow::Result<Value> {
+    let settings = ClusterSettings { durable: true, settings: vec!["max_wal_size=4GB".to_owned()] };
+    let cluster = tokio::task::spawn_blocking(move || Cluster::start_with(&settings)).await?;
+    let program = std::env::current_exe()?.with_file_name("chancery");
+    let migrated =
+        Command::new(program).args(["database", "migrate", "--url", &cluster.owner_url()]).output()?;
+    ensure!(migrated.status.success(), "migrate: {}", String::from_utf8_lossy(&migrated.stderr));
+    cluster.sql("postgres", "CREATE ROLE bench_signer LOGIN IN ROLE chancery_signer");
+    cluster.sql("postgres", "CREATE ROLE bench_front LOGIN IN ROLE chancery_front");
+    let commit = ceilings::postgres_commits(&cluster.owner_url(), || postgres_cost().cpu_seconds).await?;
+    let (port, responder) = responder().await?;
+    let more = [
+        "--signer-database".to_owned(),
+        cluster.url("postgres", "bench_signer"),
+        "--front-database".to_owned(),
+        cluster.url("postgres", "bench_front"),
+    ];
+    let demo = Demo::start(&folder.join("postgres"), port, &more)?;
+    let costs = || {
+        let mut costs = demo.costs();
+        costs.insert("postgres".to_owned(), postgres_cost());
+        costs
     };
-    Ok(Run { per_second: count / elapsed, p50_ms: at(0.5), p99_ms: at(0.99), cpu_ms, by_role })
+    let owner = cluster.owner_url();
+    let stored = async || stored::postgres(&owner).await;
+    let disk = Disk::of(cluster.folder());
+    let rounds = Rounds { arguments, demo: &demo, responder: &responder, costs: &costs, disk };
+    println!("\nPostgreSQL");
+    row("commit of one row", commit);
+    rounds.all(&stored, commit, ceilings).await
 }
 
-fn round(figure: f64) -> f64 {
-    (figure * 100.0).round() / 100.0
+async fn responder() -> anyhow::Result<(u16, Responder)> {
+    let port = std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
+    Ok((port, Responder::start(port).await?))
+}
+
+/// One database's rounds.
+struct Rounds<'a> {
+    arguments: &'a Arguments,
+    demo: &'a Demo,
+    responder: &'a Responder,
+    costs: &'a (dyn Fn() -> Costs + Sync),
+    disk: Option<Disk>,
+}
+
+impl Rounds<'_> {
+    async fn all(
+        &self,
+        stored: &impl AsyncFn() -> anyhow::Result<Stored>,
+        commit: Ceiling,
+        ceilings: &Ceilings,
+    ) -> anyhow::Result<Value> {
+        let authority = self.demo.facts.directory.split('/').nth(2).context("the directory's host")?;
+        let server = Server::new(authority.parse()?, &self.demo.facts.root)?;
+        let target = Target {
+            directory: &self.demo.facts.directory,
+            server: &server,
+            responder: self.responder,
+            costs: self.costs,
+            disk: self.disk.as_ref(),
+        };
+        let mut figures = Map::new();
+        println!(
+            "{:>6}{:>8}{:>10}{:>9}{:>9}{:>9}{:>8}{:>9}{:>11}",
+            "names", "clients", "certs/s", "p50 ms", "p99 ms", "CPU ms", "flushes", "requests", "kB written"
+        );
+        for (at, names) in self.arguments.names.iter().enumerate() {
+            let before = stored().await?;
+            let mut certificates = 0.0;
+            for clients in &self.arguments.clients {
+                let round = Round { clients: *clients, names: *names, seconds: self.arguments.seconds };
+                let measured = load::run(round, &target).await?;
+                certificates += measured.count;
+                show(round, &measured);
+                if at == 0 {
+                    keep(&mut figures, *clients, &measured, commit, ceilings);
+                }
+            }
+            let kept = stored().await?.since(before, certificates);
+            println!(
+                "       a certificate keeps {:.0} bytes in the databases, and {:.0} of evidence",
+                kept.bytes, kept.evidence
+            );
+            if at == 0 {
+                figures.insert("bytes_kept_per_cert".to_owned(), json!(kept.bytes.round()));
+                figures.insert("evidence_bytes_per_cert".to_owned(), json!(kept.evidence.round()));
+            }
+        }
+        if let Some(certificates) = self.arguments.flat {
+            self.flat(&target, stored, certificates, &mut figures).await?;
+        }
+        let mut memory = Map::new();
+        for (role, cost) in (self.costs)() {
+            memory.insert(role, json!(cost.peak_mib.round()));
+        }
+        println!("       peak memory, MiB: {}", Value::from(memory.clone()));
+        figures.insert("peak_mib".to_owned(), Value::from(memory));
+        Ok(Value::from(figures))
+    }
+
+    async fn flat(
+        &self,
+        target: &Target<'_>,
+        stored: &impl AsyncFn() -> anyhow::Result<Stored>,
+        certificates: u64,
+        figures: &mut Map<String, Value>,
+    ) -> anyhow::Result<()> {
+        let clients = self.arguments.clients.iter().copied().max().unwrap_or(32);
+        let (before, mut made, mut steps) = (stored().await?, 0.0, Vec::new());
+        while made < certificates as f64 {
+            let round = Round { clients, names: 1, seconds: 30 };
+            let measured = load::run(round, target).await?;
+            made += measured.count;
+            let resident: Map<String, Value> =
+                (self.costs)().into_iter().map(|(role, cost)| (role, json!(cost.now_mib.round()))).collect();
+            println!(
+                "{made:>10.0} certificates, {:.0} a second; MiB: {}",
+                measured.per_second,
+                Value::from(resident.clone())
+            );
+            steps.push(
+                json!({ "certificates": made, "certs_per_s": measured.per_second.round(), "mib": resident }),
+            );
+        }
+        let kept = stored().await?.since(before, made);
+        figures.insert("flat".to_owned(), json!(steps));
+        figures.insert("flat_bytes_kept_per_cert".to_owned(), json!(kept.bytes.round()));
+        Ok(())
+    }
+}
+
+fn show(round: Round, measured: &Measured) {
+    let disk = measured.disk.unwrap_or_default();
+    println!(
+        "{:>6}{:>8}{:>10.1}{:>9.2}{:>9.2}{:>9.2}{:>8.2}{:>9.2}{:>11.1}",
+        round.names,
+        round.clients,
+        measured.per_second,
+        measured.p50_ms,
+        measured.p99_ms,
+        measured.cpu(),
+        disk.flushes,
+        measured.requests,
+        disk.bytes / 1000.0
+    );
+    let roles: Vec<_> =
+        measured.cpu_ms.iter().map(|(role, milliseconds)| format!("{role} {milliseconds:.2}")).collect();
+    println!("       CPU ms: {}, generator {:.2}", roles.join(", "), measured.generator_ms);
+}
+
+fn keep(
+    figures: &mut Map<String, Value>,
+    clients: usize,
+    measured: &Measured,
+    commit: Ceiling,
+    ceilings: &Ceilings,
+) {
+    let mut insert = |name: String, value: f64| figures.insert(name, json!((value * 100.0).round() / 100.0));
+    insert(format!("certs_per_s_{clients}"), measured.per_second);
+    insert(format!("p99_ms_{clients}"), measured.p99_ms);
+    insert(format!("cpu_ms_per_cert_{clients}"), measured.cpu());
+    if let Some(disk) = measured.disk {
+        insert(format!("flushes_per_cert_{clients}"), disk.flushes);
+        insert(format!("bytes_written_per_cert_{clients}"), disk.bytes);
+    }
+    // The last number of clients is what these two are about: 32, unless another was asked for.
+    insert("cpu_ms_per_cert".to_owned(), measured.cpu());
+    let flushes = measured.disk.map_or(1.0, |disk| disk.flushes);
+    let least_us = ceilings.token.cpu_us
+        + (measured.requests + SIGNER_VERIFICATIONS) * ceilings.verification.cpu_us
+        + measured.requests * ceilings.request.cpu_us
+        + flushes * commit.cpu_us;
+    let cores = std::thread::available_parallelism().map_or(1.0, |cores| cores.get() as f64);
+    let ceiling = cores * 1e6 / least_us;
+    insert("single_costs_us".to_owned(), least_us);
+    insert("share_of_ceiling".to_owned(), measured.per_second / ceiling);
 }

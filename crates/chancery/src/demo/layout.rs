@@ -39,6 +39,9 @@ pub(crate) struct Addresses {
     /// The host alone.
     pub(crate) host: String,
     pub(crate) resolver: SocketAddr,
+    /// URLs of PostgreSQL; none: SQLite in the folder.
+    pub(crate) signer_database: Option<String>,
+    pub(crate) front_database: Option<String>,
     pub(crate) http_01_port: u16,
 }
 
@@ -178,6 +181,8 @@ impl Layout {
             template
                 .replace("{module}", &quoted(&self.module))
                 .replace("{softhsm_conf}", &quoted(&self.softhsm_conf()))
+                .replace("{signer_database}", &database(addresses.signer_database.as_deref(), "signer/ca.db"))
+                .replace("{front_database}", &database(addresses.front_database.as_deref(), "front/acme.db"))
                 .replace("{signer}", &addresses.signer.to_string())
                 .replace("{validator}", &addresses.validator.to_string())
                 .replace("{status}", &addresses.status.to_string())
@@ -202,6 +207,14 @@ impl Layout {
 /// A path as a TOML string.
 fn quoted(path: &Path) -> String {
     toml::Value::String(path.display().to_string()).to_string()
+}
+
+/// The line that names a database.
+fn database(url: Option<&str>, file: &str) -> String {
+    match url {
+        Some(url) => format!("postgres = {}", toml::Value::String(url.to_owned())),
+        None => format!("sqlite = {}", toml::Value::String(file.to_owned())),
+    }
 }
 
 fn random<const N: usize>() -> anyhow::Result<[u8; N]> {

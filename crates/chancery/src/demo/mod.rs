@@ -38,6 +38,13 @@ pub(crate) struct DemoArgs {
     /// that scripts need not change when it is.
     #[arg(long, value_name = "PORT", default_value_t = 5001)]
     tls_alpn_01_port: u16,
+    /// Keep the signer's database on this PostgreSQL server instead of a SQLite file, as a login in the role
+    /// `chancery_signer`; `chancery database migrate` makes schemas and roles first (docs/operations.md).
+    #[arg(long, value_name = "URL", requires = "front_database")]
+    signer_database: Option<String>,
+    /// As --signer-database, for the front's database and the role `chancery_front`.
+    #[arg(long, value_name = "URL", requires = "signer_database")]
+    front_database: Option<String>,
     /// Keep keys, databases and logs in this folder, and go on with those that are there. Default: a temporary folder.
     #[arg(long, value_name = "FOLDER")]
     state: Option<PathBuf>,

@@ -151,6 +151,8 @@ impl Sockets {
             authority: SocketAddr::new(host, front_address.port()).to_string(),
             host: host.to_string(),
             resolver,
+            signer_database: args.signer_database.clone(),
+            front_database: args.front_database.clone(),
             http_01_port: args.http_01_port,
         };
         let sockets = Self {

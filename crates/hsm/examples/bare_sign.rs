@@ -1,0 +1,59 @@
+//! The ceiling of a token: a bare `C_Sign` loop with P-256 on a SoftHSM token of its own, in this process, on one thread.
+//! Prints one JSON object: signatures a second, microseconds of CPU each.
+//!
+//! `cargo run --release -p hsm --example bare_sign [milliseconds]`
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    unsafe_code,
+    reason = "a measurement, not a service"
+)]
+
+use std::time::{Duration, Instant};
+
+use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
+use cryptoki::mechanism::Mechanism;
+use cryptoki::object::Attribute;
+use cryptoki::session::UserType;
+use cryptoki::types::AuthPin;
+use testkit::token::{PIN, TestToken};
+
+/// DER of the OID of P-256.
+const P256: &[u8] = &[0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
+
+fn main() {
+    let time = Duration::from_millis(
+        std::env::args().nth(1).map_or(2000, |milliseconds| milliseconds.parse().unwrap()),
+    );
+    let softhsm = TestToken::create("bare");
+    // SAFETY: there is no other thread yet.
+    unsafe { std::env::set_var("SOFTHSM2_CONF", softhsm.conf()) };
+    let pkcs11 = Pkcs11::new(softhsm.module()).unwrap();
+    pkcs11.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)).unwrap();
+    let slot = pkcs11.get_slots_with_initialized_token().unwrap()[0];
+    let session = pkcs11.open_rw_session(slot).unwrap();
+    session.login(UserType::User, Some(&AuthPin::from(PIN))).unwrap();
+    let public = [Attribute::EcParams(P256.to_vec()), Attribute::Verify(true)];
+    let private = [Attribute::Sensitive(true), Attribute::Extractable(false), Attribute::Sign(true)];
+    let (_, key) = session.generate_key_pair(&Mechanism::EccKeyPairGen, &public, &private).unwrap();
+    let (began, before) = (Instant::now(), cpu());
+    let mut count = 0_u64;
+    while began.elapsed() < time {
+        session.sign(&Mechanism::Ecdsa, key, &[7; 32]).unwrap();
+        count += 1;
+    }
+    let rate = count as f64 / began.elapsed().as_secs_f64();
+    println!(r#"{{"per_second":{rate:.1},"cpu_us":{:.2}}}"#, (cpu() - before) * 1e6 / count as f64);
+    drop(session);
+    pkcs11.finalize().unwrap();
+}
+
+/// User and system time of this process, seconds.
+fn cpu() -> f64 {
+    let text = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let fields: Vec<&str> = text.rsplit(") ").next().unwrap().split(' ').collect();
+    (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
+}
