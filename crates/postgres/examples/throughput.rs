@@ -133,6 +133,14 @@ async fn main() {
             size(name)
         );
     }
+    let relations = cluster.sql(
+        "postgres",
+        "SELECT c.relname, pg_relation_size(c.oid) FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+         WHERE n.nspname IN ('ca', 'acme', 'pg_toast') ORDER BY 2 DESC LIMIT 16",
+    );
+    for (name, size) in relations.lines().filter_map(|line| line.split_once('|')) {
+        println!("  {name}: {}", size.parse::<u64>().unwrap() / certificates);
+    }
 }
 
 /// User and system time of this process.
