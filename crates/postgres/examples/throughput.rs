@@ -82,7 +82,8 @@ async fn main() {
 
     let incarnation = Incarnation { id: [1; 16], node: "bench".to_owned() };
     let settings = ["shared_buffers=256MB", "max_wal_size=4GB"].map(str::to_owned).to_vec();
-    let cluster = Cluster::start_with(&ClusterSettings { durable: true, settings });
+    let cluster =
+        Cluster::start_with(&ClusterSettings { durable: true, settings, ..ClusterSettings::default() });
     let options = Options::from_url(&cluster.owner_url()).unwrap();
     postgres::Ca::migrate(&options).await.unwrap();
     postgres::Acme::migrate(&options).await.unwrap();
