@@ -48,7 +48,8 @@ impl Cluster {
         let demo = Demo::start();
         let facts = demo.facts.clone();
         let folder = demo.stop();
-        let server = testkit::Cluster::start_with(&ClusterSettings { durable: true, settings: Vec::new() });
+        let server =
+            testkit::Cluster::start_with(&ClusterSettings { durable: true, ..ClusterSettings::default() });
         succeed(Command::new(ours("chancery")).args(["database", "migrate", "--url", &server.owner_url()]));
         server.sql(
             "postgres",

@@ -82,7 +82,8 @@ async fn main() {
 
     let incarnation = Incarnation { id: [1; 16], node: "bench".to_owned() };
     let settings = ["shared_buffers=256MB", "max_wal_size=4GB"].map(str::to_owned).to_vec();
-    let cluster = Cluster::start_with(&ClusterSettings { durable: true, settings });
+    let cluster =
+        Cluster::start_with(&ClusterSettings { durable: true, settings, ..ClusterSettings::default() });
     let options = Options::from_url(&cluster.owner_url()).unwrap();
     postgres::Ca::migrate(&options).await.unwrap();
     postgres::Acme::migrate(&options).await.unwrap();
@@ -132,6 +133,14 @@ async fn main() {
             samples.micros.load(Ordering::Relaxed) as f64 / count(samples) as f64,
             size(name)
         );
+    }
+    let relations = cluster.sql(
+        "postgres",
+        "SELECT c.relname, pg_relation_size(c.oid) FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+         WHERE n.nspname IN ('ca', 'acme', 'pg_toast') ORDER BY 2 DESC LIMIT 16",
+    );
+    for (name, size) in relations.lines().filter_map(|line| line.split_once('|')) {
+        println!("  {name}: {}", size.parse::<u64>().unwrap() / certificates);
     }
 }
 

@@ -18,6 +18,7 @@ pub struct Cluster {
     folder: TempDir,
     bin: PathBuf,
     settings: Vec<String>,
+    port: u16,
     server: Option<Child>,
 }
 
@@ -26,6 +27,8 @@ pub struct Cluster {
 pub struct ClusterSettings {
     /// Whether commits reach the disk. A test that kills no host does without.
     pub durable: bool,
+    /// Whether the server listens on a port of loopback as well.
+    pub tcp: bool,
     /// More settings of the server, `"name=value"`.
     pub settings: Vec<String>,
 }
@@ -53,7 +56,8 @@ impl Cluster {
         if !settings.durable {
             all.push("fsync=off".to_owned());
         }
-        let mut cluster = Self { folder, bin, settings: all, server: None };
+        let port = if settings.tcp { free_port() } else { PORT };
+        let mut cluster = Self { folder, bin, settings: all, port, server: None };
         cluster.go();
         cluster
     }
@@ -61,7 +65,29 @@ impl Cluster {
     /// The URL of a database for a role, which needs no password.
     #[must_use]
     pub fn url(&self, database: &str, role: &str) -> String {
-        format!("postgres:///{database}?host={}&user={role}", self.folder.path().display())
+        format!("postgres:///{database}?host={}&port={}&user={role}", self.folder.path().display(), self.port)
+    }
+
+    /// The port, of loopback if the server listens there.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Writes a file that the server alone may read, such as its TLS key.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    #[must_use]
+    pub fn give(&self, name: &str, content: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        fs::write(&path, content).expect("a file of the server");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("mode of the file");
+        if is_root() {
+            let id = NOBODY.parse().ok();
+            chown(&path, id, id).expect("owner of the file");
+        }
+        path
     }
 
     /// The URL of the database `postgres` for the role that owns everything.
@@ -95,6 +121,7 @@ impl Cluster {
         let output = Command::new(self.bin.join("psql"))
             .args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1"])
             .arg(format!("--host={}", self.folder.path().display()))
+            .arg(format!("--port={}", self.port))
             .args(["--dbname", database, "--username", role, "--command", sql])
             .output()
             .expect("psql");
@@ -116,8 +143,9 @@ impl Cluster {
             .args(["--synchronous", "--no-loop", "--directory"])
             .arg(folder.path())
             .arg(format!(
-                "--dbname=host={} user={OWNER} application_name={name}",
-                self.folder.path().display()
+                "--dbname=host={} port={} user={OWNER} application_name={name}",
+                self.folder.path().display(),
+                self.port
             ))
             .stderr(Stdio::null())
             .spawn()
@@ -157,7 +185,8 @@ impl Cluster {
         _ = fs::remove_file(data.join("postmaster.pid"));
         let mut keeper = as_server_user("sh");
         keeper.args(["-c", KEEPER, "sh"]).arg(self.bin.join("postgres")).arg("-D").arg(&data);
-        keeper.arg("-k").arg(self.folder.path()).args(["-c", "listen_addresses="]);
+        let addresses = if self.port == PORT { "listen_addresses=" } else { "listen_addresses=127.0.0.1" };
+        keeper.arg("-k").arg(self.folder.path()).args(["-c", addresses, "-p", &self.port.to_string()]);
         for setting in SETTINGS.iter().copied().chain(self.settings.iter().map(String::as_str)) {
             keeper.args(["-c", setting]);
         }
@@ -196,6 +225,14 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// Part of the socket's name, where it is no port of the host.
+const PORT: u16 = 5432;
+
+fn free_port() -> u16 {
+    let socket = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    socket.local_addr().expect("its address").port()
 }
 
 /// The role that owns everything.

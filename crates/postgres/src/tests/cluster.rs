@@ -200,7 +200,8 @@ async fn a_restarted_server_is_found_again() {
 /// hold.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_server_loses_nothing() {
-    let mut server = Server::start_with(&ClusterSettings { durable: true, settings: Vec::new() }).await;
+    let mut server =
+        Server::start_with(&ClusterSettings { durable: true, ..ClusterSettings::default() }).await;
     let signers = [
         Ca::open(server.signer(), incarnation(1)).await.unwrap(),
         Ca::open(server.signer(), incarnation(2)).await.unwrap(),

@@ -8,7 +8,7 @@ use crate::{Ca, Options};
 
 /// A server that keeps its word.
 async fn durable() -> Server {
-    Server::start_with(&ClusterSettings { durable: true, settings: Vec::new() }).await
+    Server::start_with(&ClusterSettings { durable: true, ..ClusterSettings::default() }).await
 }
 
 fn strict(server: &Server) -> Options {

@@ -48,6 +48,7 @@ mod cluster;
 mod durability;
 mod plans;
 mod roles;
+mod tls;
 
 fn incarnation(n: u8) -> Incarnation {
     Incarnation { id: [n; 16], node: format!("signer-{n}") }
