@@ -104,7 +104,11 @@ async fn sqlite(arguments: &Arguments, folder: &Path, ceilings: &Ceilings) -> an
 }
 
 async fn postgres(arguments: &Arguments, folder: &Path, ceilings: &Ceilings) -> anyhow::Result<Value> {
-    let settings = ClusterSettings { durable: true, settings: vec!["max_wal_size=4GB".to_owned()] };
+    let settings = ClusterSettings {
+        durable: true,
+        settings: vec!["max_wal_size=4GB".to_owned()],
+        ..ClusterSettings::default()
+    };
     let cluster = tokio::task::spawn_blocking(move || Cluster::start_with(&settings)).await?;
     let program = std::env::current_exe()?.with_file_name("chancery");
     let migrated =
