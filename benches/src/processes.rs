@@ -78,7 +78,7 @@ pub type Costs = BTreeMap<String, Cost>;
 #[must_use]
 pub fn postgres_cost() -> Cost {
     let mut total = Cost::default();
-    for id in children(std::process::id()).into_iter().filter(|id| name_of(*id) == "postgres") {
+    for id in servers(std::process::id()) {
         let (server, ended) = (cost_of(id), ended_children(id));
         let backends: Vec<Cost> = children(id).into_iter().map(cost_of).collect();
         let cpu = server.cpu_seconds + ended + backends.iter().map(|cost| cost.cpu_seconds).sum::<f64>();
@@ -92,6 +92,13 @@ pub fn postgres_cost() -> Cost {
         };
     }
     total
+}
+
+/// The servers below a process: not their backends.
+fn servers(parent: u32) -> Vec<u32> {
+    let (found, others): (Vec<u32>, Vec<u32>) =
+        children(parent).into_iter().partition(|id| name_of(*id) == "postgres");
+    found.into_iter().chain(others.into_iter().flat_map(servers)).collect()
 }
 
 fn name_of(id: u32) -> String {

@@ -25,8 +25,7 @@ impl Stored {
     }
 }
 
-/// The two files of a demo's state folder. Evidence is the length of its columns; what its rows cost beyond that counts as
-/// the rest.
+/// The two files of a demo's state folder, by the pages of their tables.
 ///
 /// # Errors
 ///
@@ -43,11 +42,10 @@ pub async fn sqlite(state: &Path) -> anyhow::Result<Stored> {
         .await?;
         stored.bytes += pages as f64;
         if file.ends_with("ca.db") {
-            let evidence: Option<i64> = sqlx::query_scalar(
-                "SELECT sum(length(new_order) + length(finalize) + length(receipts) + length(lints)) FROM evidence",
-            )
-            .fetch_one(&mut connection)
-            .await?;
+            let evidence: Option<i64> =
+                sqlx::query_scalar("SELECT sum(pgsize) FROM dbstat WHERE name = 'evidence'")
+                    .fetch_one(&mut connection)
+                    .await?;
             stored.evidence = evidence.unwrap_or(0) as f64;
         }
         connection.close().await?;

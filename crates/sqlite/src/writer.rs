@@ -125,9 +125,27 @@ struct Run<D: Database> {
 }
 
 impl<D: Database> Run<D> {
+    /// Lets those run first whom the last commit has woken, as long as they bring more: no timer, and nothing to wait for
+    /// when nobody is ready.
+    async fn gather(&mut self, batch: &mut Vec<D::Write>) {
+        loop {
+            let before = batch.len();
+            tokio::task::yield_now().await;
+            while batch.len() < BATCH
+                && let Ok(write) = self.queue.try_recv()
+            {
+                batch.push(write);
+            }
+            if batch.len() == before || batch.len() >= BATCH {
+                return;
+            }
+        }
+    }
+
     async fn run(mut self) {
         let mut batch = Vec::new();
         while self.queue.recv_many(&mut batch, BATCH).await > 0 {
+            self.gather(&mut batch).await;
             self.batch(mem::take(&mut batch)).await;
         }
         if let Some(connection) = self.connection.take()
