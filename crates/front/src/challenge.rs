@@ -37,8 +37,12 @@ pub(crate) async fn challenge(
     };
     tracing::info!(attempt, "validation begins");
     let validation = Validation::new(&started.object.facts, method, account.key.thumbprint());
-    let authorization = validation::begin_now(front, validation, started, attempt).await?;
-    show(front, &request, &authorization.object, method)
+    let begun = started.object.clone();
+    let now = validation::begin_now(front, validation, started, attempt).await?.object;
+    // Clients take an error in this answer for the refusal of their request: what went wrong they find where they look for
+    // the outcome.
+    let shown = if matches!(now.state, State::Valid(_)) { &now } else { &begun };
+    show(front, &request, shown, method)
 }
 
 /// The authorization with another try of the challenge, not saved yet; as it is, if there is none to be made.

@@ -134,7 +134,10 @@ pub async fn a_precertificate_shares_serial_and_order(fixture: &dyn Fixture) {
     let store = open(fixture, "one").await;
     let pre = JournalRow { kind: JournalKind::Precertificate, tbs: b"poisoned".to_vec(), ..journal_row(1) };
     assert_eq!(commit(store.as_ref(), intent_of(pre.clone())).await, IntentOutcome::Committed);
-    assert_eq!(commit(store.as_ref(), intent(1)).await, IntentOutcome::Committed);
+    let unseen = commit(store.as_ref(), intent(1)).await;
+    assert_eq!(unseen, IntentOutcome::OrderHasPast, "nobody has verified that it is one");
+    let seen = NewIntent { past: vec![seal(pre.clone()).mac().mac], ..intent(1) };
+    assert_eq!(commit(store.as_ref(), seen).await, IntentOutcome::Committed);
     let outcome = record(store.as_ref(), signed(&pre, b"signature")).await;
     assert_eq!(outcome, RecordOutcome::Recorded);
     let entries = store.journal(&JournalKey::Serial(serial(1))).await.unwrap();

@@ -126,7 +126,7 @@ async fn an_account_that_changes_at_one_signer_is_forgotten_at_the_other() {
     one.ca.change_key(&client.key_change(&successor)).await.unwrap();
     assert_eq!(heard(&mut changes).await, Change::Account { id: Arc::clone(&id) });
     let refused = two.ca.authorize_order(&client.new_order(&["b.example.org"])).await;
-    assert_eq!(reason(refused), Reason::JwsSignature);
+    assert_eq!(reason(refused), Reason::KeyFormer);
     two.ready_one(&successor, "c.example.org").await;
     // A deactivation at the first: the account is worth nothing at the second.
     let request = successor.update(&json!({ "status": "deactivated" }));

@@ -1,6 +1,5 @@
 //! How many certificates a second the two databases alone can keep, and what each costs them:
-//! `cargo run --release -p postgres --example throughput -- [clients] [certificates]`.
-//! The server is one of its own, and flushes every commit.
+//! `cargo run --release -p sqlite --example sqlite_throughput -- [clients] [certificates] [folder]`.
 //!
 //! Each client does, one after another, what the path of a certificate asks of the stores (DESIGN
 //! §3): order and authorization created, validated, finalized; intent, signature; outcome.
@@ -8,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs)]
 
 use std::{
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -28,8 +28,6 @@ use ca_store::{Serial, Timestamp};
 use metrics::{
     Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit as Of,
 };
-use postgres::Options;
-use testkit::{Cluster, ClusterSettings};
 
 /// Counts the samples of each database's commits.
 #[derive(Default)]
@@ -76,19 +74,17 @@ async fn main() {
     let mut arguments = std::env::args().skip(1);
     let clients: u64 = arguments.next().map_or(32, |it| it.parse().unwrap());
     let certificates: u64 = arguments.next().map_or(20_000, |it| it.parse().unwrap());
+    let folder = arguments.next().map_or_else(std::env::temp_dir, PathBuf::from).join("chancery-throughput");
+    _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).unwrap();
     let commits = Commits::default();
     let (of_ca, of_acme) = (commits.ca.clone(), commits.acme.clone());
     metrics::set_global_recorder(commits).map_err(|_| ()).unwrap();
 
     let incarnation = Incarnation { id: [1; 16], node: "bench".to_owned() };
-    let settings = ["shared_buffers=256MB", "max_wal_size=4GB"].map(str::to_owned).to_vec();
-    let cluster =
-        Cluster::start_with(&ClusterSettings { durable: true, settings, ..ClusterSettings::default() });
-    let options = Options::from_url(&cluster.owner_url()).unwrap();
-    postgres::Ca::migrate(&options).await.unwrap();
-    postgres::Acme::migrate(&options).await.unwrap();
-    let ca = Arc::new(postgres::Ca::open(options.clone(), incarnation).await.unwrap());
-    let acme = Arc::new(postgres::Acme::open(options).await.unwrap());
+    let ca =
+        Arc::new(sqlite::Ca::open(sqlite::Options::new(folder.join("ca.db")), incarnation).await.unwrap());
+    let acme = Arc::new(sqlite::Acme::open(sqlite::Options::new(folder.join("acme.db"))).await.unwrap());
     let keys = Arc::new(RowMacKeys::new([(1, &[7; 32])]).unwrap());
     for client in 0..clients {
         register(&*ca, &keys, client).await;
@@ -113,14 +109,7 @@ async fn main() {
     let cpu = cpu_ms();
     ca.close().await;
     acme.close().await;
-    let size = |schema: &str| -> u64 {
-        let sum = format!(
-            "SELECT sum(pg_total_relation_size(c.oid))::bigint FROM pg_class AS c
-             JOIN pg_namespace AS n ON n.oid = c.relnamespace
-             WHERE n.nspname = '{schema}' AND c.relkind = 'r'"
-        );
-        cluster.sql("postgres", &sum).parse::<u64>().unwrap() / certificates
-    };
+    let size = |name: &str| std::fs::metadata(folder.join(name)).unwrap().len() / certificates;
     println!(
         "{clients} clients: {:.0} certificates/s, {:.2} ms CPU each (both stores and this loop)",
         certificates as f64 / elapsed.as_secs_f64(),
@@ -131,17 +120,10 @@ async fn main() {
             "{name}: {:.2} commits a certificate, {:.0} µs each; {} bytes kept a certificate",
             count(samples) as f64 / certificates as f64,
             samples.micros.load(Ordering::Relaxed) as f64 / count(samples) as f64,
-            size(name)
+            size(&format!("{name}.db"))
         );
     }
-    let relations = cluster.sql(
-        "postgres",
-        "SELECT c.relname, pg_relation_size(c.oid) FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-         WHERE n.nspname IN ('ca', 'acme', 'pg_toast') ORDER BY 2 DESC LIMIT 16",
-    );
-    for (name, size) in relations.lines().filter_map(|line| line.split_once('|')) {
-        println!("  {name}: {}", size.parse::<u64>().unwrap() / certificates);
-    }
+    println!("files in {}", folder.display());
 }
 
 /// User and system time of this process.
