@@ -43,7 +43,7 @@ fmt:
 	$(CARGO) fmt --all
 
 bench-acme:
-	@.ci/setup demo
+	@.ci/setup test
 	$(CARGO) build --quiet --locked --release -p chancery -p benches
 	$(CARGO) build --quiet --locked --release -p hsm --example bare_sign
 	@.ci/isolated target/release/bench-acme $(BENCH)

@@ -39,10 +39,9 @@ pub(crate) async fn challenge(
     let validation = Validation::new(&started.object.facts, method, account.key.thumbprint());
     let begun = started.object.clone();
     let now = validation::begin_now(front, validation, started, attempt).await?.object;
-    // Clients take an error in this answer for the refusal of their request: what went wrong they find where they look for
-    // the outcome.
-    let shown = if matches!(now.state, State::Valid(_)) { &now } else { &begun };
-    show(front, &request, shown, method)
+    // What went wrong is found where one looks for the outcome.
+    let failed = matches!(now.state, State::Pending(_) | State::Invalid(_));
+    show(front, &request, if failed { &begun } else { &now }, method)
 }
 
 /// The authorization with another try of the challenge, not saved yet; as it is, if there is none to be made.
@@ -71,7 +70,11 @@ fn show(
             _ => Refusal::NoObject,
         });
     };
-    let object = challenge.object(request.url(Resource::Challenge(id, method)), acme::id::token(&id));
+    let mut object = challenge.object(request.url(Resource::Challenge(id, method)), acme::id::token(&id));
+    if !request.is_post_as_get() && object.status == "processing" {
+        // Some clients take an error in the answer to their request for its refusal, though another try is to come.
+        object.error = None;
+    }
     let reply = Reply::json(StatusCode::OK, &object).link(&request.url(Resource::Authorization(id)), "up");
     Ok(if object.status == "processing" { reply.retry_after(POLL_SECONDS) } else { reply })
 }

@@ -203,7 +203,9 @@ pub struct LimitsSection {
     /// Accounts whose keys are kept in memory. Default 100000.
     pub cached_accounts: u64,
     /// Orders, authorizations and certificates, of each kind, that are kept in memory for a minute after they were written;
-    /// some 3 kB each. Orders and authorizations only where no `[[peer]]` is configured. 0: none. Default 4096.
+    /// some 3 kB each (longer ones count for several). Orders and authorizations only where no `[[peer]]` is configured: where several
+    /// fronts share a database, each names the others, or sets 0, or it shows for a minute what another has changed.
+    /// 0: none. Default 4096.
     pub cached_rows: u64,
     /// Orders listed on one page. Default 100.
     pub orders_per_page: u32,
@@ -309,6 +311,7 @@ impl RoleConfig for Config {
         for (key, milliseconds) in [
             ("limits.finalize_wait_milliseconds", limits.finalize_wait_milliseconds),
             ("limits.poll_wait_milliseconds", limits.poll_wait_milliseconds),
+            ("validation.answer_wait_milliseconds", self.validation.answer_wait_milliseconds),
         ] {
             if milliseconds >= limits.request_seconds.saturating_mul(1_000) {
                 return Err(Invalid::new(key, "must be less than limits.request_seconds"));

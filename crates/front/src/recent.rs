@@ -5,6 +5,7 @@
 //! what is kept here can be old without harm, and rows enter by our own writes alone: a read that was overtaken by a write
 //! keeps nothing.
 
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ use moka::ops::compute::Op;
 use moka::sync::Cache;
 use pki::Timestamp;
 
+/// What a row takes, usually.
+const USUAL_BYTES: u64 = 3_000;
 /// How long a row is kept. Most orders are done by then.
 const KEPT: Duration = Duration::from_secs(60);
 
@@ -30,10 +33,20 @@ pub(crate) struct Recent {
 }
 
 impl Recent {
-    /// Keeps up to `rows` of each kind.
+    /// Keeps up to `rows` rows of the usual size of each kind; long ones count for several.
     pub(crate) fn new(store: Arc<dyn AcmeStore>, rows: u64) -> Self {
-        let orders = Cache::builder().max_capacity(rows).time_to_live(KEPT).build();
-        let authorizations = Cache::builder().max_capacity(rows).time_to_live(KEPT).build();
+        let bytes = rows.saturating_mul(USUAL_BYTES);
+        let size = |state: &str| u32::try_from(state.len() + 512).unwrap_or(u32::MAX);
+        let orders = Cache::builder()
+            .weigher(move |_, row: &Arc<OrderRow>| size(&row.state))
+            .max_capacity(bytes)
+            .time_to_live(KEPT)
+            .build();
+        let authorizations = Cache::builder()
+            .weigher(move |_, row: &Arc<AuthorizationRow>| size(&row.state))
+            .max_capacity(bytes)
+            .time_to_live(KEPT)
+            .build();
         Self { store, orders, authorizations }
     }
 
@@ -81,6 +94,19 @@ impl Recent {
     fn forget(&self, unit: &Unit) {
         unit.orders.iter().for_each(|change| self.orders.invalidate(&change.id));
         unit.authorizations.iter().for_each(|change| self.authorizations.invalidate(&change.id));
+    }
+}
+
+/// Changes whose outcome is not known. A caller that went away, or a failure, leaves it so: what they change is forgotten,
+/// for the database may have it by now.
+struct Pending<'a> {
+    recent: &'a Recent,
+    units: Vec<Unit>,
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        self.units.iter().for_each(|unit| self.recent.forget(unit));
     }
 }
 
@@ -134,14 +160,9 @@ impl AcmeStore for Recent {
     }
 
     async fn save(&self, units: Vec<Unit>) -> Result<Vec<SaveOutcome>, StoreError> {
-        let outcomes = match self.store.save(units.clone()).await {
-            Ok(outcomes) => outcomes,
-            Err(error) => {
-                units.iter().for_each(|unit| self.forget(unit));
-                return Err(error);
-            }
-        };
-        for (unit, outcome) in units.into_iter().zip(&outcomes) {
+        let mut pending = Pending { recent: self, units };
+        let outcomes = self.store.save(pending.units.clone()).await?;
+        for (unit, outcome) in mem::take(&mut pending.units).into_iter().zip(&outcomes) {
             match outcome {
                 SaveOutcome::Saved => {
                     unit.orders.into_iter().for_each(|change| self.order_changed(change));
@@ -180,3 +201,6 @@ impl AcmeStore for Recent {
         self.store.close().await;
     }
 }
+
+#[cfg(test)]
+mod tests;

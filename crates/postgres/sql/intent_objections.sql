@@ -23,17 +23,18 @@ UNION ALL
 -- Entries that do not count, unless the intent names them.
 SELECT i.number - 1, 4, 0
 FROM i CROSS JOIN LATERAL (
-    SELECT mac FROM journal WHERE order_id = i.order_id AND abandoned_at IS NOT NULL OFFSET 0) AS j
+    SELECT id, mac FROM journal WHERE order_id = i.order_id AND abandoned_at IS NOT NULL OFFSET 0) AS j
 WHERE NOT EXISTS (
     SELECT 1 FROM UNNEST($15::bigint[], $16::bytea[]) AS p (number, mac)
     WHERE p.number = i.number - 1 AND p.mac = j.mac)
 UNION ALL
 SELECT i.number - 1, 4, 0
 FROM i CROSS JOIN LATERAL (
-    SELECT mac, kind FROM journal WHERE order_id = i.order_id AND abandoned_at IS NULL OFFSET 0) AS j
+    SELECT id, mac, kind FROM journal WHERE order_id = i.order_id AND abandoned_at IS NULL OFFSET 0) AS j
+     LEFT JOIN signatures AS s ON s.entry = j.id
 WHERE j.kind <> i.kind AND NOT EXISTS (
     SELECT 1 FROM UNNEST($15::bigint[], $16::bytea[]) AS p (number, mac)
-    WHERE p.number = i.number - 1 AND p.mac = j.mac)
+    WHERE p.number = i.number - 1 AND p.mac = coalesce(s.mac, j.mac))
 UNION ALL
 SELECT i.number - 1, 5, 0
 FROM i CROSS JOIN LATERAL (SELECT 1 FROM blocked_keys WHERE spki_sha256 = i.spki_sha256 OFFSET 0) AS b

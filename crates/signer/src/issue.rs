@@ -223,10 +223,13 @@ impl Ca {
     pub async fn sign_and_record(&self, intent: Journaled<CertificateIntent>) -> Outcome<Record> {
         match intent.into_node_request() {
             Ok(request) => {
+                self.clock.now()?;
                 let signature = self.doors.node()?.sign(&request).await?;
                 self.journal.record(request.journaled(), signature, self.clock.now()?).await
             }
             Err(intent) => {
+                // While time is wrong no key signs; it may go wrong again while one does.
+                self.clock.now()?;
                 let door = self.doors.issuer(&intent.intent().row().issuer)?;
                 fail::fail_point!("signer.sign.before");
                 let signature = door.sign(&intent).await?;

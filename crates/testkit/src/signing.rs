@@ -79,6 +79,12 @@ impl SoftKey {
         self.inner.held.send_replace(held);
     }
 
+    /// Whether a signature is being asked for, held back or not.
+    #[must_use]
+    pub fn is_asked(&self) -> bool {
+        self.inner.held.receiver_count() > 0
+    }
+
     /// Signs a message without being asked through a door: for the CA certificates of a test.
     ///
     /// # Panics

@@ -157,7 +157,7 @@ async fn a_step_while_a_signature_is_made_delays_its_record() {
             let (ca, order) = (world.ca.clone(), ready.finalized_by(&client));
             async move { ca.issue(order).await }
         });
-        while world.journal().await.is_empty() {
+        while !world.issuer_key.is_asked() {
             tokio::task::yield_now().await;
         }
         let day = Duration::from_secs(86_400);
@@ -173,8 +173,10 @@ async fn a_step_while_a_signature_is_made_delays_its_record() {
         let intent = world.journal().await.remove(0);
         assert_eq!(intent.signature, None, "ahead: {ahead}");
         // As long as time is wrong it stays so, whoever asks; the takeover as well.
+        let signed = world.issuer_key.signed().len();
         let outcome = world.ca.issue(ready.finalized_by(&client)).await;
         assert!(matches!(outcome, Err(Failure::Clock(_))), "ahead: {ahead}: {outcome:?}");
+        assert_eq!(world.issuer_key.signed().len(), signed, "no key signs while time is wrong");
         if ahead {
             world.clock.rewind(day)
         } else {
