@@ -31,8 +31,11 @@ use crate::registry::IssuerEntry;
 const ROUND: Duration = Duration::from_secs(5);
 /// A key that cannot sign is looked at this often while a CRL waits for it.
 const KEY_LOOK: Duration = Duration::from_secs(1);
-/// Building a CRL is one signer's alone for so long; a second one at the same time would be work for nothing, no harm.
-const BUILD_LEASE: Duration = Duration::from_secs(60);
+/// Building a CRL is one signer's alone; a second one at the same time would be work for nothing, no harm. So the lease is
+/// short, and renewed while the CRL is built: one that died holds nobody up.
+const BUILD_LEASE: Duration = Duration::from_secs(3);
+/// A CRL that is due, and that another signer builds, is looked at this often: that one may have died.
+const LEASE_LOOK: Duration = Duration::from_secs(1);
 /// After a failure, the pause doubles from a second up to this: each try takes a number and a row.
 const LONGEST_PAUSE: Duration = Duration::from_secs(32);
 /// A shard rests for this many times as long as its CRL took to make, so that revocations without end leave time for
@@ -189,7 +192,8 @@ impl<'a> Keeper<'a> {
             return self.look_at(not_before);
         }
         match self.make(shard, published.map(|row| row.this_update), wanted).await {
-            Ok(took) => {
+            Ok(None) => Need::Look(Instant::now() + LEASE_LOOK),
+            Ok(Some(took)) => {
                 let not_before = Some(Instant::now() + took.saturating_mul(REST));
                 self.paces.insert(shard, Pace { not_before, failures: 0 });
                 Need::Nothing
@@ -210,22 +214,34 @@ impl<'a> Keeper<'a> {
         Need::Look(if self.ready { at } else { at.min(Instant::now() + KEY_LOOK) })
     }
 
-    /// Makes a shard's CRL, unless another signer does.
-    async fn make(&self, shard: u32, last: Option<Timestamp>, wanted: bool) -> Outcome<Duration> {
+    /// Makes a shard's CRL, unless another signer does; how long that took.
+    async fn make(&self, shard: u32, last: Option<Timestamp>, wanted: bool) -> Outcome<Option<Duration>> {
         let store = &self.maker.ca.store;
         let shard = CrlShard { issuer: self.entry.id.clone(), shard };
         let name = format!("crl/{}/{}", shard.issuer, shard.shard);
         let held = matches!(store.claim_lease(&name, BUILD_LEASE).await?, LeaseOutcome::Held { .. });
         // An event is this signer's own: another's CRL may have been begun before it. What a timer finds is done once.
         if !held && !wanted {
-            return Ok(Duration::ZERO);
+            return Ok(None);
         }
-        let made = self.maker.make(self.entry, &shard, last).await;
+        let made = {
+            let making = self.maker.make(self.entry, &shard, last);
+            tokio::pin!(making);
+            loop {
+                tokio::select! {
+                    made = &mut making => break made,
+                    () = tokio::time::sleep(BUILD_LEASE / 3), if held => {
+                        // Without it another one builds the same: no harm.
+                        drop(store.claim_lease(&name, BUILD_LEASE).await);
+                    }
+                }
+            }
+        };
         if held {
             // Freed at once: the next revocation may be another signer's.
             store.claim_lease(&name, Duration::ZERO).await?;
         }
-        made
+        made.map(Some)
     }
 
     fn report(&self, shard: u32, failure: &Failure) {

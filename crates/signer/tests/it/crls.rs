@@ -419,7 +419,9 @@ async fn another_signers_lease_is_respected_and_left_alone() {
     let calls = world.store.calls();
     let claims = calls[before..].iter().filter(|call| **call == "claim_lease").count();
     let begun = calls[before..].iter().filter(|call| **call == "begin_crl").count();
-    assert_eq!((claims, begun), (SHARDS as usize, 0), "claimed once each, nothing made, nothing given up");
+    // Looked at again and again: the other one may die.
+    assert!(claims >= SHARDS as usize, "{claims}");
+    assert_eq!(begun, 0, "nothing made");
     assert_eq!(world.published(0).await.key.number, number);
 
     // What was revoked here does not wait for the other: its CRL may have been begun before. The lease stays the other's.
@@ -439,6 +441,30 @@ async fn another_signers_lease_is_respected_and_left_alone() {
     let calls = world.store.calls();
     let claims = calls[before..].iter().filter(|call| **call == "claim_lease").count();
     assert_eq!(claims, 1, "claimed, not given up");
+}
+
+/// The lease of a CRL is short, so that a signer that dies holds nobody up, and renewed while the CRL is made.
+#[tokio::test]
+async fn the_lease_of_a_crl_is_renewed_while_it_is_made() {
+    let world = World::start().await;
+    let works = Works::start(&world);
+    for shard in 0..SHARDS {
+        works.reaches(&world, shard, 2).await;
+    }
+    works.stop().await;
+    let before = world.store.calls().len();
+    let claims = || world.store.calls()[before..].iter().filter(|call| **call == "claim_lease").count();
+    let begun = || world.store.calls()[before..].iter().filter(|call| **call == "begin_crl").count();
+    world.issuer_key.hold(true);
+    world.later(1);
+    let works = Works::start(&world);
+    wait(|| claims() >= 4).await;
+    assert_eq!(begun(), 1, "it is one CRL that they are about");
+    world.issuer_key.hold(false);
+    for shard in 0..SHARDS {
+        works.reaches(&world, shard, 3).await;
+    }
+    works.stop().await;
 }
 
 #[tokio::test]
