@@ -10,6 +10,7 @@ const PROTOS: &[&str] = &[
     "chancery/signer/v1/authority.proto",
     "chancery/signer/v1/node.proto",
     "chancery/status/v1/publication.proto",
+    "chancery/status/v1/responder.proto",
     "chancery/validator/v1/validator.proto",
 ];
 

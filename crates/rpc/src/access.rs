@@ -63,6 +63,13 @@ pub const PUBLICATION: &[Rule] = &[
     rule("/chancery.status.v1.Publication/WatchObjects", STATUS),
 ];
 
+/// What status nodes ask of signers about single certificates.
+pub const RESPONDER: &[Rule] = &[
+    rule("/chancery.status.v1.Responder/Answer", STATUS),
+    rule("/chancery.status.v1.Responder/ListRevisions", STATUS),
+    rule("/chancery.status.v1.Responder/WatchRevocations", STATUS),
+];
+
 /// What operators ask of signers.
 pub const ADMIN: &[Rule] = &[
     rule("/chancery.admin.v1.Admin/Overview", OPERATOR),
@@ -126,7 +133,7 @@ impl AccessTable {
 
     /// A signer's port.
     pub fn signer() -> Self {
-        Self::of(&[AUTHORITY, MEMBERSHIP, PUBLICATION, ADMIN])
+        Self::of(&[AUTHORITY, MEMBERSHIP, PUBLICATION, RESPONDER, ADMIN])
     }
 
     /// A front's port.

@@ -21,7 +21,7 @@ mod server;
 mod tls;
 
 pub use access::{
-    ADMIN, AUTHORITY, AccessTable, ENROLLMENT, MEMBERSHIP, NONCES, PERSPECTIVE, PUBLICATION, Refused, Rule,
+    ADMIN, AUTHORITY, AccessTable, ENROLLMENT, MEMBERSHIP, NONCES, PERSPECTIVE, PUBLICATION, RESPONDER, Refused, Rule,
     VALIDATE,
 };
 pub use channel::{AddressError, Channel};

@@ -32,7 +32,7 @@ fn meant(path: &str) -> (&'static str, &'static [Role]) {
         "chancery.signer.v1.Membership" => {
             ("signer", &[Role::Front, Role::Validator, Role::Signer, Role::Status, Role::Operator])
         }
-        "chancery.status.v1.Publication" => ("signer", &[Role::Status]),
+        "chancery.status.v1.Publication" | "chancery.status.v1.Responder" => ("signer", &[Role::Status]),
         "chancery.admin.v1.Admin" => ("signer", &[Role::Operator]),
         "chancery.signer.v1.Enrollment" => ("enrolment", &[]),
         "chancery.front.v1.Nonces" => ("front", &[Role::Front]),
@@ -69,6 +69,7 @@ fn no_table_lists_what_does_not_exist() {
         rpc::AUTHORITY,
         rpc::MEMBERSHIP,
         rpc::PUBLICATION,
+        rpc::RESPONDER,
         rpc::ADMIN,
         rpc::NONCES,
         rpc::VALIDATE,

@@ -35,6 +35,7 @@ pub(super) async fn operators_rpcs(scene: &mut Scene) {
 pub(super) async fn status_nodes_rpcs(scene: &mut Scene) {
     let channel = front(scene);
     call_all(scene, &channel, rpc::PUBLICATION).await;
+    call_all(scene, &channel, rpc::RESPONDER).await;
 }
 
 /// A status node, a validator and an operator as a front.
