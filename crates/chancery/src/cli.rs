@@ -11,7 +11,8 @@ use crate::database::{self, DatabaseCommand};
 use crate::demo::{self, DemoArgs};
 use crate::node::{self, JoinArgs};
 use crate::operator::{
-    self, CertificateCommand, EabCommand, GrantCommand, NodeCommand, OperatorArgs, RegistrationCommand,
+    self, CertificateCommand, CrlCommand, EabCommand, GrantCommand, NodeCommand, OperatorArgs,
+    RegistrationCommand,
 };
 use crate::roles;
 
@@ -54,6 +55,8 @@ enum Command {
     Eab(OperatorCommand<EabCommand>),
     /// Certificates: list, revoke.
     Certificate(OperatorCommand<CertificateCommand>),
+    /// CRLs: list; import an offline root's.
+    Crl(OperatorCommand<CrlCommand>),
     /// Signer, issuers and tokens at a glance.
     Overview(OperatorArgs),
 }
@@ -121,6 +124,9 @@ impl Cli {
             }
             Command::Certificate(OperatorCommand { operator, command }) => {
                 block_on(async move { operator::certificate(&operator, command).await })
+            }
+            Command::Crl(OperatorCommand { operator, command }) => {
+                block_on(async move { operator::crl(&operator, command).await })
             }
             Command::Overview(operator) => block_on(async move { operator::overview(&operator).await }),
         }

@@ -194,6 +194,9 @@ pub struct Limits {
     pub signature_seconds: u64,
     /// How far clocks of this cluster may differ, databases' and validators' included. Seconds, default 60.
     pub clock_skew_seconds: u64,
+    /// The health port's notice of a root's CRL goes down, with an alarm, when it has less than so many hundredths of its
+    /// time left. Default 20, at most 99.
+    pub crl_alarm_percent: u8,
     /// How long a stopping signer waits for what is in flight. Seconds, default 30.
     pub drain_seconds: u64,
 }
@@ -209,6 +212,7 @@ impl Default for Limits {
             lease_seconds: 30,
             signature_seconds: 20,
             clock_skew_seconds: 60,
+            crl_alarm_percent: 20,
             drain_seconds: 30,
         }
     }
@@ -247,6 +251,9 @@ impl Limits {
             ("limits.signature_seconds", self.signature_seconds),
             ("limits.clock_skew_seconds", self.clock_skew_seconds),
         ];
+        if self.crl_alarm_percent > 99 {
+            return Err(Invalid::new("limits.crl_alarm_percent", "must be at most 99"));
+        }
         match positive.into_iter().find(|(_, value)| *value == 0) {
             Some((key, _)) => Err(Invalid::new(key, "must be more than zero")),
             None => Ok(()),

@@ -84,6 +84,7 @@ impl Ca {
             StoreChange::Crl(shard) => {
                 self.events.announce(Change::Published { issuer: shard.issuer.into() })
             }
+            StoreChange::ImportedCrl => self.events.announce(Change::ImportedCrl),
             StoreChange::Nodes => {
                 if let Err(error) = self.reload_nodes().await {
                     tracing::warn!(%error, "nodes.not_read");

@@ -43,6 +43,7 @@ fn write(change: &StoreChange) -> String {
         StoreChange::Account(id) => format!("account {id}"),
         StoreChange::Crl(CrlShard { issuer, shard }) => format!("crl {shard} {issuer}"),
         StoreChange::Nodes => "nodes".to_owned(),
+        StoreChange::ImportedCrl => "imported-crl".to_owned(),
     }
 }
 
@@ -57,6 +58,7 @@ fn read(message: &str) -> Option<(i64, StoreChange)> {
             StoreChange::Crl(CrlShard { issuer: issuer.to_owned(), shard: shard.parse().ok()? })
         }
         "nodes" => StoreChange::Nodes,
+        "imported-crl" => StoreChange::ImportedCrl,
         _ => return None,
     };
     Some((number.parse().ok()?, change))
@@ -126,6 +128,7 @@ mod tests {
             StoreChange::Account("an id".to_owned()),
             StoreChange::Crl(CrlShard { issuer: "an issuer".to_owned(), shard: 7 }),
             StoreChange::Nodes,
+            StoreChange::ImportedCrl,
         ] {
             assert_eq!(read(&format!("12 {}", write(&change))), Some((12, change)));
         }

@@ -3,12 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ca_store::IssuerState;
 use pki::crl::Crl;
 use pki::{Certificate, Issuer, chain};
 use runtime::config::FilePath;
 
-use super::{IssuerEntry, Root};
+use super::{DeltaCrls, IssuerEntry, Root};
 use crate::doors::KeyPlace;
 use crate::policy::{IssuerPolicy, Policy, RootPolicy};
 
@@ -84,16 +83,23 @@ impl IssuerEntry {
                 Some(url) => issuer.with_ca_issuers_url(url.as_str()),
                 None => Ok(issuer),
             })
-            .map_err(wrong)?;
+            .map_err(wrong)?
+            .with_delta_crls(declared.delta_crls);
         Ok(Self {
             id: declared.name.clone(),
             issuer,
             chain,
             pool: declared.pool.clone(),
             shards: declared.shards,
-            state: IssuerState::Active,
+            state: declared.state.into(),
             crl_lifetime: declared.crl_lifetime,
             crl_interval: declared.crl_interval,
+            deltas: declared.delta_crls.then_some(DeltaCrls {
+                lifetime: declared.delta_crl_lifetime,
+                entries: declared.delta_crl_entries,
+                percent: declared.delta_crl_percent,
+            }),
+            last_crl: declared.last_crl,
             place: KeyPlace {
                 token: declared.token.clone(),
                 // The policy was validated: it is hexadecimal.
@@ -148,7 +154,7 @@ fn read(path: &FilePath) -> Result<Vec<u8>, RegistryError> {
 }
 
 /// The DER inside of a PEM block; other bytes as they are.
-fn pem_or_der(bytes: Vec<u8>) -> Vec<u8> {
+pub(crate) fn pem_or_der(bytes: Vec<u8>) -> Vec<u8> {
     let Ok(text) = std::str::from_utf8(&bytes) else { return bytes };
     if !text.contains("-----BEGIN ") {
         return bytes;

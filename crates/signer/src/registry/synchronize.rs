@@ -224,6 +224,7 @@ fn issuer_row(entry: &IssuerEntry, created_at: Timestamp, version: u64) -> Issue
         ca_issuers_url: Option<&'a str>,
         crl_lifetime: pki::Period,
         crl_interval: pki::Period,
+        delta_crls: bool,
     }
     let settings = Settings {
         pool: &entry.pool,
@@ -233,6 +234,7 @@ fn issuer_row(entry: &IssuerEntry, created_at: Timestamp, version: u64) -> Issue
         ca_issuers_url: entry.issuer.ca_issuers_url(),
         crl_lifetime: entry.crl_lifetime,
         crl_interval: entry.crl_interval,
+        delta_crls: entry.deltas.is_some(),
     };
     IssuerRow {
         id: entry.id.clone(),

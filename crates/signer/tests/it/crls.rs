@@ -23,23 +23,23 @@ use tonic::Request;
 
 use crate::support::World;
 
-const SHARDS: u32 = 4;
-const ISSUER: &str = "tls-1";
+pub(crate) const SHARDS: u32 = 4;
+pub(crate) const ISSUER: &str = "tls-1";
 
 /// A maker at work, and what it publishes.
-struct Works {
-    objects: Objects,
+pub(crate) struct Works {
+    pub(crate) objects: Objects,
     service: PublicationService,
     draining: CancellationToken,
     task: JoinHandle<()>,
 }
 
 impl Works {
-    fn start(world: &World) -> Self {
+    pub(crate) fn start(world: &World) -> Self {
         Self::start_in(world, world.folder.path().join("crl"))
     }
 
-    fn start_in(world: &World, spool: PathBuf) -> Self {
+    pub(crate) fn start_in(world: &World, spool: PathBuf) -> Self {
         let objects = Objects::of(world.ca.registry());
         let draining = CancellationToken::new();
         let maker = CrlMaker::new(Arc::clone(&world.ca), objects.clone(), spool).unwrap();
@@ -49,19 +49,19 @@ impl Works {
         Self { objects, service, draining, task }
     }
 
-    async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.draining.cancel();
         self.task.await.unwrap();
     }
 
     /// Waits until a shard's CRL has this number, or a later one.
-    async fn reaches(&self, world: &World, shard: u32, number: u64) -> Vec<u8> {
+    pub(crate) async fn reaches(&self, world: &World, shard: u32, number: u64) -> Vec<u8> {
         let path = path(world, shard);
         wait(|| self.objects.revision(&path) >= Some(number)).await;
         self.fetch(&path).await.unwrap()
     }
 
-    async fn fetch(&self, path: &str) -> Result<Vec<u8>, tonic::Status> {
+    pub(crate) async fn fetch(&self, path: &str) -> Result<Vec<u8>, tonic::Status> {
         let request = wire::FetchObjectRequest { path: path.to_owned(), revision: 0 };
         let mut pieces = self.service.fetch_object(Request::new(request)).await?.into_inner();
         let mut content = Vec::new();
@@ -73,7 +73,7 @@ impl Works {
 }
 
 impl World {
-    async fn some_certificate(&self) -> (Issued, u32) {
+    pub(crate) async fn some_certificate(&self) -> (Issued, u32) {
         let client = self.client().await;
         let ready = self.ready_one(&client, "example.org").await;
         let issued = self.issue(ready.finalized_by(&client)).await.unwrap();
@@ -81,29 +81,29 @@ impl World {
         (issued, entry.row.unverified().shard)
     }
 
-    async fn withdraw(&self, serial: Serial) {
+    pub(crate) async fn withdraw(&self, serial: Serial) {
         self.ca.revoke_by_operator("alice", serial, Reason::Superseded).await.unwrap();
     }
 
-    async fn published(&self, shard: u32) -> CrlRow {
+    pub(crate) async fn published(&self, shard: u32) -> CrlRow {
         let rows = self.store.crl_shards(Some(ISSUER)).await.unwrap();
         rows.into_iter().find(|row| row.shard.shard == shard).unwrap().published.unwrap()
     }
 
-    fn later(&self, days: u64) {
+    pub(crate) fn later(&self, days: u64) {
         self.clock.advance(Duration::from_secs(days * 86_400 + 1));
     }
 
-    fn nudge(&self, shard: u32) {
+    pub(crate) fn nudge(&self, shard: u32) {
         self.ca.events().announce(Change::Shard { issuer: ISSUER.into(), shard });
     }
 }
 
-fn path(world: &World, shard: u32) -> String {
+pub(crate) fn path(world: &World, shard: u32) -> String {
     world.ca.registry().issuer(ISSUER).unwrap().crl_path(shard)
 }
 
-async fn wait(mut done: impl FnMut() -> bool) {
+pub(crate) async fn wait(mut done: impl FnMut() -> bool) {
     for _ in 0..1500 {
         if done() {
             return;
@@ -113,7 +113,7 @@ async fn wait(mut done: impl FnMut() -> bool) {
     panic!("it never came");
 }
 
-fn files(folder: &Path) -> Vec<String> {
+pub(crate) fn files(folder: &Path) -> Vec<String> {
     let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
     let mut names: Vec<String> = names.map(|name| name.into_string().unwrap()).collect();
     names.sort();

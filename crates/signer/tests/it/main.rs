@@ -5,13 +5,17 @@
 mod accounts;
 mod cluster;
 mod crls;
+mod deltas;
 mod doors;
 mod evidence;
 mod faults;
 mod grants;
+mod imported_crls;
 mod issue;
 mod nodes;
 mod operators;
+mod race;
+mod retired;
 mod revocation;
 mod role;
 mod servers;
