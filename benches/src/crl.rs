@@ -83,7 +83,10 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<Map<String, Value>> {
                 theirs.push(value(one));
             }
             None => {
-                println!("{:28} {entries:>9}   more than {} s", "openssl ca -gencrl", arguments.openssl_seconds);
+                println!(
+                    "{:28} {entries:>9}   more than {} s",
+                    "openssl ca -gencrl", arguments.openssl_seconds
+                );
                 break;
             }
         }
@@ -91,9 +94,9 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<Map<String, Value>> {
     figures.insert("openssl".to_owned(), theirs.into());
     // Of two databases the slower one counts.
     let of_all = |figure: fn(&[Made]) -> Option<f64>| {
-        all.iter().filter_map(|made| figure(made)).fold(None, |worst: Option<f64>, one| {
-            Some(worst.map_or(one, |worst| worst.max(one)))
-        })
+        all.iter()
+            .filter_map(|made| figure(made))
+            .fold(None, |worst: Option<f64>, one| Some(worst.map_or(one, |worst| worst.max(one))))
     };
     let mut summary = Map::new();
     for (name, figure) in [

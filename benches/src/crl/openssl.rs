@@ -46,12 +46,25 @@ pub(super) fn make(entries: u64, most: Duration) -> anyhow::Result<Option<Made>>
     fs::write(folder.join("openssl.cnf"), CONFIGURATION)?;
     fs::write(folder.join("crlnumber"), "02\n")?;
     openssl(folder, &["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", "ca.key"])?;
-    let own = ["req", "-x509", "-new", "-key", "ca.key", "-days", "3650", "-config", "openssl.cnf", "-out", "ca.pem"];
+    let own = [
+        "req",
+        "-x509",
+        "-new",
+        "-key",
+        "ca.key",
+        "-days",
+        "3650",
+        "-config",
+        "openssl.cnf",
+        "-out",
+        "ca.pem",
+    ];
     openssl(folder, &own)?;
     let mut index = String::new();
     for n in 0..entries {
         // As random serials are: not in order.
-        let serial = u128::from(n).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835) & (u128::MAX >> 2) | 1 << 126;
+        let serial = u128::from(n).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835) & (u128::MAX >> 2)
+            | 1 << 126;
         writeln!(index, "R\t300101000000Z\t260101000000Z\t{serial:032X}\tunknown\t/CN={n}")?;
     }
     fs::write(folder.join("index.txt"), index)?;

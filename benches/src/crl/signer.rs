@@ -142,8 +142,10 @@ async fn generate(softhsm: &TestToken) -> anyhow::Result<PublicKey> {
 
 /// A root with a key in memory, and the issuer's certificate under it.
 fn certify(folder: &Path, public_key: &PublicKey, now: Timestamp) -> anyhow::Result<()> {
-    let validity =
-        Validity { not_before: now.minus(Period::from_days(1)), not_after: now.plus(Period::from_days(3650)) };
+    let validity = Validity {
+        not_before: now.minus(Period::from_days(1)),
+        not_after: now.plus(Period::from_days(3650)),
+    };
     let (key, subject) = (SoftKey::generate(), DistinguishedName::new(Some("XX"), Some("Bench"), "Root")?);
     let signature = SignatureAlgorithm::EcdsaSha256;
     let serial = Serial::from_random([1; 16]);

@@ -28,7 +28,12 @@ async fn row(world: &World, shard: u32) -> Option<CrlShardRow> {
 }
 
 /// Waits until the shard has a delta that this is true of, at hand; answers it with its complete CRL.
-async fn delta(works: &Works, world: &World, shard: u32, good: impl Fn(&CrlRow, &CrlRow) -> bool) -> (Vec<u8>, Vec<u8>) {
+async fn delta(
+    works: &Works,
+    world: &World,
+    shard: u32,
+    good: impl Fn(&CrlRow, &CrlRow) -> bool,
+) -> (Vec<u8>, Vec<u8>) {
     for _ in 0..1500 {
         if let Some(CrlShardRow { published: Some(complete), published_delta: Some(delta), .. }) =
             row(world, shard).await
@@ -36,7 +41,10 @@ async fn delta(works: &Works, world: &World, shard: u32, good: impl Fn(&CrlRow, 
         {
             let path = delta_path(world, shard);
             wait(|| works.objects.revision(&path) >= Some(delta.key.number)).await;
-            return (works.reaches(world, shard, complete.key.number).await, works.fetch(&path).await.unwrap());
+            return (
+                works.reaches(world, shard, complete.key.number).await,
+                works.fetch(&path).await.unwrap(),
+            );
         }
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
@@ -118,7 +126,9 @@ async fn a_revocation_is_in_the_delta_alone() {
     .await;
     assert_eq!(entry(&complete, &issued.serial), Some(Reason::Superseded));
     assert_eq!(Crl::from_der(&after).unwrap().entry_count(), 0);
-    assert!(openssl(&world, [&complete, &after], &issued.certificate).unwrap().contains("certificate revoked"));
+    assert!(
+        openssl(&world, [&complete, &after], &issued.certificate).unwrap().contains("certificate revoked")
+    );
     works.stop().await;
 }
 

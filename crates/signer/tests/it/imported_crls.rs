@@ -28,7 +28,8 @@ fn crl(root: &Certificate, key: &SoftKey, number: u64, this_update: Timestamp) -
         scope: CrlScope::Complete,
         delta_base: None,
     };
-    let revoked = Entry { serial: Serial::from_random([7; 16]), revoked_at: this_update, reason: Why::CaCompromise };
+    let revoked =
+        Entry { serial: Serial::from_random([7; 16]), revoked_at: this_update, reason: Why::CaCompromise };
     let totals: CrlTotals = [revoked].iter().collect();
     let mut writer = CrlWriter::start(&parameters, totals, Vec::new()).unwrap();
     writer.entry(&revoked).unwrap();

@@ -79,7 +79,11 @@ async fn race(count: usize) {
     for shard in &rows {
         listed.extend(check_shard(&one, shard, &published[&shard.shard.shard], &files));
     }
-    assert_eq!(listed, serials.into_iter().collect(), "nothing is missing in the last CRLs, and nothing more is there");
+    assert_eq!(
+        listed,
+        serials.into_iter().collect(),
+        "nothing is missing in the last CRLs, and nothing more is there"
+    );
 }
 
 async fn issue(world: &World, count: usize) -> Vec<Serial> {
@@ -106,7 +110,9 @@ fn keep(spool: PathBuf, kept: PathBuf, end: CancellationToken) {
 
 fn link_all(spool: &Path, kept: &Path) {
     let Ok(entries) = std::fs::read_dir(spool) else { return };
-    for path in entries.flatten().map(|entry| entry.path()).filter(|path| path.extension() == Some("crl".as_ref())) {
+    for path in
+        entries.flatten().map(|entry| entry.path()).filter(|path| path.extension() == Some("crl".as_ref()))
+    {
         // It is there already, or gone again.
         _ = std::fs::hard_link(&path, kept.join(path.file_name().unwrap()));
     }
@@ -179,7 +185,8 @@ fn check_shard(
         }
         before = Some((crl.this_update(), *revision, listed));
     }
-    let (number, der) = published.keys().map(|number| (number, files[0].get(&(shard, *number)))).last().unwrap();
+    let (number, der) =
+        published.keys().map(|number| (number, files[0].get(&(shard, *number)))).last().unwrap();
     if let Some(der) = der {
         let said = openssl(der);
         assert!(said.contains(&format!("{number:x}").to_uppercase()), "{said}");

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use ca_store::{CrlRow, JournalKey};
 use ca_store::CaStore as _;
+use ca_store::{CrlRow, JournalKey};
 use pki::Certificate;
 use pki::crl::Crl;
 

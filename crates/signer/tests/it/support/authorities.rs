@@ -54,14 +54,14 @@ impl Authorities {
         let intermediate = |serial: u8, common_name: &str, public_key: &PublicKey| {
             let subject = name(common_name);
             let request = IntermediateRequest {
-            serial: Serial::from_random([serial; 16]),
-            subject: &subject,
-            public_key,
-            validity,
-            shard: 0,
-            path_length: Some(0),
-            extended_key_usages: &[],
-            policies: &[],
+                serial: Serial::from_random([serial; 16]),
+                subject: &subject,
+                public_key,
+                validity,
+                shard: 0,
+                path_length: Some(0),
+                extended_key_usages: &[],
+                policies: &[],
             };
             signed(&tbs::intermediate(&above, request).unwrap(), &root_key)
         };
