@@ -261,6 +261,6 @@ fn we_believe_openssls_answers() {
         let read: Vec<_> = response.singles().iter().map(|single| single.status).collect();
         assert_eq!(read, expected);
         assert!(response.singles().iter().zip(&ids).all(|(single, id)| single.id == *id));
-        assert_eq!(response.responder(), Some(&certificate));
+        assert_eq!((response.responder(), response.is_plain()), (Some(&certificate), by_key));
     }
 }
