@@ -77,7 +77,7 @@ fn serial(text: &str) -> anyhow::Result<Serial> {
         plain = rest;
     }
     let padded = match plain.as_bytes().first() {
-        Some(b'8' | b'9' | b'a'..=b'f') if plain.len() % 2 == 0 => format!("00{plain}"),
+        Some(b'8' | b'9' | b'a'..=b'f') if plain.len().is_multiple_of(2) => format!("00{plain}"),
         _ => plain.to_owned(),
     };
     Serial::from_hex(&padded).with_context(|| format!("{text:?} is no serial number"))
@@ -169,7 +169,6 @@ pub(super) fn time(text: &str) -> Result<i64, String> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 
