@@ -196,6 +196,9 @@ pub struct Limits {
     pub clock_skew_seconds: u64,
     /// How long a stopping signer waits for what is in flight. Seconds, default 30.
     pub drain_seconds: u64,
+    /// Certificates that an operator's revocation looks at, and revokes at most twice as many of (others with the same keys), in
+    /// one call and one commit. Other writes wait for it. 1 to 1000, default 250.
+    pub revocation_page: u32,
 }
 
 impl Default for Limits {
@@ -210,6 +213,7 @@ impl Default for Limits {
             signature_seconds: 20,
             clock_skew_seconds: 60,
             drain_seconds: 30,
+            revocation_page: 250,
         }
     }
 }
@@ -249,6 +253,9 @@ impl Limits {
         ];
         match positive.into_iter().find(|(_, value)| *value == 0) {
             Some((key, _)) => Err(Invalid::new(key, "must be more than zero")),
+            None if !(1..=1000).contains(&self.revocation_page) => {
+                Err(Invalid::new("limits.revocation_page", "must be 1 to 1000"))
+            }
             None => Ok(()),
         }
     }

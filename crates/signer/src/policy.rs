@@ -9,7 +9,7 @@ use acme::challenge::Method;
 use acme::directory::DirectoryName;
 use acme::resource::BaseUrl;
 use hsm::Origin;
-use pki::{DnsName, Name, Period, Profile, ProfileKind};
+use pki::{DnsName, Name, Period, Profile, ProfileKind, Reason};
 use runtime::config::{FilePath, Version};
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -160,6 +160,15 @@ pub struct DirectoryPolicy {
     /// Which names are issued for.
     #[serde(default)]
     pub names: NamePolicy,
+    /// The reasons that clients may give for a revocation (RFC 8555 §7.6), by their names in RFC 5280 §5.3.1. Default
+    /// `["unspecified", "keyCompromise", "affiliationChanged", "superseded", "cessationOfOperation"]`, what BR §7.2.2 leaves
+    /// to subscribers; no others can be allowed.
+    #[serde(default = "default_revocation_reasons")]
+    pub revocation_reasons: Vec<Reason>,
+    /// Whether an account may say that a key is compromised without proof that it has it. The certificate is revoked then, and
+    /// the key is not blocked. Default true (BR §7.2.2).
+    #[serde(default = "yes")]
+    pub key_compromise_by_account: bool,
 }
 
 /// Whose receipts count, and how many may disagree.
@@ -281,6 +290,10 @@ fn default_order_lifetime() -> Period {
 
 fn default_reuse() -> Period {
     Period::from_seconds(0)
+}
+
+fn default_revocation_reasons() -> Vec<Reason> {
+    Reason::ALL.into_iter().filter(|reason| reason.is_for_subscribers()).collect()
 }
 
 fn yes() -> bool {

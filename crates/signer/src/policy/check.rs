@@ -237,6 +237,13 @@ impl DirectoryPolicy {
             let maximum_dissent = self.quorum.maximum_dissent;
             return Err(PolicyError::Quorum { directory: self.name.to_string(), maximum_dissent, count });
         }
+        if self.revocation_reasons.is_empty() {
+            return Err(empty("revocation_reasons"));
+        }
+        if !self.revocation_reasons.iter().all(|reason| reason.is_for_subscribers()) {
+            let range = "of unspecified, keyCompromise, affiliationChanged, superseded, cessationOfOperation";
+            return Err(PolicyError::Range { entry: self.entry(), key: "revocation_reasons", range });
+        }
         Ok(())
     }
 }
@@ -325,6 +332,12 @@ quorum = { perspectives = ["v1", "v2"], maximum_dissent = 1 }
             ("base_urls = [\"https://ca.test\"]", "base_urls = []", "in base_urls"),
             ("maximum_dissent = 1", "maximum_dissent = 2", "leaves no perspective"),
             ("maximum_names = 10", "maximum_names = 0", "maximum_names"),
+            ("maximum_names = 10", "revocation_reasons = []", "in revocation_reasons"),
+            (
+                "maximum_names = 10",
+                "revocation_reasons = [\"privilegeWithdrawn\"]",
+                "revocation_reasons must be",
+            ),
             ("key_id = \"11\"", "key_id = \"1\"", "not hexadecimal"),
             ("shards = 2", "shards = 0", "shards"),
             ("crl_lifetime = \"4d\"", "crl_lifetime = \"1d\"", "crl_interval"),
@@ -362,6 +375,7 @@ quorum = { perspectives = ["v1", "v2"], maximum_dissent = 1 }
             ("https://ca.test", "https://ca.test/"),
             ("name = \"open\"", "name = \"Open\""),
             ("maximum_names", "maximum_name"),
+            ("maximum_names = 10", "revocation_reasons = [\"certificateHold\"]"),
             ("version = 1", "version = 2"),
         ] {
             assert!(parse(&POLICY.replacen(from, to, 1)).is_err(), "{to}");

@@ -14,6 +14,7 @@ mod nodes;
 mod operators;
 mod revocation;
 mod role;
+mod selections;
 mod servers;
 mod service;
 mod support;

@@ -37,6 +37,7 @@ pub(crate) use client::{Client, csr, csr_of};
 pub(crate) const OPEN: &str = "open";
 pub(crate) const OTHER: &str = "other";
 pub(crate) const MANAGED: &str = "managed";
+pub(crate) const STRICT: &str = "strict";
 pub(crate) const BASE: &str = "https://ca.test";
 /// Perspectives of the directories; one of them may dissent.
 pub(crate) const PERSPECTIVES: [&str; 3] = ["validator-1", "validator-2", "validator-3"];
@@ -581,6 +582,17 @@ base_urls = ["https://ca.test"]
 pool = "tls"
 profiles = ["tls"]
 external_account_required = true
+[directory.quorum]
+perspectives = ["validator-1"]
+
+[[directory]]
+name = "strict"
+tenant = "tenant"
+base_urls = ["https://ca.test"]
+pool = "tls"
+profiles = ["tls"]
+revocation_reasons = ["keyCompromise", "cessationOfOperation"]
+key_compromise_by_account = false
 [directory.quorum]
 perspectives = ["validator-1"]
 "#;
