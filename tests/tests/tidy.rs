@@ -39,6 +39,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("axum", &["front", "status", "runtime", "testkit"]),
     ("josekit", &["acme"]),
     ("hickory-resolver", &["validator"]),
+    ("object_store", &["signer"]),
 ];
 
 const PROGRAMS: &[&str] = &["chancery", "chancery-front", "chancery-validator", "chancery-status"];
