@@ -42,6 +42,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("hickory-resolver", &["validator"]),
     ("libfuzzer-sys", &["fuzz"]),
     ("arbitrary", &["fuzz"]),
+    ("object_store", &["signer"]),
 ];
 
 const PROGRAMS: &[&str] = &["chancery", "chancery-front", "chancery-validator", "chancery-status"];

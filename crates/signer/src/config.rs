@@ -11,6 +11,8 @@ use serde::Deserialize;
 use serde::de::IntoDeserializer;
 use serde::de::value::StrDeserializer;
 
+use crate::publish::PublishSection;
+
 /// `signer.toml`. What a signer issues is not here but in the policy file.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -43,6 +45,9 @@ pub struct Config {
     /// The CA of the nodes' certificates; absent: this signer admits and renews no nodes.
     #[serde(default)]
     pub node_ca: Option<NodeCaSection>,
+    /// Folders and buckets that get CRLs and issuer certificates too. Default none: status nodes ask for them.
+    #[serde(default)]
+    pub publish: Vec<PublishSection>,
     /// Bounds, none of which a healthy signer reaches.
     #[serde(default)]
     pub limits: Limits,
@@ -285,6 +290,7 @@ impl Config {
     fn check_itself(&self) -> Result<BTreeSet<&str>, Invalid> {
         self.limits.check()?;
         self.database.place()?;
+        crate::publish::check(&self.publish)?;
         let mut tokens = BTreeSet::new();
         for token in &self.token {
             let plain = |octet: u8| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_');

@@ -33,6 +33,7 @@ pub mod order;
 mod others;
 pub mod policy;
 pub mod publication;
+pub mod publish;
 mod random;
 mod refusal;
 mod registrant;

@@ -201,6 +201,7 @@ impl RunningRole<'_> {
         let spool = config.state.join("crl");
         let crls = CrlMaker::new(Arc::clone(&ca), objects.clone(), spool.clone())
             .map_err(|source| RunError::State { path: spool, source })?;
+        crate::publish::start(&config.publish, &objects, &ca.registry, lifecycle);
         lifecycle.spawn("crl", crls.keep_current(lifecycle.drain_token()));
         let routes = Routes::new(AuthorityServer::new(authority).max_decoding_message_size(REQUEST_BYTES))
             .add_service(MembershipServer::new(MembershipService::new(Arc::clone(&ca))))

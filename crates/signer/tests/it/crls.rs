@@ -27,19 +27,19 @@ const SHARDS: u32 = 4;
 const ISSUER: &str = "tls-1";
 
 /// A maker at work, and what it publishes.
-struct Works {
-    objects: Objects,
+pub(crate) struct Works {
+    pub(crate) objects: Objects,
     service: PublicationService,
     draining: CancellationToken,
     task: JoinHandle<()>,
 }
 
 impl Works {
-    fn start(world: &World) -> Self {
+    pub(crate) fn start(world: &World) -> Self {
         Self::start_in(world, world.folder.path().join("crl"))
     }
 
-    fn start_in(world: &World, spool: PathBuf) -> Self {
+    pub(crate) fn start_in(world: &World, spool: PathBuf) -> Self {
         let objects = Objects::of(world.ca.registry());
         let draining = CancellationToken::new();
         let maker = CrlMaker::new(Arc::clone(&world.ca), objects.clone(), spool).unwrap();
@@ -49,13 +49,13 @@ impl Works {
         Self { objects, service, draining, task }
     }
 
-    async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.draining.cancel();
         self.task.await.unwrap();
     }
 
     /// Waits until a shard's CRL has this number, or a later one.
-    async fn reaches(&self, world: &World, shard: u32, number: u64) -> Vec<u8> {
+    pub(crate) async fn reaches(&self, world: &World, shard: u32, number: u64) -> Vec<u8> {
         let path = path(world, shard);
         wait(|| self.objects.revision(&path) >= Some(number)).await;
         self.fetch(&path).await.unwrap()
@@ -73,7 +73,7 @@ impl Works {
 }
 
 impl World {
-    async fn some_certificate(&self) -> (Issued, u32) {
+    pub(crate) async fn some_certificate(&self) -> (Issued, u32) {
         let client = self.client().await;
         let ready = self.ready_one(&client, "example.org").await;
         let issued = self.issue(ready.finalized_by(&client)).await.unwrap();
@@ -81,7 +81,7 @@ impl World {
         (issued, entry.row.unverified().shard)
     }
 
-    async fn withdraw(&self, serial: Serial) {
+    pub(crate) async fn withdraw(&self, serial: Serial) {
         self.ca.revoke_by_operator("alice", serial, Reason::Superseded).await.unwrap();
     }
 
@@ -90,16 +90,16 @@ impl World {
         rows.into_iter().find(|row| row.shard.shard == shard).unwrap().published.unwrap()
     }
 
-    fn later(&self, days: u64) {
+    pub(crate) fn later(&self, days: u64) {
         self.clock.advance(Duration::from_secs(days * 86_400 + 1));
     }
 
-    fn nudge(&self, shard: u32) {
+    pub(crate) fn nudge(&self, shard: u32) {
         self.ca.events().announce(Change::Shard { issuer: ISSUER.into(), shard });
     }
 }
 
-fn path(world: &World, shard: u32) -> String {
+pub(crate) fn path(world: &World, shard: u32) -> String {
     world.ca.registry().issuer(ISSUER).unwrap().crl_path(shard)
 }
 

@@ -12,6 +12,7 @@ mod grants;
 mod issue;
 mod nodes;
 mod operators;
+mod publishing;
 mod revocation;
 mod role;
 mod selections;

@@ -1,7 +1,8 @@
 //! A CA in a temporary folder: real SQLite behind a store that can fail, keys in memory that can fail, a clock that stands
 //! still, clients that sign, and validators that have seen whatever a test says.
 
-mod authorities;
+pub(crate) mod authorities;
+pub(crate) mod bucket;
 mod client;
 
 use std::collections::BTreeSet;
