@@ -7,7 +7,8 @@ use std::{fmt, net::IpAddr, ops::Range, sync::Arc};
 use const_oid::{ObjectIdentifier, db::rfc5280 as oid};
 use der::{Decode, ErrorKind, SliceReader, asn1::OctetStringRef};
 use x509_cert::ext::pkix::{
-    AuthorityInfoAccessSyntax, AuthorityKeyIdentifier, BasicConstraints, CrlDistributionPoints, KeyUsage,
+    AuthorityInfoAccessSyntax, AuthorityKeyIdentifier, BasicConstraints, CrlDistributionPoints,
+    ExtendedKeyUsage, KeyUsage,
     name::{DistributionPointName, GeneralName},
 };
 
@@ -49,6 +50,7 @@ struct Extensions {
     /// `cA` is TRUE; inside, the path length.
     ca: Option<Option<u8>>,
     key_usage: Option<KeyUsage>,
+    signs_ocsp: bool,
     constraints: Constraints,
 }
 
@@ -236,6 +238,14 @@ impl Certificate {
         self.0.extensions.key_usage.is_none_or(|usage| usage.crl_sign())
     }
 
+    /// Whether it is a delegated OCSP responder's (RFC 6960 §4.2.2.2): its purposes contain
+    /// OCSPSigning, and its key usage, if there is one, lets it sign.
+    #[must_use]
+    pub fn may_sign_ocsp(&self) -> bool {
+        let extensions = &self.0.extensions;
+        extensions.signs_ocsp && extensions.key_usage.is_none_or(|usage| usage.digital_signature())
+    }
+
     /// Whether its name constraints, if it is a CA and has some, let it issue for `name`.
     #[must_use]
     pub fn permits(&self, name: &Name) -> bool {
@@ -345,6 +355,9 @@ impl Extensions {
         }
         if let Some(der) = value(oid::ID_CE_KEY_USAGE) {
             this.key_usage = Some(KeyUsage::from_der(der)?);
+        }
+        if let Some(der) = value(oid::ID_CE_EXT_KEY_USAGE) {
+            this.signs_ocsp = ExtendedKeyUsage::from_der(der)?.0.contains(&oid::ID_KP_OCSP_SIGNING);
         }
         if let Some(der) = value(oid::ID_CE_NAME_CONSTRAINTS) {
             this.constraints = Constraints::read(der)?;
