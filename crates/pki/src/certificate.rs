@@ -46,6 +46,7 @@ struct Extensions {
     key_id: Option<Vec<u8>>,
     authority_key_id: Option<Vec<u8>>,
     crl_urls: Vec<String>,
+    delta_crl_urls: Vec<String>,
     ocsp_urls: Vec<String>,
     /// `cA` is TRUE; inside, the path length.
     ca: Option<Option<u8>>,
@@ -208,6 +209,12 @@ impl Certificate {
         &self.0.extensions.crl_urls
     }
 
+    /// The URLs of its delta CRLs (freshestCRL, RFC 5280 §4.2.1.15).
+    #[must_use]
+    pub fn delta_crl_urls(&self) -> &[String] {
+        &self.0.extensions.delta_crl_urls
+    }
+
     /// The URLs of its OCSP responders.
     #[must_use]
     pub fn ocsp_urls(&self) -> &[String] {
@@ -338,11 +345,10 @@ impl Extensions {
             this.authority_key_id = id.map(|octets| octets.as_bytes().to_vec());
         }
         if let Some(der) = value(oid::ID_CE_CRL_DISTRIBUTION_POINTS) {
-            for point in CrlDistributionPoints::from_der(der)?.0 {
-                if let Some(DistributionPointName::FullName(names)) = point.distribution_point {
-                    this.crl_urls.extend(names.into_iter().filter_map(uri));
-                }
-            }
+            this.crl_urls = read_points(der)?;
+        }
+        if let Some(der) = value(oid::ID_CE_FRESHEST_CRL) {
+            this.delta_crl_urls = read_points(der)?;
         }
         if let Some(der) = value(oid::ID_PE_AUTHORITY_INFO_ACCESS) {
             let descriptions = AuthorityInfoAccessSyntax::from_der(der)?.0;
@@ -364,6 +370,15 @@ impl Extensions {
         }
         Ok(this)
     }
+}
+
+fn read_points(der: &[u8]) -> der::Result<Vec<String>> {
+    let points = CrlDistributionPoints::from_der(der)?.0.into_iter();
+    let names = points.filter_map(|point| match point.distribution_point {
+        Some(DistributionPointName::FullName(names)) => Some(names),
+        _ => None,
+    });
+    Ok(names.flatten().filter_map(uri).collect())
 }
 
 fn uri(name: GeneralName) -> Option<String> {

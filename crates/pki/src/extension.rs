@@ -144,7 +144,16 @@ pub(crate) fn authority_info_access(e: &mut Encoder, ocsp: Option<&str>, ca_issu
 
 /// RFC 5280 §4.2.1.13: one distribution point with one full name (BR §7.1.2.11.2).
 pub(crate) fn crl_distribution_points(e: &mut Encoder, url: &str) {
-    extension(e, &oid::ID_CE_CRL_DISTRIBUTION_POINTS, false, |e| {
+    distribution_points(e, &oid::ID_CE_CRL_DISTRIBUTION_POINTS, url);
+}
+
+/// RFC 5280 §4.2.1.15 (certificates) and §5.2.6 (complete CRLs): where the delta CRL is.
+pub(crate) fn freshest_crl(e: &mut Encoder, url: &str) {
+    distribution_points(e, &oid::ID_CE_FRESHEST_CRL, url);
+}
+
+fn distribution_points(e: &mut Encoder, id: &ObjectIdentifier, url: &str) {
+    extension(e, id, false, |e| {
         e.sequence(|e| {
             e.sequence(|e| distribution_point_name(e, url));
         });

@@ -43,7 +43,7 @@ pub use certificate::{Certificate, CertificateError};
 pub use csr::{Csr, CsrError};
 pub use distinguished_name::{DistinguishedName, DistinguishedNameError};
 pub use error::ErrorClass;
-pub use issuer::{Issuer, IssuerError, crl_url};
+pub use issuer::{Issuer, IssuerError, crl_url, delta_crl_url};
 pub use key::{KeyAlgorithm, KeyError, PublicKey};
 pub use name::{DnsName, Name, NameError, NameSet};
 pub use node::{NodeIdentity, NodeIdentityError};

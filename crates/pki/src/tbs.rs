@@ -239,6 +239,9 @@ pub fn leaf(profile: &Profile, issuer: &Issuer, request: LeafRequest<'_>) -> Res
         let ocsp = issuer.ocsp_url().filter(|_| profile.ocsp);
         let ca_issuers = issuer.ca_issuers_url().filter(|_| profile.ca_issuers);
         publication(e, ocsp, ca_issuers, issuer.crl_url(request.shard).filter(|_| profile.crl).as_deref());
+        if let Some(url) = issuer.delta_crl_url(request.shard).filter(|_| profile.crl) {
+            extension::freshest_crl(e, &url);
+        }
         if request.must_staple {
             extension::must_staple(e);
         }

@@ -21,8 +21,8 @@ mod server;
 mod tls;
 
 pub use access::{
-    ADMIN, AUTHORITY, AccessTable, ENROLLMENT, MEMBERSHIP, NONCES, PERSPECTIVE, PUBLICATION, RESPONDER, Refused, Rule,
-    VALIDATE,
+    ADMIN, AUTHORITY, AccessTable, ENROLLMENT, MEMBERSHIP, NONCES, PERSPECTIVE, PUBLICATION, RESPONDER,
+    Refused, Rule, VALIDATE,
 };
 pub use channel::{AddressError, Channel};
 pub use convert::{
