@@ -62,8 +62,9 @@ impl Peer {
             let text = value.to_str().unwrap_or_default();
             text.rsplit(',').map(|one| one.trim().parse::<IpAddr>())
         });
-        let client = claims
-            .find(|claim| claim.as_ref().map_or(true, |address| !self.peers.trusts(address.to_canonical())))?;
+        let client = claims.find(|claim| {
+            claim.as_ref().map_or(true, |address| !self.peers.trusts(address.to_canonical()))
+        })?;
         // Not an address: the proxy's own, whose limit is none.
         client.ok().map(network)
     }

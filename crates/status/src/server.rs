@@ -2,7 +2,7 @@
 //! patience with those who ask nothing or read slowly.
 
 use std::convert::Infallible;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -183,7 +183,7 @@ async fn http2<S: Service>(
             () = silence.as_mut() => return,
             () = stop.cancelled(), if !leaving => {
                 leaving = true;
-                Pin::as_mut(&mut served).graceful_shutdown();
+                served.as_mut().graceful_shutdown();
             }
         }
     }

@@ -21,7 +21,7 @@ pub(crate) struct Cache {
     parts: Box<[RwLock<Part>]>,
     /// Requests as they came, text of a GET or DER of a POST, to what answers them. DER begins with `0`, and no text of a GET
     /// that does is a request: they do not mix.
-    spellings: Box<[RwLock<HashMap<Box<[u8]>, Arc<Slot>>>]>,
+    spellings: Box<[RwLock<Spellings>]>,
     hasher: RandomState,
     /// For each part.
     limit: Limit,
@@ -29,6 +29,8 @@ pub(crate) struct Cache {
     start: Instant,
     evicted: Counter,
 }
+
+type Spellings = HashMap<Box<[u8]>, Arc<Slot>>;
 
 #[derive(Debug, Clone, Copy)]
 struct Limit {
@@ -104,7 +106,7 @@ impl Cache {
         self.parts.get(self.index(serial.as_bytes()))
     }
 
-    fn spelling(&self, request: &[u8]) -> Option<&RwLock<HashMap<Box<[u8]>, Arc<Slot>>>> {
+    fn spelling(&self, request: &[u8]) -> Option<&RwLock<Spellings>> {
         self.spellings.get(self.index(request))
     }
 

@@ -62,9 +62,10 @@ mod tests {
     fn what_is_no_base64_is_nothing() {
         let long = "M".repeat(MAX_REQUEST_OCTETS * 4 + 1);
         let over = "M".repeat(MAX_REQUEST_OCTETS * 2);
-        for text in
-            ["", "/", "/M", "/MP__", "/MP--", "/MP%", "/MP%2", "/MP%zz", "/MP %20", "/MP=A", "/M===", &long, &over]
-        {
+        for text in [
+            "", "/", "/M", "/MP__", "/MP--", "/MP%", "/MP%2", "/MP%zz", "/MP %20", "/MP=A", "/M===", &long,
+            &over,
+        ] {
             assert_eq!(request(text), None, "{text}");
         }
     }

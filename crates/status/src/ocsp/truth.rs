@@ -58,8 +58,8 @@ pub(crate) enum Standing {
 pub(crate) struct Comparison {
     /// Shards that have a revision which was not heard of.
     pub(crate) behind: Vec<(ShardKey, u64)>,
-    /// A shard has an older revision than was heard of: the database was restored.
-    pub(crate) is_rewound: bool,
+    /// Shards that have an older revision than was heard of: the database was restored.
+    pub(crate) rewound: Vec<(ShardKey, u64)>,
 }
 
 impl Truth {
@@ -105,11 +105,13 @@ impl Truth {
     /// yet.
     pub(crate) fn hear(&self, key: &ShardKey, revision: Option<u64>, serials: &[Serial]) {
         let mut inner = self.inner.lock();
-        let shard = inner.shards.entry(key.clone()).or_insert_with(|| {
-            // What came before is not known: answers that rest on less are not kept.
+        if !inner.shards.contains_key(key) {
+            // What came before is not known: answers that rest on less are not kept, and a new stream is asked about it.
+            inner.is_strange = true;
             let revision = revision.unwrap_or(PENDING);
-            Shard { revision, floor: revision, ..Shard::default() }
-        });
+            inner.shards.insert(key.clone(), Shard { revision, floor: revision, ..Shard::default() });
+        }
+        let Some(shard) = inner.shards.get_mut(key) else { return };
         if let Some(revision) = revision {
             let known = |(at, _): &(u64, Serial)| *at != PENDING;
             let pending = shard.recent.partition_point(known);
@@ -137,7 +139,7 @@ impl Truth {
     pub(crate) fn reset(&self, key: &ShardKey, revision: u64) {
         let mut inner = self.inner.lock();
         inner.resets += 1;
-        let shard = Shard { revision, floor: 0, recent: VecDeque::new(), reset: inner.resets };
+        let shard = Shard { revision, floor: revision, recent: VecDeque::new(), reset: inner.resets };
         inner.shards.insert(key.clone(), shard);
     }
 
@@ -151,7 +153,19 @@ impl Truth {
     pub(crate) fn known(&self) -> Vec<ShardRevision> {
         let mut inner = self.inner.lock();
         inner.is_strange = false;
-        inner.shards.iter().filter(|(_, shard)| shard.revision != PENDING).map(ShardRevision::from).collect()
+        let known = inner.shards.iter().filter(|(_, shard)| shard.revision != PENDING);
+        let told = known.map(|(key, shard)| ShardRevision {
+            issuer_id: key.issuer.as_ref().to_owned(),
+            shard: key.number,
+            revision: shard.revision,
+        });
+        told.collect()
+    }
+
+    /// A shard's revision, if it is followed.
+    pub(crate) fn revision(&self, key: &ShardKey) -> Option<u64> {
+        let inner = self.inner.lock();
+        inner.shards.get(key).map(|shard| shard.revision).filter(|revision| *revision != PENDING)
     }
 
     /// Every shard's revision.
@@ -176,7 +190,7 @@ impl Truth {
             if shard.revision < one.revision {
                 comparison.behind.push((key, one.revision));
             } else if shard.revision > one.revision && shard.revision != PENDING {
-                comparison.is_rewound = true;
+                comparison.rewound.push((key, one.revision));
             }
         }
         comparison
@@ -204,12 +218,6 @@ impl Shard {
         } else {
             Standing::True
         }
-    }
-}
-
-impl From<(&ShardKey, &Shard)> for ShardRevision {
-    fn from((key, shard): (&ShardKey, &Shard)) -> Self {
-        Self { issuer_id: key.issuer.as_ref().to_owned(), shard: key.number, revision: shard.revision }
     }
 }
 
@@ -313,7 +321,7 @@ mod tests {
         assert_eq!(truth.still_behind(&behind).len(), 1);
         truth.settle(&key(), 6);
         assert!(truth.still_behind(&behind).is_empty());
-        assert!(truth.compare(&listed(4)).is_rewound);
+        assert_eq!(truth.compare(&listed(4)).rewound, [(key(), 4)]);
     }
 
     #[test]
