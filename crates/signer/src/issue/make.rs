@@ -231,7 +231,7 @@ fn tbs_failure(subject: &Subject<'_>, error: TbsError) -> Failure {
         TbsError::KeyAlgorithm(_) | TbsError::IssuerKey => Reason::CsrKeyUnacceptable,
         TbsError::TooManyNames { .. } | TbsError::Name { .. } => Reason::ProfileMismatch,
         TbsError::MustStaple => Reason::CsrInvalid,
-        TbsError::Validity | TbsError::Signature { .. } | TbsError::Read(_) => {
+        TbsError::Validity | TbsError::Signature { .. } | TbsError::CommonName(_) | TbsError::Read(_) => {
             return Failure::Unmakeable { detail: error.to_string() };
         }
     };

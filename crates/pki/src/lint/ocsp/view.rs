@@ -14,7 +14,7 @@ use x509_cert::{
 pub(super) struct OcspView<'a> {
     #[asn1(context_specific = "0", tag_mode = "EXPLICIT", default = "Default::default")]
     pub(super) version: u8,
-    responder_id: AnyRef<'a>,
+    pub(super) responder_id: AnyRef<'a>,
     pub(super) produced_at: GeneralizedTime,
     pub(super) responses: Vec<SingleView<'a>>,
     #[asn1(context_specific = "1", tag_mode = "EXPLICIT", optional = "true")]
