@@ -335,6 +335,11 @@ CREATE TABLE revocations (
     PRIMARY KEY (issuer, shard, serial)
 );
 
+-- What was revoked, or revoked for another reason, since a revision.
+CREATE UNIQUE INDEX revocations_revision ON revocations (issuer, shard, revision);
+CREATE UNIQUE INDEX revocations_upgrade ON revocations (issuer, shard, upgrade_revision)
+    WHERE upgrade_revision IS NOT NULL;
+
 -- Who asked for a revocation and how; apart, so that making a CRL does not read it.
 CREATE TABLE revocation_requests (
     serial  BYTEA    NOT NULL,

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use hsm::{Deadline, KeySpec, Signing, Token};
-use pki::{Certificate, KeyAlgorithm};
+use pki::{Certificate, KeyAlgorithm, PublicKey};
 use signer::config::TokenSection;
-use signer::doors::{DoorError, DoorPlan, Doors, KeySource, Tokens};
+use signer::doors::{DoorError, DoorPlan, Doors, KeyPlace, KeySource, Tokens};
 use testkit::signing::SoftKey;
 use testkit::token::TestToken;
 
@@ -72,6 +73,10 @@ async fn a_key_that_is_not_the_certificates_opens_no_door() {
     impl KeySource for Other {
         fn key(&self, _: &DoorPlan) -> Option<Arc<dyn Signing>> {
             Some(Arc::new(self.0.clone()))
+        }
+
+        fn public_key<'a>(&'a self, _: &'a KeyPlace) -> BoxFuture<'a, Result<PublicKey, DoorError>> {
+            Box::pin(async { Ok(self.0.public().clone()) })
         }
     }
     let world = World::start().await;
