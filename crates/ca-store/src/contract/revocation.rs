@@ -4,7 +4,8 @@ use pki::Reason;
 use super::{Fixture, open, sample::*};
 use crate::{
     AuthorityRow, BeginCrl, BlockedKeyRow, CaStore, CrlShard, EPOCH_JUMP, IntentOutcome, JournalKey,
-    JournalKind, JournalRow, NewRevocation, RevocationRow, RevokeOutcome, Revoked, RevokedAfter, Upgrade,
+    JournalKind, JournalRow, NewIntent, NewRevocation, RevocationRow, RevokeOutcome, Revoked, RevokedAfter,
+    Upgrade,
 };
 
 fn row(tag: u64, revision: u64) -> RevocationRow {
@@ -111,8 +112,10 @@ pub async fn a_ledger_entry_comes_with_its_shards_revision(fixture: &dyn Fixture
     for tag in 1..=3 {
         issue(store.as_ref(), journal_row(tag), &[]).await;
     }
+    let there = store.journal(&JournalKey::Serial(serial(1))).await.unwrap();
     let pre = JournalRow { kind: JournalKind::Precertificate, ..journal_row(1) };
-    issue(store.as_ref(), pre, &[]).await;
+    let pre = NewIntent { past: vec![there[0].row.mac().mac], ..intent_of(pre) };
+    assert_eq!(commit(store.as_ref(), pre).await, IntentOutcome::Committed);
     let elsewhere = JournalRow { shard: 4, ..journal_row(5) };
     assert_eq!(commit(store.as_ref(), intent_of(elsewhere)).await, IntentOutcome::Committed);
     let before = store.ledger(&[serial(1)]).await.unwrap();

@@ -28,7 +28,9 @@ pub(super) struct Place {
 
 /// A share of a place, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Share(OwnedSemaphorePermit);
+pub(super) struct Share {
+    _share: OwnedSemaphorePermit,
+}
 
 impl Admission {
     pub(super) fn new(limits: &Limits) -> Self {
@@ -57,7 +59,7 @@ impl Admission {
 
     /// For an answer about a serial that was never assigned, which has its place already.
     pub(super) fn enter_unassigned(&self) -> Option<Share> {
-        Arc::clone(&self.unassigned).try_acquire_owned().ok().map(Share)
+        Some(Share { _share: Arc::clone(&self.unassigned).try_acquire_owned().ok()? })
     }
 }
 

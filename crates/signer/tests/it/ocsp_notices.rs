@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use ca_store::{CaStore as _, EPOCH_JUMP, JournalKind, JournalRow, NewIntent, NewRevocation};
 use futures::StreamExt as _;
 use pki::{Reason, Serial, Timestamp};
@@ -118,8 +119,8 @@ async fn revoke(it: &OcspWorld, n: u32) {
     it.world.ca.revoke_by_operator("alice", serial_of(n), Reason::Superseded).await.unwrap();
 }
 
-fn octets(numbers: std::ops::Range<u32>) -> Vec<Vec<u8>> {
-    numbers.map(|n| serial_of(n).as_bytes().to_vec()).collect()
+fn octets(numbers: std::ops::Range<u32>) -> Vec<Bytes> {
+    numbers.map(|n| Bytes::copy_from_slice(serial_of(n).as_bytes())).collect()
 }
 
 #[tokio::test]

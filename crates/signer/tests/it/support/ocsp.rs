@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ca_store::{CaStore as _, JournalKind, JournalRow};
+use ca_store::{JournalKind, JournalRow};
 use futures::future::BoxFuture;
 use hsm::Signing;
 use pki::ocsp::{Answer, CertId, CertIdHash, CertStatus, IssuerHashes, Response, encode_request};
