@@ -99,7 +99,6 @@ impl Stack {
             "issuer": facts.issuer,
             "crl": facts.crl,
             "ocsp": facts.ocsp,
-            "ocsp": null,
             "eab_directory": facts.eab_directory,
             "eab_kid": facts.eab_kid,
             "eab_hmac_key": facts.eab_hmac_key,
