@@ -1,5 +1,7 @@
 //! Other people's programs, asked whether they accept what this CA makes.
 
+pub mod revocation;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

@@ -60,7 +60,8 @@ pub use pki::{ErrorClass, Reason, Serial, Timestamp};
 pub use registry::{DirectoryRow, IssuerRow, IssuerState, ProfileRow, Registry, TenantRow};
 pub use revocation::{
     BeginCrl, CrlDraft, CrlEntries, CrlEntry, CrlJournal, CrlKey, CrlPiece, CrlRow, CrlShard, CrlShardRow,
-    NewRevocation, PublishCrl, PublishOutcome, RevocationRow, RevokeOutcome, Upgrade,
+    EPOCH_JUMP, LedgerEntry, NewRevocation, PublishCrl, PublishOutcome, RevocationRow, RevokeOutcome,
+    Revoked, RevokedAfter, Upgrade,
 };
 pub use row_mac::{MacError, RowMac, RowMacKeys, Sealable, Sealed};
 pub use store::{CaStore, Changes, Clock, Epoch, Info, LeaseOutcome, StoreChange};

@@ -12,7 +12,7 @@ use crate::demo::{self, DemoArgs};
 use crate::node::{self, JoinArgs};
 use crate::operator::{
     self, CertificateCommand, CrlCommand, EabCommand, GrantCommand, NodeCommand, OperatorArgs,
-    RegistrationCommand,
+    RegistrationCommand, RevokeArgs,
 };
 use crate::roles;
 
@@ -59,6 +59,8 @@ enum Command {
     Crl(OperatorCommand<CrlCommand>),
     /// Signer, issuers and tokens at a glance.
     Overview(OperatorArgs),
+    /// Revoke certificates: by serial, key, account, name, profile, time or issuer.
+    Revoke(RevokeCommand),
 }
 
 /// A role with its configuration file.
@@ -78,6 +80,14 @@ struct OperatorCommand<C: Subcommand> {
     operator: OperatorArgs,
     #[command(subcommand)]
     command: C,
+}
+
+#[derive(Debug, Args)]
+struct RevokeCommand {
+    #[command(flatten)]
+    operator: OperatorArgs,
+    #[command(flatten)]
+    revoke: RevokeArgs,
 }
 
 #[derive(Debug, Args)]
@@ -129,6 +139,9 @@ impl Cli {
                 block_on(async move { operator::crl(&operator, command).await })
             }
             Command::Overview(operator) => block_on(async move { operator::overview(&operator).await }),
+            Command::Revoke(RevokeCommand { operator, revoke }) => {
+                block_on(async move { operator::revoke(&operator, revoke).await })
+            }
         }
     }
 }

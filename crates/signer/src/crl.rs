@@ -290,7 +290,7 @@ impl<'a> Keeper<'a> {
             }
         };
         let lost = published.is_some() && !at_hand;
-        if !lost && !kind.is_due(self.entry, row, now, self.over) {
+        if due::has_ended(self.entry, now) || !lost && !kind.is_due(self.entry, row, now, self.over) {
             return Need::Nothing;
         }
         let pace = self.paces.get(&(shard, kind)).copied().unwrap_or_default();

@@ -85,6 +85,10 @@ impl Ca {
                 self.events.announce(Change::Published { issuer: shard.issuer.into() })
             }
             StoreChange::ImportedCrl => self.events.announce(Change::ImportedCrl),
+            StoreChange::Revoked(shard) => {
+                let (issuer, shard) = (shard.issuer.into(), shard.shard);
+                self.events.announce(Change::Revoked { issuer, shard });
+            }
             StoreChange::Nodes => {
                 if let Err(error) = self.reload_nodes().await {
                     tracing::warn!(%error, "nodes.not_read");

@@ -1,5 +1,7 @@
 //! The public objects, for status nodes: issuers' certificates and CRLs, each under the path at which it is served.
 
+mod copy;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -18,6 +20,7 @@ use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
+pub(crate) use self::copy::Mark;
 use crate::crl::Finished;
 use crate::registry::Registry;
 
@@ -343,7 +346,7 @@ async fn next_piece(
     }
 }
 
-fn sha256(bytes: &[u8]) -> [u8; 32] {
+pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
     let mut out = [0; 32];
     out.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
     out

@@ -21,7 +21,7 @@ pub struct Auditor {
     /// The last entry of the journal that was looked at.
     entry: i64,
     /// The highest CRL number that was served.
-    crl: u64,
+    crl: [u64; 2],
     /// Audits made.
     pub audits: u64,
 }
@@ -141,43 +141,69 @@ impl Auditor {
         Ok(found)
     }
 
-    /// The CRL that is served: its number never falls, and every revocation comes into it.
+    /// The CRLs that are served, and published to a folder: their numbers never fall, and every revocation comes into them.
     async fn crl(&mut self, stack: &Stack, held: &Held) -> anyhow::Result<Vec<String>> {
         let issuer = pki::chain::from_pem(&std::fs::read_to_string(&stack.facts.issuer)?)?;
         let issuer = issuer.first().context("no issuer")?;
+        let published = stack.published(&stack.facts.crl)?;
+        let mut found = Vec::new();
         let end = Instant::now() + CRL_PATIENCE;
-        loop {
-            let der = fetch(&stack.facts.crl).await;
-            let missing = match &der {
-                Err(error) => format!("the CRL is not served: {error:#}"),
-                Ok(der) => {
-                    let crl =
-                        pki::crl::Crl::from_der(der).map_err(|error| anyhow::anyhow!("the CRL: {error}"))?;
-                    if let Err(error) = crl.verify_issued_by(issuer) {
-                        return Ok(vec![format!("a CRL that the issuer has not signed: {error}")]);
+        for place in 0..self.crl.len() {
+            loop {
+                let der = match place {
+                    0 => fetch(&stack.facts.crl).await,
+                    _ => std::fs::read(&published).map_err(Into::into),
+                };
+                match self.judge(place, der, issuer, held) {
+                    Ok(()) => break,
+                    Err(Fault { mends: true, .. }) if Instant::now() < end => {
+                        tokio::time::sleep(Duration::from_millis(50)).await;
                     }
-                    if crl.number() < self.crl {
-                        return Ok(vec![format!("CRL {} was served after {}", crl.number(), self.crl)]);
+                    Err(fault) => {
+                        found.push(fault.detail);
+                        break;
                     }
-                    self.crl = crl.number();
-                    let listed: std::collections::HashSet<Vec<u8>> = crl
-                        .entries()
-                        .filter_map(Result::ok)
-                        .map(|entry| entry.serial.as_bytes().to_vec())
-                        .collect();
-                    let lost = held.revoked.iter().filter(|serial| !listed.contains(*serial)).count();
-                    if lost == 0 {
-                        return Ok(Vec::new());
-                    }
-                    format!("{lost} revocations are not in CRL {}", crl.number())
                 }
-            };
-            if Instant::now() > end {
-                return Ok(vec![missing]);
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(found)
+    }
+
+    /// A CRL as it is at one of the places.
+    fn judge(
+        &mut self,
+        place: usize,
+        der: anyhow::Result<Vec<u8>>,
+        issuer: &pki::Certificate,
+        held: &Held,
+    ) -> Result<(), Fault> {
+        let wrong = |detail: String| Fault { detail: format!("{}: {detail}", PLACES[place]), mends: false };
+        let missing = |detail: String| Fault { mends: true, ..wrong(detail) };
+        let der = der.map_err(|error| missing(format!("there is no CRL: {error:#}")))?;
+        let crl = pki::crl::Crl::from_der(&der).map_err(|error| wrong(format!("no CRL: {error}")))?;
+        crl.verify_issued_by(issuer)
+            .map_err(|error| wrong(format!("a CRL that the issuer has not signed: {error}")))?;
+        let number = crl.number();
+        if number < self.crl[place] {
+            return Err(wrong(format!("CRL {number} after {}", self.crl[place])));
+        }
+        self.crl[place] = number;
+        let listed: std::collections::HashSet<Vec<u8>> =
+            crl.entries().filter_map(Result::ok).map(|entry| entry.serial.as_bytes().to_vec()).collect();
+        match held.revoked.iter().filter(|serial| !listed.contains(*serial)).count() {
+            0 => Ok(()),
+            lost => Err(missing(format!("{lost} revocations are not in CRL {number}"))),
         }
     }
+}
+
+/// Where CRLs are looked at.
+const PLACES: [&str; 2] = ["served", "published"];
+
+struct Fault {
+    detail: String,
+    /// Whether it may be right a moment later.
+    mends: bool,
 }
 
 /// No certificate outside the journal, and none in it that its client has not got.

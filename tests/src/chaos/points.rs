@@ -97,6 +97,8 @@ pub const POINTS: &[Point] = &[
     seldom("signer.crl.after-sign", Role::Signer),
     seldom("signer.crl.before-publish", Role::Signer),
     seldom("signer.crl.after-publish", Role::Signer),
+    seldom("signer.publish.before-rename", Role::Signer),
+    seldom("signer.publish.after-rename", Role::Signer),
 ];
 
 const fn often(name: &'static str, role: Role) -> Point {

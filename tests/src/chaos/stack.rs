@@ -123,6 +123,16 @@ impl Stack {
         Ok(Self { facts, server, responder, database, roles: running, folder, arming, _names: names })
     }
 
+    /// Where the object of a URL of the status node's is published, too.
+    ///
+    /// # Errors
+    ///
+    /// When the URL is none.
+    pub fn published(&self, url: &str) -> anyhow::Result<PathBuf> {
+        let path = url.splitn(4, '/').nth(3).context("a URL without a path")?;
+        Ok(self.folder.path().join("state/web").join(path))
+    }
+
     /// How often a role has said something, as far back as is remembered.
     #[must_use]
     pub fn said(&self, role: &str, words: &str) -> usize {
@@ -241,9 +251,10 @@ impl Sockets {
     fn configure(&self, state: &Path, names: SocketAddr, http_01_port: u16) -> anyhow::Result<()> {
         let front = std::fs::read_to_string(state.join("front.toml"))?;
         let old_signer = between(&front, "[signer]\naddresses = [\"", "\"")?;
+        std::fs::create_dir(state.join("web"))?;
         let old_validator = between(&front, "[validator]\naddresses = [\"", "\"")?;
         for (name, more) in [
-            ("signer", "\n[limits]\nlease_seconds = 1\nissue_wait_milliseconds = 500\n"),
+            ("signer", SIGNER),
             ("policy", ""),
             ("validator", ""),
             ("front", FRONT),
@@ -272,6 +283,19 @@ impl Sockets {
         Ok(())
     }
 }
+
+/// The folder is every signer's.
+const SIGNER: &str = "
+[limits]
+lease_seconds = 1
+issue_wait_milliseconds = 500
+
+[[publish]]
+name = \"web\"
+folder = \"web\"
+compare_seconds = 5
+retry_max_seconds = 1
+";
 
 const FRONT: &str = "
 [limits]

@@ -169,7 +169,8 @@ impl Response {
                 .ok_or(ResponseError::SignatureAlgorithm)?,
             signature: basic.signature.to_vec(),
             certificates: Vec::new(),
-            is_plain: true,
+            // Ours are named by their keys.
+            is_plain: matches!(fields.responder, [0xa2, ..]),
         };
         response.read_singles(fields.singles)?;
         for extension in fields.extensions {
@@ -305,7 +306,8 @@ impl Response {
         self.certificates.iter().find(|certificate| self.names(certificate))
     }
 
-    /// Whether nothing in it was passed over: whoever writes the same again makes the same octets.
+    /// Whether it is of the form that [`response_data`](super::response_data) has, and nothing in it
+    /// was passed over: whoever writes the same again makes the same octets.
     #[must_use]
     pub const fn is_plain(&self) -> bool {
         self.is_plain

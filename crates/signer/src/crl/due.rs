@@ -80,10 +80,6 @@ impl Kind {
         if self == Self::Delta && complete.is_none() {
             return false;
         }
-        // An issuer whose certificate has ended needs no CRL, and could give none a time to live.
-        if entry.state == IssuerState::Retired && now >= entry.issuer.certificate().not_after() {
-            return false;
-        }
         let (Some((row, complete)), Some(published)) = (complete, published) else { return true };
         if over {
             // The last CRL is followed by nothing, but for the delta that says so.
@@ -98,6 +94,11 @@ impl Kind {
             Self::Complete => row.revision > published.revision,
         }
     }
+}
+
+/// A retired issuer whose certificate has ended needs no CRL, and could give none a time to live.
+pub(super) fn has_ended(entry: &IssuerEntry, now: Timestamp) -> bool {
+    entry.state == IssuerState::Retired && now >= entry.issuer.certificate().not_after()
 }
 
 /// Whether a delta is not of the complete CRL that is published.

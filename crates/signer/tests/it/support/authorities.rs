@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::LazyLock;
 
+use pki::crl::{CrlParameters, CrlScope, CrlTotals, CrlWriter};
 use pki::tbs::{self, IntermediateRequest, RootRequest};
 use pki::{
     Certificate, DistinguishedName, Issuer, Period, PublicKey, Serial, SignatureAlgorithm, Tbs, Timestamp,
@@ -71,6 +72,24 @@ impl Authorities {
         std::fs::write(folder.join("root.pem"), root.pem()).unwrap();
         std::fs::write(folder.join("issuer.pem"), issuer.pem()).unwrap();
         Self { root, issuer, node_ca, root_key }
+    }
+
+    /// An empty CRL of the root, made so many seconds after it: of the issuer's shard, for somebody else's place; or its own.
+    pub(crate) fn root_crl(&self, number: u64, seconds: u64, scope: CrlScope) -> Vec<u8> {
+        let issuer = Issuer::new(self.root.clone(), SignatureAlgorithm::EcdsaSha256).unwrap();
+        let issuer = issuer.with_crl_url_base("http://status.test/crl").unwrap();
+        let this_update = self.root.not_before().plus(Period::from_seconds(seconds));
+        let parameters = CrlParameters {
+            issuer: &issuer,
+            number,
+            this_update,
+            next_update: this_update.plus(Period::from_days(365)),
+            scope,
+            delta_base: None,
+        };
+        let writer = CrlWriter::start(&parameters, CrlTotals::default(), Vec::new()).unwrap();
+        let (octets, tbs) = writer.finish().unwrap();
+        pki::crl::assemble(&octets, tbs.algorithm, &self.root_key.sign_message(&octets))
     }
 }
 
