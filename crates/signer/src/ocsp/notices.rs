@@ -22,9 +22,12 @@ const ROUND: Duration = Duration::from_secs(5);
 /// A notice names at most this many serials.
 const PIECE: u32 = 1000;
 
+/// The revision of every shard.
+type Known = Arc<BTreeMap<CrlShard, u64>>;
+
 /// The revision of every shard, read for all who ask at the same time.
 #[derive(Debug, Default)]
-pub(super) struct Revisions(tokio::sync::Mutex<Option<(Instant, Arc<BTreeMap<CrlShard, u64>>)>>);
+pub(super) struct Revisions(tokio::sync::Mutex<Option<(Instant, Known)>>);
 
 impl Revisions {
     /// The revisions of the shards of issuers that have a responder, not older than this call.
