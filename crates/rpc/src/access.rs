@@ -88,6 +88,8 @@ pub const ADMIN: &[Rule] = &[
     rule("/chancery.admin.v1.Admin/RevokeCertificate", OPERATOR),
     rule("/chancery.admin.v1.Admin/SelectCertificates", OPERATOR),
     rule("/chancery.admin.v1.Admin/RevokeSelected", OPERATOR),
+    rule("/chancery.admin.v1.Admin/ImportCrl", OPERATOR),
+    rule("/chancery.admin.v1.Admin/ListCrls", OPERATOR),
 ];
 
 /// What fronts ask of fronts.

@@ -208,6 +208,9 @@ pub struct Limits {
     pub ocsp_signature_seconds: u64,
     /// How far clocks of this cluster may differ, databases' and validators' included. Seconds, default 60.
     pub clock_skew_seconds: u64,
+    /// The health port's notice of a root's CRL goes down, with an alarm, when it has less than so many hundredths of its
+    /// time left. Default 20, at most 99.
+    pub crl_alarm_percent: u8,
     /// How long a stopping signer waits for what is in flight. Seconds, default 30.
     pub drain_seconds: u64,
     /// Certificates that an operator's revocation looks at, and revokes at most twice as many of (others with the same keys), in
@@ -230,6 +233,7 @@ impl Default for Limits {
             ocsp_unassigned_in_flight: 128,
             ocsp_signature_seconds: 5,
             clock_skew_seconds: 60,
+            crl_alarm_percent: 20,
             drain_seconds: 30,
             revocation_page: 250,
         }
@@ -285,6 +289,9 @@ impl Limits {
         ];
         if let Some((key, _)) = shares.into_iter().find(|(_, share)| *share >= self.ocsp_in_flight) {
             return Err(Invalid::new(key, "must be less than limits.ocsp_in_flight"));
+        }
+        if self.crl_alarm_percent > 99 {
+            return Err(Invalid::new("limits.crl_alarm_percent", "must be at most 99"));
         }
         match positive.into_iter().find(|(_, value)| *value == 0) {
             Some((key, _)) => Err(Invalid::new(key, "must be more than zero")),

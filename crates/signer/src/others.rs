@@ -88,6 +88,7 @@ impl Ca {
                 let (issuer, shard) = (shard.issuer.into(), shard.shard);
                 self.events.announce(Change::Revoked { issuer, shard });
             }
+            StoreChange::ImportedCrl => self.events.announce(Change::ImportedCrl),
             StoreChange::Nodes => {
                 if let Err(error) = self.reload_nodes().await {
                     tracing::warn!(%error, "nodes.not_read");

@@ -9,8 +9,7 @@ use tokio::time::timeout;
 use super::{Fixture, open, sample::*};
 use crate::{
     AccountRow, AccountUpdate, AuthorityRow, BeginCrl, CaStore, Changes, CrlJournal, CrlKey, CrlRow,
-    CrlShard, IntentOutcome, JournalKey, JournalRow, Limit, LimitScope, NewIntent, NewRevocation, NodeRow,
-    PublishCrl, PublishOutcome, RecordOutcome, StoreChange, UpdateOutcome,
+    CrlShard, ImportCrl, ImportedCrl, IntentOutcome, JournalKey, JournalRow, Limit, LimitScope, NewIntent, NewRevocation, NodeRow, PublishCrl, PublishOutcome, RecordOutcome, StoreChange, UpdateOutcome,
 };
 
 pub async fn limits_hold_between_signers(fixture: &dyn Fixture) {
@@ -162,6 +161,17 @@ pub async fn changes_of_other_signers_are_heard(fixture: &dyn Fixture) {
     two.update_account(update(3, 2)).await.unwrap();
     assert_eq!(heard(changes.as_mut()).await, StoreChange::Revoked(shard));
     assert_eq!(heard(changes.as_mut()).await, StoreChange::Account("a".to_owned()));
+    let crl = ImportedCrl {
+        authority: "root".to_owned(),
+        number: 1,
+        this_update: at(1),
+        next_update: at(2),
+        der: vec![0x30],
+        imported_at: at(1),
+        imported_by: "alice".to_owned(),
+    };
+    two.import_crl(ImportCrl { crl, audit: vec![] }).await.unwrap();
+    assert_eq!(heard(changes.as_mut()).await, StoreChange::ImportedCrl);
     // One's own changes are not told: the first that is heard here is the other's.
     one.update_account(update(4, 3)).await.unwrap();
     assert_eq!(heard(own.as_mut()).await, StoreChange::Account("a".to_owned()));

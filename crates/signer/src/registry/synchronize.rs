@@ -226,6 +226,7 @@ fn issuer_row(entry: &IssuerEntry, created_at: Timestamp, version: u64) -> Issue
         crl_interval: pki::Period,
         #[serde(skip_serializing_if = "Option::is_none")]
         ocsp: Option<Ocsp<'a>>,
+        delta_crls: bool,
     }
     #[derive(Serialize)]
     struct Ocsp<'a> {
@@ -253,6 +254,7 @@ fn issuer_row(entry: &IssuerEntry, created_at: Timestamp, version: u64) -> Issue
         crl_lifetime: entry.crl_lifetime,
         crl_interval: entry.crl_interval,
         ocsp,
+        delta_crls: entry.deltas.is_some(),
     };
     IssuerRow {
         id: entry.id.clone(),

@@ -34,6 +34,7 @@ use testkit::store::FaultyStore;
 use testkit::{Cluster, TestClock};
 
 pub(crate) use authorities::Authorities;
+use authorities::SUCCESSOR;
 pub(crate) use client::{Client, csr, csr_of};
 pub(crate) use ocsp::OcspWorld;
 
@@ -87,7 +88,11 @@ struct SoftKeys {
 
 impl KeySource for SoftKeys {
     fn key(&self, plan: &DoorPlan) -> Option<Arc<dyn Signing>> {
-        let key = if plan.name == signer::doors::NODE_CA { &self.node } else { &self.issuer };
+        let key = match plan.name.as_str() {
+            signer::doors::NODE_CA => &self.node,
+            "tls-2" => &*SUCCESSOR,
+            _ => &self.issuer,
+        };
         Some(Arc::new(key.clone()))
     }
 
@@ -232,6 +237,15 @@ impl World {
             validators,
             limits,
         }
+    }
+
+    /// The process ends, and is started again with another policy.
+    pub(crate) async fn with_policy(self, from: &str, to: &str) -> Self {
+        let file = self.folder.path().join("policy.toml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(text.contains(from), "{from}");
+        std::fs::write(&file, text.replacen(from, to, 1)).unwrap();
+        self.restart().await
     }
 
     pub(crate) fn now(&self) -> Timestamp {
