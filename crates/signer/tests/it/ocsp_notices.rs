@@ -146,9 +146,18 @@ async fn a_revocation_is_told_as_it_happens() {
     }
     // A change of the reason is a change.
     it.world.ca.revoke_by_operator("alice", serial_of(1), Reason::KeyCompromise).await.unwrap();
-    let notice = told(&mut old).await;
-    assert_eq!((notice.shard, notice.serials), (Some(shard(2, 3)), octets(1..2)));
-    assert_eq!(revisions(&service).await[2], shard(2, 3));
+    // The two others have the same key, and follow: in the same notice or in later ones.
+    let mut changed = Vec::new();
+    loop {
+        let notice = told(&mut old).await;
+        changed.extend(notice.serials);
+        if notice.shard == Some(shard(2, 5)) {
+            break;
+        }
+    }
+    changed.sort();
+    assert_eq!(changed, octets(0..3));
+    assert_eq!(revisions(&service).await[2], shard(2, 5));
 }
 
 /// The timer finds what no event told.
