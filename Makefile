@@ -5,7 +5,7 @@ CARGO ?= cargo
 # The tests' builds can be told to kill themselves (docs/chaos.md); `make demo` and `make build` cannot.
 FAILPOINTS = --features chancery/failpoints,chancery-front/failpoints,chancery-validator/failpoints
 
-.PHONY: help demo build test lint unit fmt bench-acme chaos clean
+.PHONY: help demo build test lint unit fmt bench-acme chaos fuzz clean
 
 help:
 	@echo "make demo        install what is missing, build, start the whole CA on SoftHSM and SQLite, get certificates"
@@ -13,6 +13,7 @@ help:
 	@echo "make build       the programs, optimised, in target/release"
 	@echo "make bench-acme  certificates a second over the whole path, beside the ceilings of this machine"
 	@echo "make chaos       kills every process at every failpoint, over and over; goes on where the last run ended (docs/chaos.md)"
+	@echo "make fuzz        what strangers send and what is written, under libFuzzer, 20 minutes a target"
 	@echo "make fmt lint    format; clippy with warnings as errors"
 
 demo:
@@ -53,6 +54,11 @@ chaos:
 	@.ci/setup test
 	$(CARGO) build --quiet --locked --workspace $(FAILPOINTS) --bins
 	@.ci/isolated target/debug/chaos $(CHAOS)
+
+# FUZZ="--minutes 20 --targets ocsp_request,crl" and the like.
+fuzz:
+	@.ci/setup fuzz
+	@$(CARGO) run --quiet --locked -p fuzz -- $(FUZZ)
 
 clean:
 	$(CARGO) clean

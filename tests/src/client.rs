@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::demo::Demo;
-use crate::program::succeed;
+use crate::program::{run, succeed};
 
 /// certbot by http-01, with its own responder; the chain file.
 ///
@@ -66,6 +66,21 @@ pub fn lego_command(demo: &Demo, folder: &Path, name: &str, eab: bool, http_port
     }
     command.arg("run").env("LEGO_CA_CERTIFICATES", &demo.facts.endpoint_ca);
     command
+}
+
+/// lego revokes what it got in the open directory, and keeps its files.
+///
+/// # Panics
+///
+/// When it is not installed.
+#[must_use]
+pub fn lego_revoke(demo: &Demo, folder: &Path, name: &str, reason: u8) -> std::process::Output {
+    let mut command = Command::new("lego");
+    command
+        .args(["--accept-tos", "--email", "someone@example.test", "--domains", name, "--path"])
+        .arg(folder);
+    command.args(["--server", &demo.facts.directory, "revoke", "--keep", "--reason", &reason.to_string()]);
+    run(command.env("LEGO_CA_CERTIFICATES", &demo.facts.endpoint_ca))
 }
 
 /// dehydrated by http-01: it writes its answers into a folder, which a web server of Python's serves; the chain file.

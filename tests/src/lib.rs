@@ -5,6 +5,7 @@ pub mod chaos;
 pub mod client;
 pub mod cluster;
 pub mod demo;
+pub mod library;
 pub mod oracle;
 pub mod program;
 

@@ -5,7 +5,7 @@ use std::process::Command;
 use e2e::Demo;
 use e2e::client;
 use e2e::oracle;
-use e2e::program::succeed;
+use e2e::program::{run, succeed};
 
 #[test]
 fn certbot_gets_renews_and_revokes_a_certificate() {
@@ -45,6 +45,14 @@ fn certbot_revokes_by_certificate_key() {
     let mut revoke = client::certbot_command(&demo, &stranger);
     revoke.args(["revoke", "--reason", "keycompromise", "--no-delete-after-revoke"]);
     revoke.arg("--cert-path").arg(&chain).arg("--key-path").arg(&key);
+    // With a key that is not the certificate's.
+    let wrong = stranger.join("wrong.pem");
+    std::fs::write(&wrong, rcgen::KeyPair::generate().unwrap().serialize_pem()).unwrap();
+    let mut refused = client::certbot_command(&demo, &stranger);
+    refused.args(["revoke", "--reason", "keycompromise", "--no-delete-after-revoke"]);
+    refused.arg("--cert-path").arg(&chain).arg("--key-path").arg(&wrong);
+    assert!(!run(&mut refused).status.success(), "a key that is not the certificate's revoked it");
+    assert!(!lists(&demo.crl(), &serial));
     succeed(&mut revoke);
     demo.wait_for_crl("showed the revoked certificate", |crl| lists(crl, &serial));
 }
@@ -56,6 +64,13 @@ fn lego_gets_certificates_by_http_01_and_by_grant() {
     let chain = client::lego(&demo, &folder, "lego.demo.test", false, demo.http_01_port);
     let crl = oracle::crl_to_pem(&demo.crl(), &folder, "crl");
     oracle::openssl_verifies(&chain, &demo.facts.root, &crl);
+    let serial = serial_of(&oracle::first_of(&chain, &folder));
+    let revoked = client::lego_revoke(&demo, &folder, "lego.demo.test", 4);
+    assert!(revoked.status.success(), "{}", String::from_utf8_lossy(&revoked.stderr));
+    demo.wait_for_crl("showed the revoked certificate", |crl| lists(crl, &serial));
+    let again = client::lego_revoke(&demo, &folder, "lego.demo.test", 4);
+    let said = String::from_utf8_lossy(&again.stderr).into_owned() + &String::from_utf8_lossy(&again.stdout);
+    assert!(!again.status.success() && said.contains("alreadyRevoked"), "{said}");
 
     // With EAB and a grant there is no challenge: nothing listens where the validator would look.
     let folder = demo.client_folder("lego-eab");

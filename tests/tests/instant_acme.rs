@@ -1,67 +1,12 @@
 //! A client library of another family drives what command-line clients do not: key change, account update, deactivation,
 //! polling, several names, and the refusals around them.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use e2e::Demo;
 use e2e::demo::{is_alive, signal};
-use instant_acme::{
-    Account, AuthorizationStatus, ChallengeType, ExternalAccountKey, Identifier, NewAccount, NewOrder, Order,
-    OrderStatus, RetryPolicy,
-};
-use testkit::challenge::ChallengeResponder;
-
-const NEW_ACCOUNT: NewAccount<'_> = NewAccount {
-    contact: &["mailto:someone@example.test"],
-    terms_of_service_agreed: true,
-    only_return_existing: false,
-};
-
-async fn account(demo: &Demo) -> Account {
-    let builder = Account::builder_with_root(&demo.facts.endpoint_ca).expect("the root");
-    builder.create(&NEW_ACCOUNT, demo.facts.directory.clone(), None).await.expect("an account").0
-}
-
-async fn responder(demo: &Demo) -> ChallengeResponder {
-    let address = SocketAddr::from(([127, 0, 0, 1], demo.http_01_port));
-    ChallengeResponder::start_on(address).await.expect("the port is free")
-}
-
-async fn answered(account: &Account, responder: &ChallengeResponder, names: &[&str]) -> Order {
-    let names: Vec<_> = names.iter().map(|name| Identifier::Dns((*name).to_owned())).collect();
-    let mut order = account.new_order(&NewOrder::new(&names)).await.expect("an order");
-    let mut authorizations = order.authorizations();
-    while let Some(authorization) = authorizations.next().await {
-        let mut authorization = authorization.expect("an authorization");
-        if authorization.status == AuthorizationStatus::Valid {
-            continue;
-        }
-        let mut challenge = authorization.challenge(ChallengeType::Http01).expect("http-01");
-        responder.add(&challenge.token, challenge.key_authorization().as_str());
-        challenge.set_ready().await.expect("the challenge is accepted");
-    }
-    order
-}
-
-fn request(names: &[&str]) -> Vec<u8> {
-    let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
-    let mut parameters = rcgen::CertificateParams::new(names).expect("names");
-    parameters.distinguished_name = rcgen::DistinguishedName::new();
-    let key = rcgen::KeyPair::generate().expect("a key");
-    parameters.serialize_request(&key).expect("a request").der().to_vec()
-}
-
-fn patience() -> RetryPolicy {
-    RetryPolicy::new().initial_delay(Duration::from_millis(50)).backoff(1.3).timeout(Duration::from_secs(60))
-}
-
-async fn issue(account: &Account, responder: &ChallengeResponder, names: &[&str]) -> String {
-    let mut order = answered(account, responder, names).await;
-    assert_eq!(order.poll_ready(&patience()).await.expect("polling"), OrderStatus::Ready);
-    order.finalize_csr(&request(names)).await.expect("finalize");
-    order.poll_certificate(&patience()).await.expect("the certificate")
-}
+use e2e::library::{NEW_ACCOUNT, account, answered, granted_account, issue, patience, request, responder};
+use instant_acme::{Account, ChallengeType, Identifier, NewOrder, OrderStatus};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_account_lives_its_whole_life() {
@@ -184,13 +129,7 @@ async fn the_validator_may_die_between_a_clients_steps() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_granted_name_is_ready_at_once_wildcards_included() {
     let demo = Demo::start();
-    let key =
-        base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, &demo.facts.eab_hmac_key)
-            .expect("base64url");
-    let eab = ExternalAccountKey::new(demo.facts.eab_kid.clone(), &key);
-    let builder = Account::builder_with_root(&demo.facts.endpoint_ca).expect("the root");
-    let (account, _) =
-        builder.create(&NEW_ACCOUNT, demo.facts.eab_directory.clone(), Some(&eab)).await.expect("an account");
+    let account = granted_account(&demo).await;
     let names = ["*.managed.test", "deep.below.managed.test"];
     let identifiers: Vec<_> = names.iter().map(|name| Identifier::Dns((*name).to_owned())).collect();
     let mut order = account.new_order(&NewOrder::new(&identifiers)).await.expect("an order");

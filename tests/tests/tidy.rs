@@ -28,6 +28,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("testkit", &["*"]),
     ("e2e", &["*", "testkit"]),
     ("benches", &["*", "testkit"]),
+    ("fuzz", &["pki"]),
 ];
 
 /// Third-party crates with few owners.
@@ -39,6 +40,8 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("axum", &["front", "status", "runtime", "testkit"]),
     ("josekit", &["acme"]),
     ("hickory-resolver", &["validator"]),
+    ("libfuzzer-sys", &["fuzz"]),
+    ("arbitrary", &["fuzz"]),
     ("object_store", &["signer"]),
 ];
 

@@ -316,12 +316,13 @@ pub struct TimeRange {
 pub struct CertificateQuery {
     /// Which.
     pub filter: CertificateFilter,
-    /// Intended in this time.
+    /// Intended in this time. With [`CertificateFilter::All`] and [`CertificateFilter::Account`]
+    /// answered from an index.
     pub created: Option<TimeRange>,
-    /// Whose validity ends in this time. With [`CertificateFilter::All`] and
-    /// [`CertificateFilter::Issuer`] answered from an index.
+    /// Whose validity ends in this time. With [`CertificateFilter::All`], if neither time of intent
+    /// nor profile is given, and [`CertificateFilter::Issuer`] answered from an index.
     pub expires: Option<TimeRange>,
-    /// Of this profile.
+    /// Of this profile. With [`CertificateFilter::All`] answered from an index.
     pub profile: Option<String>,
     /// Which of them now.
     pub page: Page,

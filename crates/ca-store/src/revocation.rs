@@ -6,7 +6,7 @@
 
 use pki::{Reason, Serial, Timestamp};
 
-use crate::{AuditEvent, BlockedKeyRow, Digest};
+use crate::{AuditEvent, BlockedKeyRow, Digest, JournalEntry};
 
 /// A revoked certificate. It grants nothing, so it has no MAC.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -222,4 +222,38 @@ pub struct CrlEntry {
     pub revoked_at: Timestamp,
     /// Why.
     pub reason: Reason,
+}
+
+/// By how much a new epoch raises revisions and CRL numbers, of shards that there are and of those to come: more than were
+/// made since any backup, at one a millisecond for a year. Two revisions of a shard are of one epoch if they are the same
+/// multiple of it.
+pub const EPOCH_JUMP: u64 = 1 << 35;
+
+/// A journal entry for who says whether its certificate is good, from one snapshot with its shard's revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LedgerEntry {
+    /// The entry, with its revocation.
+    pub entry: JournalEntry,
+    /// The revision of its shard.
+    pub revision: u64,
+}
+
+/// Which revocations, a chunk at a time, by the revision that they made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RevokedAfter {
+    /// The shard.
+    pub shard: CrlShard,
+    /// Only what was changed after this revision.
+    pub revision: u64,
+    /// At most how many.
+    pub limit: u32,
+}
+
+/// A revocation, or the change of its reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Revoked {
+    /// The revision that it made.
+    pub revision: u64,
+    /// The certificate.
+    pub serial: Serial,
 }

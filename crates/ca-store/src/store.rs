@@ -9,9 +9,10 @@ use crate::{
     AbandonOutcome, Abandonment, AccountFilter, AccountRecord, AccountRow, AccountSelector, AccountUpdate,
     AuditEvent, AuditHead, AuditRecord, Authority, AuthorityChanges, AuthoritySelector, BeginCrl,
     BlockedKeyRow, CertificateQuery, CrlDraft, CrlEntries, CrlEntry, CrlJournal, CrlShardRow, Digest,
-    Evidence, IntentOutcome, JoinTokenRow, JournalEntry, JournalKey, NewAccount, NewIntent, NewRevocation,
-    NodeRow, Page, Paged, PublishCrl, PublishOutcome, PutOutcome, RecordOutcome, RefusalCount,
-    RegisterOutcome, RegistrationRow, Registry, RevokeOutcome, Sealed, SignedRow, StoreError, UpdateOutcome,
+    Evidence, IntentOutcome, JoinTokenRow, JournalEntry, JournalKey, LedgerEntry, NewAccount, NewIntent,
+    NewRevocation, NodeRow, Page, Paged, PublishCrl, PublishOutcome, PutOutcome, RecordOutcome, RefusalCount,
+    RegisterOutcome, RegistrationRow, Registry, RevokeOutcome, Revoked, RevokedAfter, Sealed, SignedRow,
+    StoreError, UpdateOutcome,
 };
 
 /// The signers' database. See the crate's documentation for what all methods promise.
@@ -123,6 +124,14 @@ pub trait CaStore: Send + Sync + 'static {
     /// Where all shards stand, or those of one issuer.
     async fn crl_shards(&self, issuer: Option<&str>) -> Result<Vec<CrlShardRow>, StoreError>;
 
+    /// The entries with any of these serials, each with its revocation and its shard's revision: all
+    /// from one snapshot.
+    async fn ledger(&self, serials: &[pki::Serial]) -> Result<Vec<LedgerEntry>, StoreError>;
+
+    /// What was revoked in a shard, or revoked for another reason, after a revision; ascending by
+    /// revision.
+    async fn revoked_after(&self, after: &RevokedAfter) -> Result<Vec<Revoked>, StoreError>;
+
     /// Allocates the next number of a shard's CRL and takes the snapshot's revision, in one
     /// transaction.
     async fn begin_crl(&self, begin: BeginCrl) -> Result<CrlDraft, StoreError>;
@@ -182,6 +191,8 @@ pub enum StoreChange {
     Account(String),
     /// A shard's CRL was published.
     Crl(crate::CrlShard),
+    /// Something was revoked in a shard.
+    Revoked(crate::CrlShard),
     /// Nodes.
     Nodes,
 }

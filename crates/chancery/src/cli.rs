@@ -12,6 +12,7 @@ use crate::demo::{self, DemoArgs};
 use crate::node::{self, JoinArgs};
 use crate::operator::{
     self, CertificateCommand, EabCommand, GrantCommand, NodeCommand, OperatorArgs, RegistrationCommand,
+    RevokeArgs,
 };
 use crate::roles;
 
@@ -56,6 +57,8 @@ enum Command {
     Certificate(OperatorCommand<CertificateCommand>),
     /// Signer, issuers and tokens at a glance.
     Overview(OperatorArgs),
+    /// Revoke certificates: by serial, key, account, name, profile, time or issuer.
+    Revoke(RevokeCommand),
 }
 
 /// A role with its configuration file.
@@ -75,6 +78,14 @@ struct OperatorCommand<C: Subcommand> {
     operator: OperatorArgs,
     #[command(subcommand)]
     command: C,
+}
+
+#[derive(Debug, Args)]
+struct RevokeCommand {
+    #[command(flatten)]
+    operator: OperatorArgs,
+    #[command(flatten)]
+    revoke: RevokeArgs,
 }
 
 #[derive(Debug, Args)]
@@ -123,6 +134,9 @@ impl Cli {
                 block_on(async move { operator::certificate(&operator, command).await })
             }
             Command::Overview(operator) => block_on(async move { operator::overview(&operator).await }),
+            Command::Revoke(RevokeCommand { operator, revoke }) => {
+                block_on(async move { operator::revoke(&operator, revoke).await })
+            }
         }
     }
 }

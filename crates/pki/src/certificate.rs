@@ -7,7 +7,8 @@ use std::{fmt, net::IpAddr, ops::Range, sync::Arc};
 use const_oid::{ObjectIdentifier, db::rfc5280 as oid};
 use der::{Decode, ErrorKind, SliceReader, asn1::OctetStringRef};
 use x509_cert::ext::pkix::{
-    AuthorityInfoAccessSyntax, AuthorityKeyIdentifier, BasicConstraints, CrlDistributionPoints, KeyUsage,
+    AuthorityInfoAccessSyntax, AuthorityKeyIdentifier, BasicConstraints, CrlDistributionPoints,
+    ExtendedKeyUsage, KeyUsage,
     name::{DistributionPointName, GeneralName},
 };
 
@@ -45,10 +46,12 @@ struct Extensions {
     key_id: Option<Vec<u8>>,
     authority_key_id: Option<Vec<u8>>,
     crl_urls: Vec<String>,
+    delta_crl_urls: Vec<String>,
     ocsp_urls: Vec<String>,
     /// `cA` is TRUE; inside, the path length.
     ca: Option<Option<u8>>,
     key_usage: Option<KeyUsage>,
+    signs_ocsp: bool,
     constraints: Constraints,
 }
 
@@ -206,6 +209,12 @@ impl Certificate {
         &self.0.extensions.crl_urls
     }
 
+    /// The URLs of its delta CRLs (freshestCRL, RFC 5280 §4.2.1.15).
+    #[must_use]
+    pub fn delta_crl_urls(&self) -> &[String] {
+        &self.0.extensions.delta_crl_urls
+    }
+
     /// The URLs of its OCSP responders.
     #[must_use]
     pub fn ocsp_urls(&self) -> &[String] {
@@ -234,6 +243,14 @@ impl Certificate {
     #[must_use]
     pub fn may_sign_crls(&self) -> bool {
         self.0.extensions.key_usage.is_none_or(|usage| usage.crl_sign())
+    }
+
+    /// Whether it is a delegated OCSP responder's (RFC 6960 §4.2.2.2): its purposes contain
+    /// OCSPSigning, and its key usage, if there is one, lets it sign.
+    #[must_use]
+    pub fn may_sign_ocsp(&self) -> bool {
+        let extensions = &self.0.extensions;
+        extensions.signs_ocsp && extensions.key_usage.is_none_or(|usage| usage.digital_signature())
     }
 
     /// Whether its name constraints, if it is a CA and has some, let it issue for `name`.
@@ -328,11 +345,10 @@ impl Extensions {
             this.authority_key_id = id.map(|octets| octets.as_bytes().to_vec());
         }
         if let Some(der) = value(oid::ID_CE_CRL_DISTRIBUTION_POINTS) {
-            for point in CrlDistributionPoints::from_der(der)?.0 {
-                if let Some(DistributionPointName::FullName(names)) = point.distribution_point {
-                    this.crl_urls.extend(names.into_iter().filter_map(uri));
-                }
-            }
+            this.crl_urls = read_points(der)?;
+        }
+        if let Some(der) = value(oid::ID_CE_FRESHEST_CRL) {
+            this.delta_crl_urls = read_points(der)?;
         }
         if let Some(der) = value(oid::ID_PE_AUTHORITY_INFO_ACCESS) {
             let descriptions = AuthorityInfoAccessSyntax::from_der(der)?.0;
@@ -346,11 +362,23 @@ impl Extensions {
         if let Some(der) = value(oid::ID_CE_KEY_USAGE) {
             this.key_usage = Some(KeyUsage::from_der(der)?);
         }
+        if let Some(der) = value(oid::ID_CE_EXT_KEY_USAGE) {
+            this.signs_ocsp = ExtendedKeyUsage::from_der(der)?.0.contains(&oid::ID_KP_OCSP_SIGNING);
+        }
         if let Some(der) = value(oid::ID_CE_NAME_CONSTRAINTS) {
             this.constraints = Constraints::read(der)?;
         }
         Ok(this)
     }
+}
+
+fn read_points(der: &[u8]) -> der::Result<Vec<String>> {
+    let points = CrlDistributionPoints::from_der(der)?.0.into_iter();
+    let names = points.filter_map(|point| match point.distribution_point {
+        Some(DistributionPointName::FullName(names)) => Some(names),
+        _ => None,
+    });
+    Ok(names.flatten().filter_map(uri).collect())
 }
 
 fn uri(name: GeneralName) -> Option<String> {

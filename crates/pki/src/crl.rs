@@ -36,7 +36,10 @@ pub struct CrlParameters<'a> {
     pub next_update: Timestamp,
     /// Which certificates it speaks of.
     pub scope: CrlScope,
-    /// For a delta CRL the number of the complete one that it adds to (RFC 5280 §5.2.4).
+    /// For a delta CRL the number of the complete one that it adds to (RFC 5280 §5.2.4): it lists what
+    /// was revoked since. Complete and delta CRLs of a scope share one sequence of numbers. An entry
+    /// that left the list because its certificate expired is not taken back by `removeFromCRL`: that
+    /// is a MUST only for certificates on hold, of which there are none.
     pub delta_base: Option<u64>,
 }
 
@@ -62,6 +65,9 @@ pub enum CrlError {
     /// A shard without a URL to stand in the issuing distribution point.
     #[error("the issuer publishes no CRLs, so a shard has no URL")]
     NoUrl,
+    /// A delta CRL that is not newer than its base.
+    #[error("a delta CRL has a higher number than its base")]
+    Base,
     /// An entry later than the snapshot.
     #[error("serial {0} was revoked after thisUpdate")]
     RevokedLater(Serial),
@@ -76,7 +82,9 @@ impl CrlError {
     pub const fn class(&self) -> ErrorClass {
         match self {
             Self::Io(_) => ErrorClass::Transient,
-            Self::Times | Self::NoUrl | Self::RevokedLater(_) | Self::Totals => ErrorClass::Fatal,
+            Self::Times | Self::NoUrl | Self::Base | Self::RevokedLater(_) | Self::Totals => {
+                ErrorClass::Fatal
+            }
         }
     }
 }

@@ -6,7 +6,7 @@
 use const_oid::ObjectIdentifier;
 use der::{
     Decode, ErrorKind, Header, Reader, SliceReader, Tag, TagNumber,
-    asn1::{BitStringRef, IntRef, OctetStringRef},
+    asn1::{BitStringRef, GeneralizedTime, IntRef, OctetStringRef},
 };
 
 use crate::{Timestamp, encode::tag};
@@ -50,6 +50,30 @@ pub(crate) fn time(reader: &mut SliceReader<'_>) -> der::Result<Timestamp> {
     Ok(Timestamp::from_unix(time.to_unix_duration().as_secs()))
 }
 
+/// A GeneralizedTime, whatever the year.
+pub(crate) fn generalized_time(reader: &mut SliceReader<'_>) -> der::Result<Timestamp> {
+    Ok(Timestamp::from_unix(GeneralizedTime::decode(reader)?.to_unix_duration().as_secs()))
+}
+
+/// An OCTET STRING's content.
+pub(crate) fn octets<'a>(reader: &mut SliceReader<'a>) -> der::Result<&'a [u8]> {
+    let octets: &'a OctetStringRef = <&OctetStringRef>::decode(reader)?;
+    Ok(octets.as_bytes())
+}
+
+/// An OBJECT IDENTIFIER; no number of it is padded (X.690 §8.19.2), which `const-oid` lets pass.
+pub(crate) fn oid(reader: &mut SliceReader<'_>) -> der::Result<ObjectIdentifier> {
+    let oid = ObjectIdentifier::decode(reader)?;
+    let mut starts = true;
+    for octet in oid.as_bytes() {
+        if starts && *octet == 0x80 {
+            return Err(ErrorKind::Noncanonical { tag: Tag::ObjectIdentifier }.into());
+        }
+        starts = octet & 0x80 == 0;
+    }
+    Ok(oid)
+}
+
 /// The first octet of the next value, if there is one. All tags that occur here have one octet.
 pub(crate) fn next_tag(reader: &SliceReader<'_>) -> Option<u8> {
     reader.peek_byte()
@@ -82,6 +106,9 @@ pub(crate) fn extensions<'a>(reader: &mut SliceReader<'a>) -> der::Result<Vec<Ex
     reader.sequence(|reader| {
         while !reader.is_finished() {
             let extension = reader.sequence(extension)?;
+            if extensions.len() == MAX_EXTENSIONS {
+                return Err(ErrorKind::Overlength.into());
+            }
             if extensions.iter().any(|other| other.oid == extension.oid) {
                 return Err(der::Error::from(ErrorKind::Failed));
             }
@@ -92,14 +119,16 @@ pub(crate) fn extensions<'a>(reader: &mut SliceReader<'a>) -> der::Result<Vec<Ex
     if extensions.is_empty() { Err(ErrorKind::Failed.into()) } else { Ok(extensions) }
 }
 
+/// More than anybody has: each is compared with all before it, and the octets are a stranger's.
+const MAX_EXTENSIONS: usize = 64;
+
 fn extension<'a>(reader: &mut SliceReader<'a>) -> der::Result<ExtensionRef<'a>> {
-    let oid = ObjectIdentifier::decode(reader)?;
+    let oid = oid(reader)?;
     let critical = next_tag(reader) == Some(tag::BOOLEAN);
     if critical && !bool::decode(reader)? {
         return Err(ErrorKind::Noncanonical { tag: Tag::Boolean }.into());
     }
-    let value: &'a OctetStringRef = <&OctetStringRef>::decode(reader)?;
-    Ok(ExtensionRef { oid, critical, value: value.as_bytes() })
+    Ok(ExtensionRef { oid, critical, value: octets(reader)? })
 }
 
 /// `GeneralNames` as `(number of the choice, content)` (RFC 5280 §4.2.1.6).

@@ -3,9 +3,14 @@
 use std::fmt;
 
 use const_oid::{ObjectIdentifier, db::rfc4519};
+use der::{Decode, Tag, Tagged};
 use serde::{Deserialize, Serialize};
+use x509_cert::name::RdnSequence;
 
-use crate::encode::{Encoder, encode, tag};
+use crate::{
+    Certificate,
+    encode::{Encoder, encode, tag},
+};
 
 /// The subject of a CA: country, organisation, common name, in the order of BR §7.1.4.2. Attributes
 /// that are absent are left out; at least the common name is there (BR §7.1.2.10.2).
@@ -51,6 +56,20 @@ impl DistinguishedName {
             common_name: common_name.to_owned(),
         }
         .try_into()
+    }
+
+    /// Country and organisation of a CA, with another common name: for what belongs to it.
+    pub(crate) fn beside(
+        certificate: &Certificate,
+        common_name: &str,
+    ) -> Result<Self, DistinguishedNameError> {
+        let name = RdnSequence::from_der(certificate.subject_der()).unwrap_or_default();
+        let text = |oid: ObjectIdentifier| {
+            let attribute = name.iter().flat_map(|rdn| rdn.iter()).find(|attribute| attribute.oid == oid)?;
+            let is_text = matches!(attribute.value.tag(), Tag::Utf8String | Tag::PrintableString);
+            str::from_utf8(attribute.value.value()).ok().filter(|_| is_text)
+        };
+        Self::new(text(rfc4519::COUNTRY_NAME), text(rfc4519::ORGANIZATION_NAME), common_name)
     }
 
     /// The common name.
@@ -128,7 +147,6 @@ impl fmt::Display for DistinguishedName {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use der::Decode;
 
     #[test]
     fn x509_cert_reads_what_was_meant() {

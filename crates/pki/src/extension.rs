@@ -2,7 +2,10 @@
 
 use std::net::IpAddr;
 
-use const_oid::{ObjectIdentifier, db::rfc5280 as oid};
+use const_oid::{
+    ObjectIdentifier,
+    db::{rfc5280 as oid, rfc6960::ID_PKIX_OCSP_NOCHECK},
+};
 
 use crate::{
     ExtendedKeyUsage, Name, NameSet,
@@ -50,12 +53,30 @@ pub(crate) fn key_usage(e: &mut Encoder, bits: &[u8]) {
 
 /// RFC 5280 §4.2.1.12, not critical (BR §7.1.2.7.6).
 pub(crate) fn extended_key_usage(e: &mut Encoder, usages: &[ExtendedKeyUsage]) {
+    purposes(e, usages.iter().map(|usage| usage.oid()));
+}
+
+/// The purpose that only a delegated OCSP responder has, and which a profile cannot give
+/// (RFC 6960 §4.2.2.2): OCSPSigning alone (BR §7.1.2.8.5).
+pub(crate) fn ocsp_signing(e: &mut Encoder) {
+    purposes(e, [oid::ID_KP_OCSP_SIGNING]);
+}
+
+fn purposes(e: &mut Encoder, usages: impl IntoIterator<Item = ObjectIdentifier>) {
     extension(e, &oid::ID_CE_EXT_KEY_USAGE, false, |e| {
         e.sequence(|e| {
             for usage in usages {
-                e.oid(&usage.oid());
+                e.oid(&usage);
             }
         });
+    });
+}
+
+/// id-pkix-ocsp-nocheck (RFC 6960 §4.2.2.2.1), not critical: NULL. Nobody asks for the state of a
+/// responder's certificate; its short life bounds what its key can do.
+pub(crate) fn ocsp_nocheck(e: &mut Encoder) {
+    extension(e, &ID_PKIX_OCSP_NOCHECK, false, |e| {
+        e.primitive(tag::NULL, &[]);
     });
 }
 
@@ -123,7 +144,16 @@ pub(crate) fn authority_info_access(e: &mut Encoder, ocsp: Option<&str>, ca_issu
 
 /// RFC 5280 §4.2.1.13: one distribution point with one full name (BR §7.1.2.11.2).
 pub(crate) fn crl_distribution_points(e: &mut Encoder, url: &str) {
-    extension(e, &oid::ID_CE_CRL_DISTRIBUTION_POINTS, false, |e| {
+    distribution_points(e, &oid::ID_CE_CRL_DISTRIBUTION_POINTS, url);
+}
+
+/// RFC 5280 §4.2.1.15 (certificates) and §5.2.6 (complete CRLs): where the delta CRL is.
+pub(crate) fn freshest_crl(e: &mut Encoder, url: &str) {
+    distribution_points(e, &oid::ID_CE_FRESHEST_CRL, url);
+}
+
+fn distribution_points(e: &mut Encoder, id: &ObjectIdentifier, url: &str) {
+    extension(e, id, false, |e| {
         e.sequence(|e| {
             e.sequence(|e| distribution_point_name(e, url));
         });

@@ -12,6 +12,7 @@ pub struct Issuer {
     signature: SignatureAlgorithm,
     ca_issuers_url: Option<String>,
     crl_url_base: Option<String>,
+    delta_crls: bool,
     ocsp_url: Option<String>,
     key_id: Vec<u8>,
     /// The authorityKeyIdentifier of everything that it signs: made once.
@@ -74,6 +75,7 @@ impl Issuer {
             signature,
             ca_issuers_url: None,
             crl_url_base: None,
+            delta_crls: false,
             ocsp_url: None,
             key_id,
             authority_key_identifier,
@@ -96,6 +98,14 @@ impl Issuer {
     pub fn with_crl_url_base(mut self, base: &str) -> Result<Self, IssuerError> {
         self.crl_url_base = Some(checked(base)?);
         Ok(self)
+    }
+
+    /// Whether it makes delta CRLs as well (RFC 5280 §5.2.4). Its certificates and complete CRLs then
+    /// say where they are.
+    #[must_use]
+    pub const fn with_delta_crls(mut self, delta_crls: bool) -> Self {
+        self.delta_crls = delta_crls;
+        self
     }
 
     /// Where its OCSP responder is (AIA OCSP).
@@ -156,6 +166,12 @@ impl Issuer {
         self.crl_url_base().map(|base| crl_url(base, &self.key_id, shard))
     }
 
+    /// The URL of one shard's delta CRL, if the issuer publishes CRLs and makes deltas.
+    #[must_use]
+    pub fn delta_crl_url(&self, shard: u32) -> Option<String> {
+        self.crl_url_base().filter(|_| self.delta_crls).map(|base| delta_crl_url(base, &self.key_id, shard))
+    }
+
     pub(crate) fn authority_key_identifier(&self) -> &[u8] {
         &self.authority_key_identifier
     }
@@ -165,6 +181,13 @@ impl Issuer {
 #[must_use]
 pub fn crl_url(base: &str, issuer_key_id: &[u8], shard: u32) -> String {
     format!("{}/{}/{shard}.crl", base.trim_end_matches('/'), hex::encode(issuer_key_id))
+}
+
+/// The one place that knows where the delta CRL of a shard is:
+/// `{base}/{issuer's key id}/{shard}.delta.crl`.
+#[must_use]
+pub fn delta_crl_url(base: &str, issuer_key_id: &[u8], shard: u32) -> String {
+    format!("{}/{}/{shard}.delta.crl", base.trim_end_matches('/'), hex::encode(issuer_key_id))
 }
 
 fn checked(url: &str) -> Result<String, IssuerError> {

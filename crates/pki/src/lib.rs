@@ -1,16 +1,17 @@
 //! What a certificate authority says, as bytes: names, keys, certificate requests, profiles,
-//! to-be-signed certificates, CRLs, and the lints that read them back.
+//! to-be-signed certificates, CRLs, OCSP, and the lints that read them back.
 //!
 //! Bytes in, bytes out. This crate never reads a clock, draws a random number, opens a file or
 //! holds a private key: time, serial numbers and signatures are arguments. Its types cannot hold a
 //! bad value, so whoever has a [`DnsName`], a [`PublicKey`] or a [`Csr`] need not check it again.
 //!
-//! Two halves that share no code, on purpose: [`tbs`] and [`crl`] *write* DER with an encoder of
-//! their own; [`lint`] *reads* the very bytes back through `x509-cert` and says what is wrong.
+//! Two halves that share no code, on purpose: [`tbs`], [`crl`] and [`ocsp`] *write* DER with an
+//! encoder of their own; [`lint`] *reads* the very bytes back through `x509-cert` and says what is
+//! wrong.
 //!
 //! Specifications: RFC 5280 (certificates, CRLs), RFC 2986 (PKCS #10), RFC 5480 and RFC 8410 (keys),
-//! RFC 7633 (TLS feature), RFC 8555 §7.1.4 and RFC 8738 (identifiers), CA/Browser Forum Baseline
-//! Requirements 2.2.6 ("BR").
+//! RFC 6960, RFC 9654 and RFC 9919 (OCSP), RFC 7633 (TLS feature), RFC 8555 §7.1.4 and RFC 8738
+//! (identifiers), CA/Browser Forum Baseline Requirements 2.2.6 ("BR").
 
 mod certificate;
 pub mod chain;
@@ -26,6 +27,7 @@ mod key;
 pub mod lint;
 mod name;
 mod node;
+pub mod ocsp;
 mod period;
 mod profile;
 mod reason;
@@ -41,7 +43,7 @@ pub use certificate::{Certificate, CertificateError};
 pub use csr::{Csr, CsrError};
 pub use distinguished_name::{DistinguishedName, DistinguishedNameError};
 pub use error::ErrorClass;
-pub use issuer::{Issuer, IssuerError, crl_url};
+pub use issuer::{Issuer, IssuerError, crl_url, delta_crl_url};
 pub use key::{KeyAlgorithm, KeyError, PublicKey};
 pub use name::{DnsName, Name, NameError, NameSet};
 pub use node::{NodeIdentity, NodeIdentityError};

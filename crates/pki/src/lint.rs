@@ -5,7 +5,9 @@
 
 mod cabf_br;
 mod crl;
+mod ocsp;
 mod operator;
+mod responder;
 mod rfc5280;
 mod view;
 
@@ -14,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Certificate, DnsName, Issuer, NameSet, Period, PublicKey, Serial, Timestamp, Validity};
 
 pub use crl::{CrlLintContext, check_crl};
+pub use ocsp::{OcspLintContext, check_ocsp};
 use view::View;
 
 /// A set of lints that a profile switches on.
@@ -39,6 +42,8 @@ pub enum Subject {
     Intermediate,
     /// A node's of this CA.
     Node,
+    /// A delegated OCSP responder's.
+    Responder,
 }
 
 /// Whether a finding stops the signature.
@@ -102,7 +107,7 @@ impl<'a> LintContext<'a> {
         self.issuer.map(Issuer::certificate)
     }
 
-    /// For a certificate of the CA's own: root, intermediate or node, by RFC 5280 alone.
+    /// For a certificate of the CA's own: root, intermediate, node or OCSP responder, by RFC 5280 alone.
     #[must_use]
     pub fn new(subject: Subject, issuer: Option<&'a Issuer>, signed_at: Timestamp) -> Self {
         Self {

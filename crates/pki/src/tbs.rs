@@ -4,9 +4,9 @@
 //! journaled can be compared and signed again.
 
 use crate::{
-    Certificate, CertificateError, CommonName, DistinguishedName, ErrorClass, ExtendedKeyUsage, Issuer,
-    KeyAlgorithm, Name, NameRefusal, NameSet, NodeIdentity, PolicyOid, Profile, PublicKey, Serial,
-    SignatureAlgorithm, Validity,
+    Certificate, CertificateError, CommonName, DistinguishedName, DistinguishedNameError, ErrorClass,
+    ExtendedKeyUsage, Issuer, KeyAlgorithm, Name, NameRefusal, NameSet, NodeIdentity, PolicyOid, Profile,
+    PublicKey, Serial, SignatureAlgorithm, Validity,
     certificate::TbsFields,
     decode,
     distinguished_name::attribute,
@@ -89,6 +89,19 @@ pub struct NodeRequest<'a> {
     pub validity: Validity,
 }
 
+/// A delegated OCSP responder.
+#[derive(Clone, Copy, Debug)]
+pub struct ResponderRequest<'a> {
+    /// Its serial number.
+    pub serial: Serial,
+    /// Its common name; country and organisation are the issuer's (BR §7.1.2.8, §7.1.2.10.2).
+    pub common_name: &'a str,
+    /// Its key, which is none of the issuer's.
+    pub public_key: &'a PublicKey,
+    /// First and last second. Nobody can revoke it: its end is what limits a stolen key.
+    pub validity: Validity,
+}
+
 /// Why there is no certificate for a request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TbsError {
@@ -128,6 +141,9 @@ pub enum TbsError {
         /// The algorithm asked for.
         signature: SignatureAlgorithm,
     },
+    /// A common name that is empty, too long or not printable.
+    #[error("common name: {0}")]
+    CommonName(#[from] DistinguishedNameError),
     /// Octets from the journal that are no TBSCertificate.
     #[error("not a to-be-signed certificate: {0}")]
     Read(#[from] CertificateError),
@@ -143,7 +159,9 @@ impl TbsError {
             | Self::Name { .. }
             | Self::MustStaple
             | Self::IssuerKey => ErrorClass::Client,
-            Self::Validity | Self::Signature { .. } | Self::Read(_) => ErrorClass::Fatal,
+            Self::Validity | Self::Signature { .. } | Self::CommonName(_) | Self::Read(_) => {
+                ErrorClass::Fatal
+            }
         }
     }
 }
@@ -221,6 +239,9 @@ pub fn leaf(profile: &Profile, issuer: &Issuer, request: LeafRequest<'_>) -> Res
         let ocsp = issuer.ocsp_url().filter(|_| profile.ocsp);
         let ca_issuers = issuer.ca_issuers_url().filter(|_| profile.ca_issuers);
         publication(e, ocsp, ca_issuers, issuer.crl_url(request.shard).filter(|_| profile.crl).as_deref());
+        if let Some(url) = issuer.delta_crl_url(request.shard).filter(|_| profile.crl) {
+            extension::freshest_crl(e, &url);
+        }
         if request.must_staple {
             extension::must_staple(e);
         }
@@ -319,6 +340,32 @@ pub fn node(issuer: &Issuer, request: NodeRequest<'_>) -> Result<Tbs, TbsError> 
         extension::basic_constraints(e, false, None);
         extension::key_usage(e, &[key_usage::DIGITAL_SIGNATURE]);
         extension::extended_key_usage(e, &[ExtendedKeyUsage::ServerAuth, ExtendedKeyUsage::ClientAuth]);
+        extension::subject_key_identifier(e, &request.public_key.key_id());
+        e.raw(issuer.authority_key_identifier());
+    }))
+}
+
+/// A delegated OCSP responder's certificate (RFC 6960 §4.2.2.2, BR §7.1.2.8): OCSPSigning alone, and
+/// nothing to check it by.
+///
+/// # Errors
+/// When the validity does not fit into the issuer's, the key is the issuer's own, or the common name
+/// cannot stand in a certificate.
+pub fn responder(issuer: &Issuer, request: ResponderRequest<'_>) -> Result<Tbs, TbsError> {
+    check_issued(issuer, request.public_key, request.validity)?;
+    let subject = DistinguishedName::beside(issuer.certificate(), request.common_name)?.to_der();
+    let fields = Fields {
+        serial: request.serial,
+        signature: issuer.signature(),
+        issuer: issuer.certificate().subject_der(),
+        validity: request.validity,
+        subject: &subject,
+        public_key: request.public_key,
+    };
+    Ok(fields.encode(|e| {
+        extension::key_usage(e, &[key_usage::DIGITAL_SIGNATURE]);
+        extension::ocsp_signing(e);
+        extension::ocsp_nocheck(e);
         extension::subject_key_identifier(e, &request.public_key.key_id());
         e.raw(issuer.authority_key_identifier());
     }))

@@ -70,6 +70,20 @@ impl Timestamp {
 
     /// `Time` of RFC 5280 §4.1. A CRL has a million of them: no library, no allocation.
     pub(crate) fn encode(self, encoder: &mut Encoder) {
+        if self < Self::FIRST_GENERALIZED {
+            encoder.primitive(tag::UTC_TIME, self.text().get(2..).unwrap_or_default());
+        } else {
+            self.encode_generalized(encoder);
+        }
+    }
+
+    /// GeneralizedTime whatever the year, as OCSP has it (RFC 6960 §4.2.1).
+    pub(crate) fn encode_generalized(self, encoder: &mut Encoder) {
+        encoder.primitive(tag::GENERALIZED_TIME, &self.text());
+    }
+
+    /// `YYYYMMDDhhmmssZ`.
+    fn text(self) -> [u8; 15] {
         let [year, month, day] = civil(self.0 / 86_400);
         let second = self.0 % 86_400;
         let numbers = [year / 100, year % 100, month, day, second / 3600, second / 60 % 60, second % 60];
@@ -77,11 +91,7 @@ impl Timestamp {
         for (to, number) in text.chunks_exact_mut(2).zip(numbers) {
             to.copy_from_slice(&[digit(number / 10), digit(number % 10)]);
         }
-        if self < Self::FIRST_GENERALIZED {
-            encoder.primitive(tag::UTC_TIME, text.get(2..).unwrap_or_default());
-        } else {
-            encoder.primitive(tag::GENERALIZED_TIME, &text);
-        }
+        text
     }
 
     /// How many octets [`Timestamp::encode`] writes.

@@ -7,10 +7,10 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ca_store::{
-    CertificateFilter, CertificateQuery, GrantRow, JournalEntry, JournalKind, NameScope, NodeRow, NodeState,
-    State,
+    CertificateFilter, CertificateQuery, GrantRow, JournalEntry, JournalKind, JournalRow, NameScope, NodeRow,
+    NodeState, State,
 };
-use pki::{Reason as RevocationReason, Serial};
+use pki::Serial;
 use rpc::proto::admin::v1 as proto;
 use rpc::proto::admin::v1::admin_server::Admin;
 use rpc::{PeerIdentity, Role, seconds};
@@ -21,7 +21,10 @@ use crate::doors::Tokens;
 use crate::node::{JOIN_LIFETIME, NodeSettings};
 use crate::operator::{EAB_LIFETIME, RegistrationSettings, page, parse_name};
 use crate::refusal::{Outcome, Reason, Refusal};
+use crate::revoke::names_of;
 use crate::service::status_of;
+
+mod selection;
 
 /// The service.
 #[derive(Debug, Clone)]
@@ -251,6 +254,24 @@ impl Admin for AdminService {
         let revoked = self.revoke(&operator, &request.into_inner()).await;
         self.answer(revoked)
     }
+
+    async fn select_certificates(
+        &self,
+        request: Request<proto::SelectCertificatesRequest>,
+    ) -> Result<Response<proto::SelectionPage>, Status> {
+        self.operator(&request).await?;
+        let selected = selection::select(&self.ca, request.into_inner()).await;
+        self.answer(selected)
+    }
+
+    async fn revoke_selected(
+        &self,
+        request: Request<proto::RevokeSelectedRequest>,
+    ) -> Result<Response<proto::SelectionPage>, Status> {
+        let operator = self.operator(&request).await?;
+        let revoked = selection::revoke(&self.ca, &operator, request.into_inner()).await;
+        self.answer(revoked)
+    }
 }
 
 impl AdminService {
@@ -286,32 +307,7 @@ impl AdminService {
 
     fn state(&self, entry: JournalEntry) -> Outcome<proto::CertificateState> {
         let revoked = entry.revocation.is_some();
-        let row = self.ca.journal.open(entry)?;
-        let state = match (revoked, &row.signature, row.abandoned_at) {
-            (true, ..) => "revoked",
-            (_, Some(_), _) => "issued",
-            (_, None, Some(_)) => "abandoned",
-            (_, None, None) => "intent",
-        };
-        let names = pki::Tbs::from_der(&row.tbs)
-            .ok()
-            .and_then(|tbs| {
-                pki::Certificate::from_der(&pki::assemble(&tbs, row.signature.as_deref().unwrap_or(&[0])))
-                    .ok()
-            })
-            .and_then(|certificate| {
-                certificate.names().map(|names| names.iter().map(ToString::to_string).collect())
-            })
-            .unwrap_or_default();
-        Ok(proto::CertificateState {
-            serial: row.serial.to_string(),
-            issuer_id: row.issuer,
-            account_id: row.account.unwrap_or_default(),
-            names,
-            not_before: seconds(row.not_before),
-            not_after: seconds(row.not_after),
-            state: state.to_owned(),
-        })
+        Ok(state_of(self.ca.journal.open(entry)?, revoked))
     }
 
     async fn revoke(
@@ -320,11 +316,29 @@ impl AdminService {
         request: &proto::RevokeCertificateRequest,
     ) -> Outcome<proto::RevokeCertificateResponse> {
         let serial = Serial::from_hex(&request.serial).map_err(|error| refused(&error.to_string()))?;
-        let reason = RevocationReason::try_from(i64::from(request.reason))
-            .ok()
-            .ok_or_else(|| refused("this is no CRLReason (RFC 5280 §5.3.1)"))?;
+        let reason = selection::reason(request.reason)?;
         let at = self.ca.revoke_by_operator(operator, serial, reason).await?;
         Ok(proto::RevokeCertificateResponse { revoked_at: seconds(at) })
+    }
+}
+
+/// A certificate as operators see it.
+fn state_of(row: JournalRow, revoked: bool) -> proto::CertificateState {
+    let state = match (revoked, &row.signature, row.abandoned_at) {
+        (true, ..) => "revoked",
+        (_, Some(_), _) => "issued",
+        (_, None, Some(_)) => "abandoned",
+        (_, None, None) => "intent",
+    };
+    let names = names_of(&row).map(|names| names.iter().map(ToString::to_string).collect());
+    proto::CertificateState {
+        serial: row.serial.to_string(),
+        issuer_id: row.issuer,
+        account_id: row.account.unwrap_or_default(),
+        names: names.unwrap_or_default(),
+        not_before: seconds(row.not_before),
+        not_after: seconds(row.not_after),
+        state: state.to_owned(),
     }
 }
 

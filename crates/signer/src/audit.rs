@@ -101,6 +101,8 @@ pub enum Event<'a> {
         actor: &'a str,
         /// Why.
         reason: &'a str,
+        /// The certificate whose key it shares, if that is why.
+        with: Option<Serial>,
     },
     /// A key is certified no more.
     KeyBlocked {
@@ -196,8 +198,11 @@ impl Event<'_> {
             Self::Operator { kind, operator, subject, detail } => {
                 (kind, format!("operator/{operator}"), subject.to_owned(), detail)
             }
-            Self::CertificateRevoked { serial, actor, reason } => {
-                let detail = json!({ "reason": reason });
+            Self::CertificateRevoked { serial, actor, reason, with } => {
+                let mut detail = json!({ "reason": reason });
+                if let (Some(with), Some(members)) = (with, detail.as_object_mut()) {
+                    members.insert("shares_key_with".to_owned(), with.to_string().into());
+                }
                 ("certificate.revoked", actor.to_owned(), serial.to_string(), detail)
             }
             Self::KeyBlocked { spki_sha256, actor } => {

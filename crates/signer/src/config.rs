@@ -197,10 +197,22 @@ pub struct Limits {
     pub lease_seconds: u64,
     /// How long a token may take for one signature, waiting included. Seconds, default 20.
     pub signature_seconds: u64,
+    /// OCSP answers being made; status nodes' further questions get "try later" at once. Default 1024.
+    pub ocsp_in_flight: usize,
+    /// How many of them may be made ahead, for nobody who waits. Default 128.
+    pub ocsp_ahead_in_flight: usize,
+    /// How many of them may be about serials that were never assigned: whoever guesses serials gets no more of the token, and
+    /// such answers are not kept. Default 128.
+    pub ocsp_unassigned_in_flight: usize,
+    /// How long a token may take for the signature of an OCSP answer, waiting included. Seconds, default 5.
+    pub ocsp_signature_seconds: u64,
     /// How far clocks of this cluster may differ, databases' and validators' included. Seconds, default 60.
     pub clock_skew_seconds: u64,
     /// How long a stopping signer waits for what is in flight. Seconds, default 30.
     pub drain_seconds: u64,
+    /// Certificates that an operator's revocation looks at, and revokes at most twice as many of (others with the same keys), in
+    /// one call and one commit. Other writes wait for it. 1 to 1000, default 250.
+    pub revocation_page: u32,
 }
 
 impl Default for Limits {
@@ -213,8 +225,13 @@ impl Default for Limits {
             issue_wait_milliseconds: 1500,
             lease_seconds: 30,
             signature_seconds: 20,
+            ocsp_in_flight: 1024,
+            ocsp_ahead_in_flight: 128,
+            ocsp_unassigned_in_flight: 128,
+            ocsp_signature_seconds: 5,
             clock_skew_seconds: 60,
             drain_seconds: 30,
+            revocation_page: 250,
         }
     }
 }
@@ -238,6 +255,12 @@ impl Limits {
         Duration::from_secs(self.signature_seconds)
     }
 
+    /// [`Limits::ocsp_signature_seconds`].
+    #[must_use]
+    pub const fn ocsp_signature(&self) -> Duration {
+        Duration::from_secs(self.ocsp_signature_seconds)
+    }
+
     /// [`Limits::clock_skew_seconds`].
     #[must_use]
     pub const fn clock_skew(&self) -> Duration {
@@ -251,9 +274,23 @@ impl Limits {
             ("limits.lease_seconds", self.lease_seconds),
             ("limits.signature_seconds", self.signature_seconds),
             ("limits.clock_skew_seconds", self.clock_skew_seconds),
+            ("limits.ocsp_in_flight", self.ocsp_in_flight as u64),
+            ("limits.ocsp_ahead_in_flight", self.ocsp_ahead_in_flight as u64),
+            ("limits.ocsp_unassigned_in_flight", self.ocsp_unassigned_in_flight as u64),
+            ("limits.ocsp_signature_seconds", self.ocsp_signature_seconds),
         ];
+        let shares = [
+            ("limits.ocsp_ahead_in_flight", self.ocsp_ahead_in_flight),
+            ("limits.ocsp_unassigned_in_flight", self.ocsp_unassigned_in_flight),
+        ];
+        if let Some((key, _)) = shares.into_iter().find(|(_, share)| *share >= self.ocsp_in_flight) {
+            return Err(Invalid::new(key, "must be less than limits.ocsp_in_flight"));
+        }
         match positive.into_iter().find(|(_, value)| *value == 0) {
             Some((key, _)) => Err(Invalid::new(key, "must be more than zero")),
+            None if !(1..=1000).contains(&self.revocation_page) => {
+                Err(Invalid::new("limits.revocation_page", "must be 1 to 1000"))
+            }
             None => Ok(()),
         }
     }
@@ -390,6 +427,7 @@ mod tests {
             (CONFIG.replace("name = \"main\"", "name = \"../main\""), "token.name"),
             (format!("{CONFIG}\n{second}"), "declared twice"),
             (format!("{CONFIG}\n[limits]\nlease_seconds = 0\n"), "limits.lease_seconds"),
+            (format!("{CONFIG}\n[limits]\nocsp_in_flight = 128\n"), "limits.ocsp_ahead_in_flight"),
         ];
         for (text, expected) in cases {
             let error = parse(&text).unwrap().check_itself().unwrap_err().to_string();

@@ -1,7 +1,8 @@
 //! The doors to the keys: the only module that holds a handle of [`hsm`] (DESIGN §2.1).
 //!
 //! There is a type for each purpose of a key, and each signs one type of thing. An issuer signs what was journaled, the
-//! node CA signs node requests (journaled as well), and nothing here signs bytes that a caller brings.
+//! node CA signs node requests (journaled as well), a responder signs what the journal answers, and nothing here signs bytes
+//! that a caller brings.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,9 +13,11 @@ use pki::{PublicKey, SignatureAlgorithm};
 
 use crate::journal::{IssuerObject, Journaled, NodeRequest};
 
+mod responder;
 mod tokens;
 
 pub use hsm::WorkerCommand;
+pub use responder::{RESPONDER_OF, ResponderDoor, ResponderPlan};
 pub use tokens::{KeyPlace, KeySource, Tokens};
 
 /// Why a door did not sign.
@@ -37,6 +40,24 @@ pub enum DoorError {
     /// An issuer has the node CA's key: certificates of clients would be nodes' (DESIGN §1).
     #[error("issuer {0:?} has the node CA's key")]
     NodeKey(String),
+    /// A responder has the key of an issuer, or the node CA's: an answer might be signed that is a certificate.
+    #[error("the OCSP responder of issuer {issuer:?} has the key of {other:?}; it needs a key of its own")]
+    ResponderKey {
+        /// Whose responder.
+        issuer: String,
+        /// Whose key.
+        other: String,
+    },
+    /// The token has no key at a responder's place, or several, or does not say what its public half is.
+    #[error(
+        "token {token:?} does not have exactly one key with the id {id}, or does not tell its public half"
+    )]
+    NoPublicKey {
+        /// The token.
+        token: String,
+        /// `CKA_ID`, hexadecimal.
+        id: String,
+    },
     /// The key that is configured is not the certificate's.
     #[error("the key configured for {0:?} is not that of its certificate")]
     WrongKey(String),
@@ -118,6 +139,9 @@ pub struct DoorPlan {
 pub struct Doors {
     issuers: BTreeMap<String, IssuerDoor>,
     node: Option<NodeDoor>,
+    responders: BTreeMap<String, ResponderDoor>,
+    /// The keys that sign certificates and CRLs: no responder has one of them.
+    taken: Arc<Vec<DoorPlan>>,
 }
 
 impl Doors {
@@ -138,6 +162,7 @@ impl Doors {
         {
             return Err(DoorError::NodeKey(plan.name.clone()));
         }
+        let taken = Arc::new(issuers.iter().chain(&node).cloned().collect());
         let issuers = issuers.into_iter().map(|plan| {
             let key = key_for(source, &plan)?;
             let door = IssuerDoor { issuer: plan.name.clone(), algorithm: plan.algorithm, key, deadline };
@@ -147,7 +172,39 @@ impl Doors {
             let key = key_for(source, &plan)?;
             Ok::<_, DoorError>(NodeDoor { algorithm: plan.algorithm, key, deadline })
         });
-        Ok(Self { issuers: issuers.collect::<Result<_, DoorError>>()?, node: node.transpose()? })
+        Ok(Self {
+            issuers: issuers.collect::<Result<_, DoorError>>()?,
+            node: node.transpose()?,
+            responders: BTreeMap::new(),
+            taken,
+        })
+    }
+
+    /// With a door for each OCSP responder. What its public key is, the token tells when it is there; `deadline` is for each
+    /// signature.
+    ///
+    /// # Errors
+    /// [`DoorError::ResponderKey`] for a place where an issuer's key is, or the node CA's.
+    pub fn with_responders(
+        mut self,
+        source: &Arc<dyn KeySource>,
+        plans: Vec<ResponderPlan>,
+        deadline: Duration,
+    ) -> Result<Self, DoorError> {
+        for plan in plans {
+            let issuer = plan.issuer.clone();
+            let door = ResponderDoor::new(Arc::clone(source), Arc::clone(&self.taken), plan, deadline)?;
+            self.responders.insert(issuer, door);
+        }
+        Ok(self)
+    }
+
+    /// The door of an issuer's OCSP responder.
+    ///
+    /// # Errors
+    /// [`DoorError::NoDoor`].
+    pub fn responder(&self, issuer: &str) -> Result<&ResponderDoor, DoorError> {
+        self.responders.get(issuer).ok_or_else(|| DoorError::NoDoor(issuer.to_owned()))
     }
 
     /// The door of an issuer.
@@ -178,6 +235,8 @@ fn key_for(source: &dyn KeySource, plan: &DoorPlan) -> Result<Arc<dyn Signing>, 
 
 #[cfg(test)]
 mod tests {
+    use futures::future::BoxFuture;
+
     use super::*;
 
     #[derive(Debug)]
@@ -186,6 +245,10 @@ mod tests {
     impl KeySource for NoKeys {
         fn key(&self, _: &DoorPlan) -> Option<Arc<dyn Signing>> {
             None
+        }
+
+        fn public_key<'a>(&'a self, place: &'a KeyPlace) -> BoxFuture<'a, Result<PublicKey, DoorError>> {
+            Box::pin(async { Err(DoorError::NoDoor(place.token.clone())) })
         }
     }
 

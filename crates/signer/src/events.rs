@@ -22,6 +22,13 @@ pub enum Change {
         /// Shard number.
         shard: u32,
     },
+    /// Another signer revoked a certificate of this shard; the CRL is that one's work.
+    Revoked {
+        /// Identity of the issuer in `ca`.
+        issuer: Arc<str>,
+        /// Shard number.
+        shard: u32,
+    },
     /// An object for relying parties was published (its path).
     Object {
         /// The path under which status nodes serve it.

@@ -84,6 +84,10 @@ impl Ca {
             StoreChange::Crl(shard) => {
                 self.events.announce(Change::Published { issuer: shard.issuer.into() })
             }
+            StoreChange::Revoked(shard) => {
+                let (issuer, shard) = (shard.issuer.into(), shard.shard);
+                self.events.announce(Change::Revoked { issuer, shard });
+            }
             StoreChange::Nodes => {
                 if let Err(error) = self.reload_nodes().await {
                     tracing::warn!(%error, "nodes.not_read");

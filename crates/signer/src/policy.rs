@@ -9,7 +9,7 @@ use acme::challenge::Method;
 use acme::directory::DirectoryName;
 use acme::resource::BaseUrl;
 use hsm::Origin;
-use pki::{DnsName, Name, Period, Profile, ProfileKind};
+use pki::{DnsName, Name, Period, Profile, ProfileKind, Reason};
 use runtime::config::{FilePath, Version};
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -94,6 +94,39 @@ pub struct IssuerPolicy {
     /// A CRL is made anew after this time even when nothing was revoked. Default 1 day.
     #[serde(default = "default_crl_interval")]
     pub crl_interval: Period,
+    /// Its OCSP responder; absent: there is none.
+    #[serde(default)]
+    pub ocsp: Option<OcspPolicy>,
+}
+
+/// The delegated OCSP responder of an issuer (RFC 6960 §4.2.2.2). Its certificate is issued by the issuer itself, and renewed
+/// by itself.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OcspPolicy {
+    /// URL at which status nodes answer: `http`, its path ends with `/ocsp`. Written into certificates whose profile has
+    /// `ocsp`.
+    pub url: Url,
+    /// Name of the `[[token]]` in `signer.toml` that has the responder's key.
+    pub token: String,
+    /// `CKA_ID` of the key, hexadecimal. It is none of an issuer's and not the node CA's; several issuers may name the same.
+    /// Whoever can use it can call revoked certificates good, and sign nothing else.
+    pub key_id: String,
+    /// How the key came into the token: `generated` there (default) or `cloned` on the operator's word.
+    #[serde(default = "generated")]
+    pub origin: Origin,
+    /// From an answer's thisUpdate to its nextUpdate: 8 hours to 10 days (BR §4.9.9). Default 2 days.
+    #[serde(default = "default_ocsp_validity")]
+    pub validity: Period,
+    /// How long a certificate of the responder is valid: longer than an answer, and at most 90 days. Nobody can revoke it for
+    /// those who know it, so that it is to be short. It is renewed when half of what it is longer than an answer has passed.
+    /// Default 7 days.
+    #[serde(default = "default_responder_lifetime")]
+    pub certificate_lifetime: Period,
+    /// How long after its end a certificate's state is still told, as answers say (RFC 6960 §4.4.4). Absent: they do not say
+    /// it; the state is told all the same.
+    #[serde(default)]
+    pub archive_cutoff: Option<Period>,
 }
 
 /// A root certificate, and the CRL that its ceremony made.
@@ -160,6 +193,15 @@ pub struct DirectoryPolicy {
     /// Which names are issued for.
     #[serde(default)]
     pub names: NamePolicy,
+    /// The reasons that clients may give for a revocation (RFC 8555 §7.6), by their names in RFC 5280 §5.3.1. Default
+    /// `["unspecified", "keyCompromise", "affiliationChanged", "superseded", "cessationOfOperation"]`, what BR §7.2.2 leaves
+    /// to subscribers; no others can be allowed.
+    #[serde(default = "default_revocation_reasons")]
+    pub revocation_reasons: Vec<Reason>,
+    /// Whether an account may say that a key is compromised without proof that it has it. The certificate is revoked then, and
+    /// the key is not blocked. Default true (BR §7.2.2).
+    #[serde(default = "yes")]
+    pub key_compromise_by_account: bool,
 }
 
 /// Whose receipts count, and how many may disagree.
@@ -267,6 +309,14 @@ fn default_crl_interval() -> Period {
     Period::from_days(1)
 }
 
+fn default_ocsp_validity() -> Period {
+    Period::from_days(2)
+}
+
+fn default_responder_lifetime() -> Period {
+    Period::from_days(7)
+}
+
 fn default_methods() -> Vec<Method> {
     vec![Method::Http01]
 }
@@ -281,6 +331,10 @@ fn default_order_lifetime() -> Period {
 
 fn default_reuse() -> Period {
     Period::from_seconds(0)
+}
+
+fn default_revocation_reasons() -> Vec<Reason> {
+    Reason::ALL.into_iter().filter(|reason| reason.is_for_subscribers()).collect()
 }
 
 fn yes() -> bool {

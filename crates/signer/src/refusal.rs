@@ -332,6 +332,9 @@ pub enum Failure {
     /// The database is away, or its answer was lost.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The journal cannot be read; whoever asked at the same time is told so as well.
+    #[error(transparent)]
+    Ledger(std::sync::Arc<StoreError>),
     /// The token is away, busy or refuses.
     #[error(transparent)]
     Door(#[from] DoorError),
@@ -373,6 +376,22 @@ pub enum Failure {
         /// What is wrong.
         detail: String,
     },
+    /// A responder's certificate was not renewed in time: answers end with it.
+    #[error(
+        "the certificate of the OCSP responder of issuer {issuer:?} ends in {seconds} s: answers end with it"
+    )]
+    ResponderLate {
+        /// Whose responder.
+        issuer: String,
+        /// What is left of it.
+        seconds: u64,
+    },
+    /// A responder's key is not to be used any more.
+    #[error("the key of the OCSP responder of issuer {issuer:?} is blocked: it answers nothing")]
+    ResponderBlocked {
+        /// Whose responder.
+        issuer: String,
+    },
     /// A file of the state folder cannot be written or read.
     #[error("{path}: {detail}")]
     Spool {
@@ -408,6 +427,7 @@ impl Failure {
             }
             Self::Refused(_) => ErrorClass::Client,
             Self::Store(error) => error.class(),
+            Self::Ledger(error) => error.class(),
             // A client's request never has a fault that only the token finds.
             Self::Door(DoorError::Hsm(error)) if error.class() != ErrorClass::Client => error.class(),
             Self::Door(_) => ErrorClass::Fatal,
@@ -418,7 +438,11 @@ impl Failure {
             | Self::Stopping
             | Self::Spool { .. }
             | Self::Contended => ErrorClass::Transient,
-            Self::Tampered(_) | Self::Unreadable { .. } | Self::Unmakeable { .. } => ErrorClass::Fatal,
+            Self::Tampered(_)
+            | Self::Unreadable { .. }
+            | Self::Unmakeable { .. }
+            | Self::ResponderLate { .. }
+            | Self::ResponderBlocked { .. } => ErrorClass::Fatal,
         }
     }
 }

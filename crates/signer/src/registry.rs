@@ -11,10 +11,11 @@ use acme::DirectoryName;
 use acme::resource::{BaseUrl, Located, Resource, UnknownUrl};
 use ca_store::IssuerState;
 use hsm::KeyHealth;
+use pki::ocsp::IssuerHashes;
 use pki::{Certificate, Issuer, Period, Profile};
 use runtime::config::{FilePath, Invalid};
 
-use crate::doors::{DoorPlan, Doors, IssuerDoor, KeyPlace};
+use crate::doors::{DoorPlan, Doors, IssuerDoor, KeyPlace, ResponderPlan};
 use crate::policy::{DirectoryPolicy, Policy};
 
 mod load;
@@ -72,6 +73,22 @@ pub struct IssuerEntry {
     pub crl_lifetime: Period,
     /// The longest time between two CRLs.
     pub crl_interval: Period,
+    /// Its OCSP responder, if it has one.
+    pub ocsp: Option<OcspSettings>,
+    place: KeyPlace,
+}
+
+/// The delegated OCSP responder of an issuer.
+#[derive(Debug)]
+pub struct OcspSettings {
+    /// From thisUpdate to nextUpdate.
+    pub validity: Period,
+    /// How long its certificates are valid.
+    pub certificate_lifetime: Period,
+    /// What answers say about certificates that have ended.
+    pub archive_cutoff: Option<Period>,
+    /// By which requests name the issuer.
+    pub hashes: IssuerHashes,
     place: KeyPlace,
 }
 
@@ -202,6 +219,16 @@ impl Registry {
     #[must_use]
     pub fn door_plans(&self) -> Vec<DoorPlan> {
         self.issuers.values().map(|entry| entry.door_plan()).collect()
+    }
+
+    /// The doors that their OCSP responders need.
+    #[must_use]
+    pub fn responder_plans(&self) -> Vec<ResponderPlan> {
+        let plan = |entry: &Arc<IssuerEntry>| {
+            let place = entry.ocsp.as_ref()?.place.clone();
+            Some(ResponderPlan { issuer: entry.id.clone(), place })
+        };
+        self.issuers.values().filter_map(plan).collect()
     }
 }
 

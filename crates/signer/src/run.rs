@@ -16,6 +16,7 @@ use rpc::proto::signer::v1::authority_server::AuthorityServer;
 use rpc::proto::signer::v1::enrollment_server::EnrollmentServer;
 use rpc::proto::signer::v1::membership_server::MembershipServer;
 use rpc::proto::status::v1::publication_server::PublicationServer;
+use rpc::proto::status::v1::responder_server::ResponderServer;
 use rpc::{AccessTable, NodeCredentials, Role};
 use runtime::{Dependency, ExitCode, Lifecycle};
 use tonic::service::Routes;
@@ -25,9 +26,10 @@ use crate::ca::{Ca, Parts, StartError};
 use crate::clock::{self, SigningClock};
 use crate::config::Config;
 use crate::crl::CrlMaker;
-use crate::doors::{DoorError, Doors, Tokens, WorkerCommand};
+use crate::doors::{DoorError, Doors, KeySource, Tokens, WorkerCommand};
 use crate::membership_service::{EnrollmentService, MembershipService};
 use crate::node_ca::NodeCa;
+use crate::ocsp::{Responder, ResponderService};
 use crate::publication::{Objects, PublicationService};
 use crate::random::{Randomness, RandomnessError, SystemRandomness};
 use crate::registry::{Registry, RegistryError};
@@ -171,6 +173,9 @@ impl RunningRole<'_> {
         let credentials = &credentials;
         let node_plan = node_ca.as_ref().map(NodeCa::door_plan);
         let doors = Doors::open(tokens, registry.door_plans(), node_plan, config.limits.signature())?;
+        let source: Arc<dyn KeySource> = Arc::new(tokens.clone());
+        let deadline = config.limits.ocsp_signature();
+        let doors = doors.with_responders(&source, registry.responder_plans(), deadline)?;
         let ca = Ca::start(Parts {
             store: Arc::clone(store),
             registry,
@@ -203,9 +208,12 @@ impl RunningRole<'_> {
             .map_err(|source| RunError::State { path: spool, source })?;
         crate::publish::start(&config.publish, &objects, &ca.registry, lifecycle);
         lifecycle.spawn("crl", crls.keep_current(lifecycle.drain_token()));
+        let responder = Arc::new(Responder::new(Arc::clone(&ca)));
+        lifecycle.spawn("responders", Arc::clone(&responder).keep_current(lifecycle.drain_token()));
         let routes = Routes::new(AuthorityServer::new(authority).max_decoding_message_size(REQUEST_BYTES))
             .add_service(MembershipServer::new(MembershipService::new(Arc::clone(&ca))))
             .add_service(PublicationServer::new(PublicationService::new(objects, lifecycle.drain_token())))
+            .add_service(ResponderServer::new(ResponderService::new(responder, lifecycle.drain_token())))
             .add_service(AdminServer::new(AdminService::new(Arc::clone(&ca), Some(tokens.clone()))));
         if let Some(listen) = &config.enrollment_listen {
             let listener = lifecycle.listen(listen).await?;

@@ -3,6 +3,7 @@
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use runtime::{FilePath, HealthSection, Invalid, Listen, LogSection, NodeSection, RoleConfig, Version};
 use serde::Deserialize;
 
@@ -15,13 +16,18 @@ use serde::Deserialize;
 pub struct Config {
     /// Always 1.
     pub version: Version,
-    /// Where relying parties and CDNs ask, plain HTTP, e.g. `"0.0.0.0:80"`: CRLs and CA certificates carry their own
-    /// signatures, and fetching them over TLS would need them.
+    /// Where relying parties and CDNs ask, plain HTTP/1.1 or HTTP/2 (by prior knowledge), e.g. `"0.0.0.0:80"`: CRLs, OCSP
+    /// answers and CA certificates carry their own signatures, and fetching them over TLS would need them.
     pub listen: Listen,
-    /// The path of the base URL that is written into certificates, e.g. `"/ca"` for `http://pki.example.org/ca/crl/…`.
-    /// Empty by default.
+    /// The path of the base URL that is written into certificates, e.g. `"/ca"` for `http://pki.example.org/ca/crl/…` and
+    /// `http://pki.example.org/ca/ocsp`. Empty by default.
     #[serde(default)]
     pub path_prefix: String,
+    /// Networks of proxies and CDNs, e.g. `["192.0.2.0/24"]`. The limits for each peer do not hold for them, but for the
+    /// client that they name in X-Forwarded-For, which is believed from them alone. Empty by default.
+    /// Who asks from there can use up what `[limits]` leaves to one peer many times over.
+    #[serde(default)]
+    pub trusted_proxies: Vec<IpNet>,
     /// The folder where objects are kept over restarts and while no signer can be reached. Made when it is missing; used by
     /// one process at a time. Who writes it can take objects away; with `anchors` he cannot add any.
     pub spool: FilePath,
@@ -36,6 +42,9 @@ pub struct Config {
     /// How objects come.
     #[serde(default)]
     pub sync: SyncSection,
+    /// OCSP.
+    #[serde(default)]
+    pub ocsp: OcspSection,
     /// How long others may keep what they got.
     #[serde(default)]
     pub cache: CacheSection,
@@ -121,13 +130,81 @@ pub struct CacheSection {
     pub crl_seconds: u32,
     /// Seconds for a CA certificate. Default 86,400.
     pub certificate_seconds: u32,
+    /// Seconds for an OCSP answer, and never beyond its `nextUpdate`. A revocation reaches those who ask a cache this much
+    /// later. Default 300.
+    pub ocsp_seconds: u32,
 }
 
 impl Default for CacheSection {
     fn default() -> Self {
-        Self { crl_seconds: 300, certificate_seconds: 86_400 }
+        Self { crl_seconds: 300, certificate_seconds: 86_400, ocsp_seconds: 300 }
     }
 }
+
+/// `[ocsp]`: what this node keeps of the signers' answers, and how it asks for others.
+///
+/// An answer is kept until its `nextUpdate`, unless a signer says that its certificate was revoked.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OcspSection {
+    /// Answers kept at once, in memory and in the spool; those that nobody asked for the longest go first. Default 200,000.
+    pub answers: NonZeroUsize,
+    /// What they may take together in memory, in MiB: some 2.5 kB each. The spool's file takes up to three times as much.
+    /// Default 512.
+    pub answers_mib: NonZeroU32,
+    /// An answer that somebody asked for within so many seconds is renewed before it is due; others are renewed when they
+    /// are asked for. 0: none is renewed ahead. Default 86,400.
+    pub hot_seconds: u32,
+    /// Milliseconds that a request waits for a signer before it is answered `tryLater`. Default 2,000.
+    pub wait_milliseconds: NonZeroU32,
+    /// Calls to signers that are under way at once; what arrives meanwhile travels together in the next. Default 4.
+    pub calls: NonZeroUsize,
+    /// Questions in one call. Default and at most 256.
+    pub questions_per_call: NonZeroUsize,
+    /// Requests that wait for a signer at once; further ones are answered `tryLater`. Default 4,096.
+    pub waiting: NonZeroUsize,
+    /// As `waiting`, for those whose answer cannot be kept: with a nonce, or about several certificates. Default 256.
+    pub waiting_unkept: NonZeroUsize,
+    /// Seconds between two comparisons of what this node heard of revocations with what a signer knows. Default 30.
+    pub poll_seconds: NonZeroU32,
+    /// Revocations of a shard that are remembered, to recognise answers that were made before them. Default 4,096.
+    pub recent_revocations: NonZeroUsize,
+}
+
+impl Default for OcspSection {
+    fn default() -> Self {
+        let number = |number: usize| NonZeroUsize::MIN.saturating_add(number - 1);
+        Self {
+            answers: number(200_000),
+            answers_mib: nonzero(512),
+            hot_seconds: 86_400,
+            wait_milliseconds: nonzero(2_000),
+            calls: number(4),
+            questions_per_call: number(256),
+            waiting: number(4_096),
+            waiting_unkept: number(256),
+            poll_seconds: nonzero(30),
+            recent_revocations: number(4_096),
+        }
+    }
+}
+
+impl OcspSection {
+    pub(crate) fn wait(&self) -> Duration {
+        Duration::from_millis(self.wait_milliseconds.get().into())
+    }
+
+    pub(crate) fn poll(&self) -> Duration {
+        Duration::from_secs(self.poll_seconds.get().into())
+    }
+
+    pub(crate) fn answers_bytes(&self) -> usize {
+        usize::try_from(u64::from(self.answers_mib.get()) << 20).unwrap_or(usize::MAX)
+    }
+}
+
+/// The proto's bound on one call.
+const MAX_QUESTIONS: usize = 256;
 
 /// `[limits]`
 #[derive(Debug, Clone, Deserialize)]
@@ -143,6 +220,17 @@ pub struct LimitsSection {
     pub stall_seconds: NonZeroU32,
     /// Seconds that a connection lives at most. Default 600.
     pub connection_seconds: NonZeroU32,
+    /// Seconds within which the body of a POST has to be there. Default 5.
+    pub body_seconds: NonZeroU32,
+    /// Bodies that are being read at once; further POSTs are answered 503. Default 4,096.
+    pub bodies: NonZeroUsize,
+    /// Requests at once on one HTTP/2 connection. Default 64.
+    pub streams_per_connection: NonZeroU32,
+    /// OCSP requests a second, from one IPv4 address or one IPv6 /64, that a signer has to answer; further ones are answered
+    /// `tryLater`. What is kept here is answered without a limit. Default 50.
+    pub live_per_second: NonZeroU32,
+    /// As many at once after a silence. Default 200.
+    pub live_burst: NonZeroU32,
 }
 
 impl Default for LimitsSection {
@@ -153,6 +241,11 @@ impl Default for LimitsSection {
             header_seconds: nonzero(10),
             stall_seconds: nonzero(20),
             connection_seconds: nonzero(600),
+            body_seconds: nonzero(5),
+            bodies: NonZeroUsize::MIN.saturating_add(4095),
+            streams_per_connection: nonzero(64),
+            live_per_second: nonzero(50),
+            live_burst: nonzero(200),
         }
     }
 }
@@ -192,6 +285,9 @@ impl RoleConfig for Config {
         }
         if self.sync.object_mib > self.sync.total_mib {
             return Err(Invalid::new("sync.object_mib", "must not exceed sync.total_mib"));
+        }
+        if self.ocsp.questions_per_call.get() > MAX_QUESTIONS {
+            return Err(Invalid::new("ocsp.questions_per_call", format!("must be at most {MAX_QUESTIONS}")));
         }
         Ok(())
     }

@@ -1,17 +1,15 @@
-//! What a request gets: an object's bytes with the headers that caches need, or nothing.
-//!
-//! OCSP (RFC 6960) will be a second route of [`router`], with POST; objects stay GET and HEAD.
+//! What a request gets: an object's bytes with the headers that caches need, an OCSP answer, or nothing.
 
 use std::sync::Arc;
 
-use axum::Router;
-use axum::body::Body;
-use axum::extract::{Request, State};
-use axum::response::Response;
+use bytes::Bytes;
 use http::header::{
     ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED,
 };
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use metrics::Counter;
 use runtime::SharedClock;
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
@@ -19,58 +17,76 @@ use time::{OffsetDateTime, PrimitiveDateTime};
 
 use crate::config::CacheSection;
 use crate::object::{Kind, Object};
+use crate::ocsp::Responder;
+use crate::peer::Peer;
+use crate::server::Service;
 use crate::shelf::Shelf;
 
-/// What answers need.
+/// An answer over HTTP.
+pub(crate) type Reply = Response<Full<Bytes>>;
+
+/// The whole site. Clones are one.
 #[derive(Clone)]
 pub(crate) struct Site {
-    pub(crate) shelf: Arc<Shelf>,
-    pub(crate) clock: SharedClock,
-    pub(crate) cache: CacheSection,
-    pub(crate) prefix: Arc<str>,
+    inner: Arc<Inner>,
 }
 
-/// The whole site.
-pub(crate) fn router(site: Site) -> Router {
-    Router::new().fallback(object).with_state(site)
+struct Inner {
+    shelf: Arc<Shelf>,
+    responder: Responder,
+    clock: SharedClock,
+    cache: CacheSection,
+    prefix: String,
+    counts: Counts,
 }
 
-async fn object(State(site): State<Site>, request: Request) -> Response {
-    let path =
-        request.uri().path().strip_prefix(site.prefix.as_ref()).and_then(|path| path.strip_prefix('/'));
-    let found = path.and_then(|path| site.shelf.find(path));
-    let response = match (request.method(), found) {
-        (_, None) => plain(StatusCode::NOT_FOUND, "no such object\n"),
-        (&Method::GET | &Method::HEAD, Some(object)) => site.answer(&object, request.headers()),
-        (_, Some(_)) => {
-            let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "GET or HEAD\n");
-            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-            response
-        }
-    };
-    metrics::counter!("chancery_status_requests_total", "status" => response.status().as_u16().to_string())
-        .increment(1);
-    response
+impl Service for Site {
+    async fn respond(&self, peer: &Peer, request: Request<Incoming>) -> Reply {
+        let site = &self.inner;
+        let path = request.uri().path().strip_prefix(site.prefix.as_str());
+        let reply = match path.and_then(|path| path.strip_prefix("/ocsp")) {
+            // Longer names beside it are not its.
+            Some(rest) if rest.is_empty() || rest.starts_with('/') => {
+                let at = request.uri().path().len() - rest.len();
+                site.responder.respond(peer, at, request).await
+            }
+            _ => site.object(path.and_then(|path| path.strip_prefix('/')), &request),
+        };
+        site.counts.of(reply.status()).increment(1);
+        reply
+    }
 }
 
 impl Site {
-    fn answer(&self, object: &Object, asked: &HeaderMap) -> Response {
+    pub(crate) fn new(
+        shelf: Arc<Shelf>,
+        responder: Responder,
+        clock: SharedClock,
+        cache: CacheSection,
+        prefix: String,
+    ) -> Self {
+        let counts = Counts::new();
+        Self { inner: Arc::new(Inner { shelf, responder, clock, cache, prefix, counts }) }
+    }
+}
+
+impl Inner {
+    fn object(&self, path: Option<&str>, request: &Request<Incoming>) -> Reply {
+        match (request.method(), path.and_then(|path| self.shelf.find(path))) {
+            (_, None) => plain(StatusCode::NOT_FOUND, "no such object\n"),
+            (&Method::GET | &Method::HEAD, Some(object)) => self.answer(&object, request),
+            (_, Some(_)) => not_allowed("GET, HEAD"),
+        }
+    }
+
+    fn answer(&self, object: &Object, request: &Request<Incoming>) -> Reply {
         let etag = format!("\"{}\"", object.revision.sha256);
-        let unchanged = match asked.get(IF_NONE_MATCH) {
-            // RFC 9110 §13.1.3: a date counts only where there is no tag.
-            Some(tags) => matches(tags, &etag),
-            None => asked.get(IF_MODIFIED_SINCE).and_then(date).is_some_and(|since| object.made_at <= since),
-        };
-        let mut response = if unchanged {
-            let mut response = Response::new(Body::empty());
-            *response.status_mut() = StatusCode::NOT_MODIFIED;
-            response
+        let mut response = if is_unchanged(request.headers(), &etag, object.made_at) {
+            not_modified()
         } else {
-            // For HEAD, hyper leaves the body away.
-            let mut response = Response::new(Body::from(object.bytes.clone()));
-            let headers = response.headers_mut();
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type(object.revision.kind)));
-            headers.insert(CONTENT_LENGTH, HeaderValue::from(object.bytes.len()));
+            let mut response = body_for(request.method(), &object.bytes);
+            let kind = HeaderValue::from_static(content_type(object.revision.kind));
+            response.headers_mut().insert(CONTENT_TYPE, kind);
             response
         };
         let headers = response.headers_mut();
@@ -79,7 +95,7 @@ impl Site {
         if let Some(date) = http_date(object.made_at) {
             insert(headers, LAST_MODIFIED, &date);
         }
-        headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+        headers.insert(NOSNIFF.0, NOSNIFF.1);
         response
     }
 
@@ -93,6 +109,38 @@ impl Site {
     }
 }
 
+/// Requests by the status that they got; found without a look-up.
+struct Counts {
+    ok: Counter,
+    not_modified: Counter,
+    not_found: Counter,
+    refused: Counter,
+    unavailable: Counter,
+}
+
+impl Counts {
+    fn new() -> Self {
+        let of = |status| metrics::counter!("chancery_status_requests_total", "status" => status);
+        Self {
+            ok: of("200"),
+            not_modified: of("304"),
+            not_found: of("404"),
+            refused: of("4xx"),
+            unavailable: of("5xx"),
+        }
+    }
+
+    fn of(&self, status: StatusCode) -> &Counter {
+        match status {
+            StatusCode::OK => &self.ok,
+            StatusCode::NOT_MODIFIED => &self.not_modified,
+            StatusCode::NOT_FOUND => &self.not_found,
+            status if status.is_client_error() => &self.refused,
+            _ => &self.unavailable,
+        }
+    }
+}
+
 fn content_type(kind: Kind) -> &'static str {
     match kind {
         // RFC 2585 §4.
@@ -101,8 +149,8 @@ fn content_type(kind: Kind) -> &'static str {
     }
 }
 
-fn plain(status: StatusCode, text: &'static str) -> Response {
-    let mut response = Response::new(Body::from(text));
+pub(crate) fn plain(status: StatusCode, text: &'static str) -> Reply {
+    let mut response = Response::new(Full::from(text));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
@@ -111,9 +159,41 @@ fn plain(status: StatusCode, text: &'static str) -> Response {
     response
 }
 
-fn insert(headers: &mut HeaderMap, name: http::HeaderName, value: &str) {
+pub(crate) fn not_allowed(methods: &'static str) -> Reply {
+    let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "not with this method\n");
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
+    response
+}
+
+pub(crate) fn not_modified() -> Reply {
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = StatusCode::NOT_MODIFIED;
+    response
+}
+
+/// A body with its length; for HEAD, the length alone (RFC 9110 §9.3.2).
+pub(crate) fn body_for(method: &Method, bytes: &Bytes) -> Reply {
+    let sent = if method == Method::HEAD { Bytes::new() } else { bytes.clone() };
+    let mut response = Response::new(Full::new(sent));
+    response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(bytes.len()));
+    response
+}
+
+pub(crate) const NOSNIFF: (HeaderName, HeaderValue) =
+    (HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff"));
+
+fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         headers.insert(name, value);
+    }
+}
+
+/// Whether what a caller has is what there is (RFC 9110 §13.2.2).
+pub(crate) fn is_unchanged(asked: &HeaderMap, etag: &str, made_at: i64) -> bool {
+    match asked.get(IF_NONE_MATCH) {
+        // RFC 9110 §13.1.3: a date counts only where there is no tag.
+        Some(tags) => matches(tags, etag),
+        None => asked.get(IF_MODIFIED_SINCE).and_then(date).is_some_and(|since| made_at <= since),
     }
 }
 
@@ -127,7 +207,7 @@ fn matches(tags: &HeaderValue, etag: &str) -> bool {
 const HTTP_DATE: &[BorrowedFormatItem<'_>] =
     format_description!("[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT");
 
-fn http_date(seconds: i64) -> Option<String> {
+pub(crate) fn http_date(seconds: i64) -> Option<String> {
     OffsetDateTime::from_unix_timestamp(seconds).ok()?.format(HTTP_DATE).ok()
 }
 

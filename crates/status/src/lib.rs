@@ -2,14 +2,17 @@
 mod config;
 mod http;
 mod object;
+mod ocsp;
+mod peer;
 mod role;
 mod server;
 mod shelf;
 mod spool;
+mod stream;
 mod sync;
 mod verify;
 
-pub use config::{CacheSection, Config, LimitsSection, SyncSection};
+pub use config::{CacheSection, Config, LimitsSection, OcspSection, SyncSection};
 pub use object::{Kind, Object, ObjectPath, Revision, Sha256};
 pub use role::{RunError, run};
 pub use shelf::{Shelf, Stock};

@@ -8,10 +8,12 @@ use rpc::proto::status::v1::publication_client::PublicationClient;
 use rpc::{Channel, Role};
 use runtime::{Failure, FilePath, Lifecycle, SharedClock};
 use time::OffsetDateTime;
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::config::Config;
-use crate::http::{Site, router};
+use crate::http::Site;
+use crate::ocsp::{Parts, Responder};
 use crate::server;
 use crate::shelf::{Shelf, Stock};
 use crate::spool::{Spool, SpoolError};
@@ -57,11 +59,24 @@ pub async fn run(config: Config, lifecycle: Lifecycle) -> Result<(), RunError> {
         return Err(RunError::Role(identity));
     }
     let channel = Channel::connect_lazy(config.signers.clone(), Role::Signer, Arc::clone(&credentials))?;
-    let verifier = Verifier::new(anchors(&config.anchors)?);
+    let anchors = anchors(&config.anchors)?;
+    let verifier = Verifier::new(anchors.clone());
     let listener = lifecycle.listen(&config.listen).await?;
     let shelf = Arc::new(Shelf::default());
     // Blocks, while nothing else is there to be blocked.
     let store = Arc::new(open(&config.spool, verifier, Arc::clone(&shelf))?);
+    let done = CancellationToken::new();
+    let parts = Parts {
+        settings: config.ocsp,
+        limits: config.limits.clone(),
+        cache: config.cache,
+        channel: channel.clone(),
+        shelf: Arc::clone(&shelf),
+        anchors,
+        done: done.clone(),
+    };
+    let responder = Responder::start(parts, &config.spool, &lifecycle)
+        .map_err(|source| SpoolError::Io { path: config.spool.to_path_buf(), source })?;
     lifecycle.renew_credentials(&credentials, channel.clone());
     let sync = Sync {
         client: PublicationClient::new(channel),
@@ -85,9 +100,11 @@ pub async fn run(config: Config, lifecycle: Lifecycle) -> Result<(), RunError> {
         report.await;
         Ok::<(), Failure>(())
     });
-    let site =
-        Site { shelf, clock: lifecycle.clock(), cache: config.cache, prefix: config.path_prefix.into() };
-    server::serve(listener, router(site), config.limits, lifecycle.drain_token()).await;
+    let site = Site::new(shelf, responder, lifecycle.clock(), config.cache, config.path_prefix);
+    let stop = lifecycle.drain_token();
+    server::serve(listener, site, config.limits, config.trusted_proxies, stop).await;
+    // Requests under way at the drain were answered; now what they waited for may end.
+    done.cancel();
     Ok(())
 }
 

@@ -1,36 +1,50 @@
-//! The HTTP port: HTTP/1.1, bounded in connections, header time, header size and patience with slow readers.
+//! The HTTP port: HTTP/1.1 and HTTP/2, bounded in connections, streams, header time, header size, a connection's life and
+//! patience with those who ask nothing or read slowly.
 
-use std::collections::HashMap;
-use std::io;
-use std::net::{IpAddr, Ipv6Addr};
-use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use axum::Router;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use ipnet::IpNet;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::config::LimitsSection;
+use crate::peer::{Peer, Peers};
+use crate::stream::{Impatient, Protocol, opening};
+
+/// What answers requests.
+pub(crate) trait Service: Clone + Send + Sync + 'static {
+    fn respond(
+        &self,
+        peer: &Peer,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Response<Full<Bytes>>> + Send;
+}
 
 /// Serves until `stop`, then finishes the requests under way.
-pub(crate) async fn serve(
+pub(crate) async fn serve<S: Service>(
     listener: TcpListener,
-    router: Router,
+    service: S,
     limits: LimitsSection,
+    trusted: Vec<IpNet>,
     stop: CancellationToken,
 ) {
     let slots = Arc::new(Semaphore::new(limits.connections.get()));
-    let peers = Peers { each: limits.connections_per_peer.get(), open: Arc::default() };
+    let peers = Peers::new(limits.connections_per_peer.get(), trusted);
     let mut connections = JoinSet::new();
     loop {
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { break };
@@ -41,10 +55,10 @@ pub(crate) async fn serve(
         match accepted {
             Ok((stream, address)) => match peers.enter(address.ip()) {
                 Some(peer) => {
-                    let connection = connection(stream, router.clone(), limits.clone(), stop.clone());
+                    let connection = connection(stream, peer, service.clone(), limits.clone(), stop.clone());
                     connections.spawn(async move {
                         connection.await;
-                        drop((peer, slot));
+                        drop(slot);
                     });
                 }
                 None => {
@@ -64,17 +78,51 @@ pub(crate) async fn serve(
     while connections.join_next().await.is_some() {}
 }
 
-async fn connection(stream: TcpStream, router: Router, limits: LimitsSection, stop: CancellationToken) {
-    let stream = Impatient::new(stream, Duration::from_secs(limits.stall_seconds.get().into()));
+async fn connection<S: Service>(
+    mut stream: TcpStream,
+    peer: Peer,
+    service: S,
+    limits: LimitsSection,
+    stop: CancellationToken,
+) {
+    // An answer is one small write: waiting for more to send only delays it.
+    if let Err(error) = stream.set_nodelay(true) {
+        debug!(%error, "status.nodelay");
+    }
+    let opened = tokio::select! {
+        opened = timeout(seconds(limits.header_seconds), opening(&mut stream)) => opened,
+        () = stop.cancelled() => return,
+    };
+    let Ok(Ok((protocol, read))) = opened else { return };
+    let stream = Impatient::new(stream, read, seconds(limits.stall_seconds));
+    let peer = Arc::new(peer);
+    match protocol {
+        Protocol::Http1 => http1(stream, peer, service, &limits, stop).await,
+        Protocol::Http2 => http2(stream, peer, service, &limits, stop).await,
+    }
+}
+
+async fn http1<S: Service>(
+    stream: Impatient,
+    peer: Arc<Peer>,
+    service: S,
+    limits: &LimitsSection,
+    stop: CancellationToken,
+) {
+    let answer = service_fn(move |request| {
+        let (peer, service) = (Arc::clone(&peer), service.clone());
+        async move { Ok::<_, Infallible>(service.respond(&peer, request).await) }
+    });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_secs(limits.header_seconds.get().into()))
-        .max_buf_size(HEADER_BYTES)
+        .header_read_timeout(seconds(limits.header_seconds))
+        .max_buf_size(HEADER_BYTES as usize)
         .max_headers(MAX_HEADERS)
         .half_close(false)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .pipeline_flush(true)
+        .serve_connection(TokioIo::new(stream), answer);
     let mut served = pin!(served);
-    let mut end = pin!(sleep(Duration::from_secs(limits.connection_seconds.get().into())));
+    let mut end = pin!(sleep(seconds(limits.connection_seconds)));
     let outcome = tokio::select! {
         outcome = served.as_mut() => outcome,
         () = end.as_mut() => return,
@@ -91,143 +139,137 @@ async fn connection(stream: TcpStream, router: Router, limits: LimitsSection, st
     }
 }
 
-/// Requests have no bodies and few headers; the largest legitimate one is far below.
-const HEADER_BYTES: usize = 16 * 1024;
-const MAX_HEADERS: usize = 64;
-
-/// Open connections by peer.
-#[derive(Clone)]
-struct Peers {
-    each: usize,
-    open: Arc<Mutex<HashMap<IpAddr, usize>>>,
-}
-
-struct Peer {
-    address: IpAddr,
-    open: Arc<Mutex<HashMap<IpAddr, usize>>>,
-}
-
-impl Peers {
-    fn enter(&self, address: IpAddr) -> Option<Peer> {
-        let address = network(address);
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = open.entry(address).or_insert(0);
-        if *count >= self.each {
-            return None;
+async fn http2<S: Service>(
+    stream: Impatient,
+    peer: Arc<Peer>,
+    service: S,
+    limits: &LimitsSection,
+    stop: CancellationToken,
+) {
+    let pulse = Arc::new(Pulse { taken: stream.taken(), asked: AtomicU64::new(0), busy: AtomicU64::new(0) });
+    let counted = Arc::clone(&pulse);
+    let answer = service_fn(move |request| {
+        let (peer, service) = (Arc::clone(&peer), service.clone());
+        let busy = Busy::begin(&counted);
+        async move {
+            let response = service.respond(&peer, request).await;
+            drop(busy);
+            Ok::<_, Infallible>(response)
         }
-        *count += 1;
-        Some(Peer { address, open: Arc::clone(&self.open) })
-    }
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = open.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                open.remove(&self.address);
+    });
+    let served = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.streams_per_connection.get())
+        .max_header_list_size(HEADER_BYTES)
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES)
+        // Streams that were reset before they were looked at, and those that break the rules: then GOAWAY.
+        .max_pending_accept_reset_streams(RESETS)
+        .max_local_error_reset_streams(RESETS)
+        .serve_connection(TokioIo::new(stream), answer);
+    let mut served = pin!(served);
+    let mut end = pin!(sleep(seconds(limits.connection_seconds)));
+    let mut silence = pin!(pulse.silence(limits));
+    let mut leaving = false;
+    loop {
+        tokio::select! {
+            outcome = served.as_mut() => {
+                if let Err(error) = outcome {
+                    debug!(%error, "status.connection");
+                }
+                return;
+            }
+            () = end.as_mut() => return,
+            () = silence.as_mut() => return,
+            () = stop.cancelled(), if !leaving => {
+                leaving = true;
+                served.as_mut().graceful_shutdown();
             }
         }
     }
 }
 
-/// An IPv6 peer owns a /64.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
-        v4 => v4,
+/// Requests have few headers; the largest legitimate one, a GET of an OCSP request, is far below.
+const HEADER_BYTES: u32 = 16 * 1024;
+const MAX_HEADERS: usize = 64;
+/// What a peer may send before it is read: more than an OCSP request on each stream.
+const WINDOW_BYTES: u32 = 64 * 1024;
+const RESETS: usize = 32;
+
+fn seconds(number: std::num::NonZeroU32) -> Duration {
+    Duration::from_secs(number.get().into())
+}
+
+/// Whether anything happens on an HTTP/2 connection.
+struct Pulse {
+    taken: Arc<AtomicU64>,
+    asked: AtomicU64,
+    busy: AtomicU64,
+}
+
+struct Busy(Arc<Pulse>);
+
+impl Busy {
+    fn begin(pulse: &Arc<Pulse>) -> Self {
+        pulse.asked.fetch_add(1, Ordering::Relaxed);
+        pulse.busy.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(pulse))
     }
 }
 
-/// A stream that fails when its peer takes nothing of what is written for some time.
-struct Impatient {
-    stream: TcpStream,
-    patience: Duration,
-    deadline: Pin<Box<Sleep>>,
-    waiting: bool,
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.busy.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
-impl Impatient {
-    fn new(stream: TcpStream, patience: Duration) -> Self {
-        Self { stream, patience, deadline: Box::pin(sleep(patience)), waiting: false }
-    }
-
-    fn judge<T>(&mut self, progress: Poll<io::Result<T>>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
-        if progress.is_ready() {
-            self.waiting = false;
-            return progress;
+impl Pulse {
+    /// Completes when the peer has neither asked nor taken anything for as long as it may: an HTTP/1.1 connection is bounded
+    /// in the same way by the time of its next header.
+    async fn silence(&self, limits: &LimitsSection) {
+        let (idle, stalled) = (seconds(limits.header_seconds), seconds(limits.stall_seconds));
+        let look = idle.min(stalled) / 4;
+        let now = || (self.taken.load(Ordering::Relaxed), self.asked.load(Ordering::Relaxed));
+        let (mut last, mut since) = (now(), Instant::now());
+        loop {
+            sleep(look).await;
+            if now() != last {
+                (last, since) = (now(), Instant::now());
+                continue;
+            }
+            let patience = if self.busy.load(Ordering::Relaxed) > 0 { stalled } else { idle };
+            if since.elapsed() >= patience {
+                return;
+            }
         }
-        if !self.waiting {
-            self.waiting = true;
-            self.deadline.as_mut().reset(Instant::now() + self.patience);
-        }
-        self.deadline.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
-    }
-}
-
-impl AsyncRead for Impatient {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for Impatient {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let progress = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.judge(progress, context)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let progress = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        self.judge(progress, context)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let progress = Pin::new(&mut self.stream).poll_flush(context);
-        self.judge(progress, context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let progress = Pin::new(&mut self.stream).poll_shutdown(context);
-        self.judge(progress, context)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use axum::body::Body;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::time::timeout;
 
     use super::*;
 
     const BODY: usize = 64 << 20;
 
+    #[derive(Clone)]
+    struct Large;
+
+    impl Service for Large {
+        async fn respond(&self, _: &Peer, _: Request<Incoming>) -> Response<Full<Bytes>> {
+            Response::new(Full::from(vec![b'x'; BODY]))
+        }
+    }
+
     /// A connection whose answer is too large for the kernel's buffers, and how it ends.
     async fn large() -> (TcpStream, tokio::task::JoinHandle<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (server, _) = listener.accept().await.unwrap();
-        let router = Router::new().fallback(|| async { Body::from(vec![b'x'; BODY]) });
+        let (server, address) = listener.accept().await.unwrap();
         let limits = LimitsSection { stall_seconds: std::num::NonZeroU32::MIN, ..LimitsSection::default() };
-        let ended = tokio::spawn(connection(server, router, limits, CancellationToken::new()));
+        let peer = Peers::new(1, Vec::new()).enter(address.ip()).unwrap();
+        let ended = tokio::spawn(connection(server, peer, Large, limits, CancellationToken::new()));
         client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
         (client, ended)
     }
@@ -253,14 +295,5 @@ mod tests {
         }
         assert!(total > BODY, "{total}");
         ended.await.unwrap();
-    }
-
-    #[test]
-    fn an_ipv6_peer_is_its_network() {
-        let ip = |text: &str| network(text.parse().unwrap());
-        assert_eq!(ip("2001:db8:1:2:3:4:5:6"), ip("2001:db8:1:2::1"));
-        assert_ne!(ip("2001:db8:1:2::1"), ip("2001:db8:1:3::1"));
-        assert_eq!(ip("::ffff:192.0.2.1"), ip("192.0.2.1"));
-        assert_ne!(ip("192.0.2.1"), ip("192.0.2.2"));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 use pki::Certificate;
@@ -12,6 +13,8 @@ use crate::object::{Content, Object, ObjectPath, Revision, Sha256};
 #[derive(Debug, Default)]
 pub struct Shelf {
     objects: RwLock<HashMap<ObjectPath, Arc<Object>>>,
+    /// Rises after each change of what may be an issuer's certificate.
+    generation: AtomicU64,
 }
 
 /// How an offered revision relates to the one that is served.
@@ -50,6 +53,21 @@ impl Shelf {
         self.objects.read().values().find_map(|object| object.certificate(sha256))
     }
 
+    /// Every certificate.
+    pub(crate) fn certificates(&self) -> Vec<Certificate> {
+        let objects = self.objects.read();
+        let certificate = |object: &Arc<Object>| match &object.content {
+            Content::Certificate(certificate) => Some(certificate.clone()),
+            Content::Crl { .. } => None,
+        };
+        objects.values().filter_map(certificate).collect()
+    }
+
+    /// Another number when [`certificates`](Self::certificates) has others.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
     pub(crate) fn standing(&self, offered: &Revision) -> Standing {
         let objects = self.objects.read();
         let Some(served) = objects.get(&offered.path).map(|object| &object.revision) else {
@@ -73,7 +91,11 @@ impl Shelf {
         if objects.get(object.path()).is_some_and(|served| !follows(served, &object)) {
             return false;
         }
+        let is_certificate = matches!(object.content, Content::Certificate(_));
         objects.insert(object.path().clone(), Arc::new(object));
+        if is_certificate {
+            self.generation.fetch_add(1, Ordering::AcqRel);
+        }
         true
     }
 

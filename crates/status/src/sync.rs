@@ -337,7 +337,7 @@ fn burst(events: &mut Option<Streaming<ObjectRevision>>, first: ObjectRevision) 
 const BURST: usize = 1024;
 
 /// When the stream is asked for again.
-struct Backoff {
+pub(crate) struct Backoff {
     next: Instant,
     failures: u32,
 }
@@ -349,14 +349,18 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    fn fail(&mut self) {
+    pub(crate) fn next(&self) -> Instant {
+        self.next
+    }
+
+    pub(crate) fn fail(&mut self) {
         // 0.2 s to 12.8 s: soon enough for a restart, rarely enough for a long outage.
         let wait = Duration::from_millis(200) * 2_u32.pow(self.failures.min(6));
         self.failures = self.failures.saturating_add(1);
         self.next = Instant::now() + wait;
     }
 
-    fn succeed(&mut self) {
+    pub(crate) fn succeed(&mut self) {
         self.failures = 0;
     }
 }

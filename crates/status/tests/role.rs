@@ -4,10 +4,12 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
+    clippy::panic,
     unreachable_pub,
     reason = "what a test's own world cannot make or find fails the test"
 )]
 
+mod ocsp;
 mod world;
 
 use std::fs;

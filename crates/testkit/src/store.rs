@@ -11,9 +11,9 @@ use ca_store::{
     AuditEvent, AuditHead, AuditRecord, Authority, AuthorityChanges, AuthoritySelector, BeginCrl,
     BlockedKeyRow, CaStore, CertificateQuery, Changes, Clock, CrlDraft, CrlEntries, CrlEntry, CrlJournal,
     CrlShardRow, Epoch, Evidence, Info, IntentOutcome, JoinTokenRow, JournalEntry, JournalKey, LeaseOutcome,
-    NewAccount, NewIntent, NewRevocation, NodeRow, Page, Paged, PublishCrl, PublishOutcome, PutOutcome,
-    RecordOutcome, RefusalCount, RegisterOutcome, RegistrationRow, Registry, RevokeOutcome, Sealed,
-    SignedRow, StoreError, UpdateOutcome,
+    LedgerEntry, NewAccount, NewIntent, NewRevocation, NodeRow, Page, Paged, PublishCrl, PublishOutcome,
+    PutOutcome, RecordOutcome, RefusalCount, RegisterOutcome, RegistrationRow, Registry, RevokeOutcome,
+    Revoked, RevokedAfter, Sealed, SignedRow, StoreError, UpdateOutcome,
 };
 use parking_lot::Mutex;
 use pki::{Serial, Timestamp};
@@ -79,6 +79,8 @@ struct Hands {
     registry: Hand<Registry>,
     leases: Hand<LeaseOutcome>,
     shards: Hand<Vec<CrlShardRow>>,
+    ledger: Hand<Vec<LedgerEntry>>,
+    certificates: Hand<Paged<JournalEntry>>,
 }
 
 type Hand<T> = Option<Arc<dyn Fn(T) -> T + Send + Sync>>;
@@ -156,6 +158,19 @@ impl FaultyStore {
     /// Changes what `crl_shards` answers.
     pub fn alter_shards(&self, hand: impl Fn(Vec<CrlShardRow>) -> Vec<CrlShardRow> + Send + Sync + 'static) {
         self.state.hands.lock().shards = Some(Arc::new(hand));
+    }
+
+    /// Changes what `ledger` answers.
+    pub fn alter_ledger(&self, hand: impl Fn(Vec<LedgerEntry>) -> Vec<LedgerEntry> + Send + Sync + 'static) {
+        self.state.hands.lock().ledger = Some(Arc::new(hand));
+    }
+
+    /// Changes what `certificates` answers.
+    pub fn alter_certificates(
+        &self,
+        hand: impl Fn(Paged<JournalEntry>) -> Paged<JournalEntry> + Send + Sync + 'static,
+    ) {
+        self.state.hands.lock().certificates = Some(Arc::new(hand));
     }
 
     /// Takes all hands off.
@@ -251,9 +266,11 @@ passed_on! {
     fn extend_leases(serials: &[Serial], lease: Duration) -> u64;
     fn journal(key: &JournalKey) -> Vec<JournalEntry>, by journal;
     fn evidence(serial: &Serial) -> Option<Evidence>;
-    fn certificates(query: &CertificateQuery) -> Paged<JournalEntry>;
+    fn certificates(query: &CertificateQuery) -> Paged<JournalEntry>, by certificates;
     fn revoke(revocations: Vec<NewRevocation>) -> Vec<RevokeOutcome>;
     fn crl_shards(issuer: Option<&str>) -> Vec<CrlShardRow>, by shards;
+    fn ledger(serials: &[Serial]) -> Vec<LedgerEntry>, by ledger;
+    fn revoked_after(after: &RevokedAfter) -> Vec<Revoked>;
     fn begin_crl(begin: BeginCrl) -> CrlDraft;
     fn crl_entries(entries: &CrlEntries) -> Vec<CrlEntry>;
     fn journal_crl(crl: CrlJournal) -> ();

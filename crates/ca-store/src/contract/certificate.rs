@@ -69,6 +69,21 @@ pub async fn certificates_are_found(fixture: &dyn Fixture) {
     for filter in [CertificateFilter::All, CertificateFilter::Name("*.example.net".to_owned())] {
         assert_eq!(find(store, CertificateQuery { created, ..all(filter) }).await, serials([3, 4]));
     }
+    // By profile, then in time: entry 2 is the only one of its profile.
+    let created = |from| Some(TimeRange { from: at(from), before: at(27) });
+    let query = CertificateQuery { created: created(22), ..all(CertificateFilter::All) };
+    assert_eq!(find(store, query).await, serials([3, 4, 5, 6, 2]));
+    let query = |profile: &str| CertificateQuery {
+        created: created(23),
+        profile: Some(profile.to_owned()),
+        ..all(CertificateFilter::All)
+    };
+    assert_eq!(find(store, query("default")).await, serials(3..=6));
+    assert_eq!(find(store, query("special")).await, []);
+    assert_eq!(find(store, query("none")).await, []);
+    let even = CertificateFilter::Account("even".to_owned());
+    let query = CertificateQuery { created: created(23), ..all(even) };
+    assert_eq!(find(store, query).await, serials([4, 6]));
     // From 2000 up to, not including, 6000: entries 6 to 3.
     let expires = Some(TimeRange { from: at(2000), before: at(6000) });
     let query = |filter| CertificateQuery { expires, ..all(filter) };
@@ -103,6 +118,13 @@ pub async fn certificates_are_paged(fixture: &dyn Fixture) {
         let expires = Some(TimeRange { from: at(0), before: at(10_000) });
         let query = CertificateQuery { expires, ..all(filter.clone()) };
         assert_eq!(find(store, query).await, serials(0..7), "{filter:?}");
+        let created = Some(TimeRange { from: at(10), before: at(11) });
+        let query = CertificateQuery { created, ..all(filter.clone()) };
+        assert_eq!(find(store, query).await, serials(0..7), "{filter:?}");
+        let query = CertificateQuery { profile: Some("default".to_owned()), created, ..all(filter.clone()) };
+        assert_eq!(find(store, query).await, serials(0..7), "{filter:?}");
+        let created = Some(TimeRange { from: at(11), before: at(20) });
+        assert_eq!(find(store, CertificateQuery { created, ..all(filter.clone()) }).await, [], "{filter:?}");
     }
 }
 

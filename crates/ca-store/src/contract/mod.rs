@@ -104,6 +104,9 @@ macro_rules! contract_suite {
             what_may_have_been_signed_is_revoked
             a_revocation_is_made_once
             a_revocation_is_upgraded_once
+            a_ledger_entry_comes_with_its_shards_revision
+            what_was_revoked_after_a_revision_is_told_in_order
+            a_shard_begins_where_its_epoch_does
             numbers_and_revisions_of_crls_rise
             a_crl_is_the_same_at_any_later_time
             a_delta_has_what_changed

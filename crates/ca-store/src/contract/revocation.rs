@@ -3,8 +3,9 @@ use pki::Reason;
 
 use super::{Fixture, open, sample::*};
 use crate::{
-    AuthorityRow, BlockedKeyRow, IntentOutcome, JournalKey, JournalKind, JournalRow, NewRevocation,
-    RevocationRow, RevokeOutcome, Upgrade,
+    AuthorityRow, BeginCrl, BlockedKeyRow, CaStore, CrlShard, EPOCH_JUMP, IntentOutcome, JournalKey,
+    JournalKind, JournalRow, NewIntent, NewRevocation, RevocationRow, RevokeOutcome, Revoked, RevokedAfter,
+    Upgrade,
 };
 
 fn row(tag: u64, revision: u64) -> RevocationRow {
@@ -104,4 +105,95 @@ pub async fn a_revocation_is_upgraded_once(fixture: &dyn Fixture) {
     assert!(matches!(made[0], RevokeOutcome::Revoked(_)));
     assert!(matches!(store.revoke(vec![first]).await.unwrap()[0], RevokeOutcome::Already(_)));
     assert_eq!(store.blocked_keys(&[digest("other")]).await.unwrap().len(), 1);
+}
+
+pub async fn a_ledger_entry_comes_with_its_shards_revision(fixture: &dyn Fixture) {
+    let store = open(fixture, "one").await;
+    for tag in 1..=3 {
+        issue(store.as_ref(), journal_row(tag), &[]).await;
+    }
+    let there = store.journal(&JournalKey::Serial(serial(1))).await.unwrap();
+    let pre = JournalRow { kind: JournalKind::Precertificate, ..journal_row(1) };
+    let pre = NewIntent { past: vec![there[0].row.mac().mac], ..intent_of(pre) };
+    assert_eq!(commit(store.as_ref(), pre).await, IntentOutcome::Committed);
+    let elsewhere = JournalRow { shard: 4, ..journal_row(5) };
+    assert_eq!(commit(store.as_ref(), intent_of(elsewhere)).await, IntentOutcome::Committed);
+    let before = store.ledger(&[serial(1)]).await.unwrap();
+    assert_eq!(before.iter().map(|it| it.revision).collect::<Vec<_>>(), [0, 0]);
+    store.revoke(vec![revocation(1), revocation(2)]).await.unwrap();
+    let asked: Vec<_> = [5, 1, 9, 3, 1, 2].map(serial).to_vec();
+    let found = store.ledger(&asked).await.unwrap();
+    let mut said: Vec<_> = found
+        .iter()
+        .map(|it| {
+            let row = keys().verify(&it.entry.row).unwrap();
+            (row.serial, row.kind, it.revision, it.entry.revocation.is_some())
+        })
+        .collect();
+    said.sort_by_key(|it| (it.0, it.1.as_str()));
+    let (whole, pre) = (JournalKind::Final, JournalKind::Precertificate);
+    assert_eq!(
+        said,
+        [
+            (serial(1), whole, 2, true),
+            (serial(1), pre, 2, true),
+            (serial(2), whole, 2, true),
+            (serial(3), whole, 2, false),
+            (serial(5), whole, 0, false),
+        ]
+    );
+    for it in found {
+        let key = JournalKey::Serial(it.entry.row.unverified().serial);
+        assert!(store.journal(&key).await.unwrap().contains(&it.entry));
+    }
+    assert_eq!(store.ledger(&[]).await.unwrap(), []);
+    // As many as a signer gathers.
+    let many: Vec<_> = (0..2000).map(serial).collect();
+    assert_eq!(store.ledger(&many).await.unwrap().len(), 5);
+}
+
+async fn changed(store: &dyn CaStore, revision: u64, limit: u32) -> Vec<(u64, u64)> {
+    let shard = CrlShard { issuer: "issuer".to_owned(), shard: 3 };
+    let found = store.revoked_after(&RevokedAfter { shard, revision, limit }).await.unwrap();
+    let tag = |serial| (0..100).find(|tag| super::sample::serial(*tag) == serial).unwrap();
+    found.into_iter().map(|Revoked { revision, serial }| (revision, tag(serial))).collect()
+}
+
+pub async fn what_was_revoked_after_a_revision_is_told_in_order(fixture: &dyn Fixture) {
+    let store = open(fixture, "one").await;
+    let store = store.as_ref();
+    // Descending, so that the order of serials is not that of revisions.
+    for tag in (1..=5).rev() {
+        issue(store, journal_row(tag), &[]).await;
+        store.revoke(vec![revocation(tag)]).await.unwrap();
+    }
+    let elsewhere = JournalRow { shard: 4, ..journal_row(6) };
+    issue(store, elsewhere, &[]).await;
+    let compromised = NewRevocation { reason: Reason::KeyCompromise, upgrade: true, ..revocation(4) };
+    store.revoke(vec![revocation(6), compromised]).await.unwrap();
+    assert_eq!(changed(store, 0, 10).await, [(1, 5), (2, 4), (3, 3), (4, 2), (5, 1), (6, 4)]);
+    assert_eq!(changed(store, 0, 2).await, [(1, 5), (2, 4)]);
+    assert_eq!(changed(store, 4, 10).await, [(5, 1), (6, 4)]);
+    assert_eq!(changed(store, 5, 1).await, [(6, 4)]);
+    assert_eq!(changed(store, 6, 10).await, []);
+}
+
+pub async fn a_shard_begins_where_its_epoch_does(fixture: &dyn Fixture) {
+    let store = open(fixture, "one").await;
+    issue(store.as_ref(), journal_row(1), &[]).await;
+    let fourth = JournalRow { shard: 4, ..journal_row(2) };
+    issue(store.as_ref(), fourth, &[]).await;
+    store.begin_epoch([8; 16], vec![]).await.unwrap();
+    store.begin_epoch([9; 16], vec![]).await.unwrap();
+    // The backup may be older than the shard's first CRL and first revocation: neither may come a second time.
+    let begin = 2 * EPOCH_JUMP;
+    assert_eq!(store.ledger(&[serial(1)]).await.unwrap()[0].revision, begin);
+    store.revoke(vec![revocation(1)]).await.unwrap();
+    assert_eq!(store.ledger(&[serial(1)]).await.unwrap()[0].revision, begin + 1);
+    let shard = CrlShard { issuer: "issuer".to_owned(), shard: 4 };
+    let draft = store.begin_crl(BeginCrl { shard }).await.unwrap();
+    assert_eq!((draft.number, draft.revision), (begin + 1, begin));
+    let shard = CrlShard { issuer: "issuer".to_owned(), shard: 3 };
+    let draft = store.begin_crl(BeginCrl { shard }).await.unwrap();
+    assert_eq!((draft.number, draft.revision), (begin + 1, begin + 1));
 }

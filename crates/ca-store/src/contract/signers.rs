@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use futures::future::join_all;
+use pki::Reason;
 use tokio::time::timeout;
 
 use super::{Fixture, open, sample::*};
 use crate::{
     AccountRow, AccountUpdate, AuthorityRow, BeginCrl, CaStore, Changes, CrlJournal, CrlKey, CrlRow,
-    CrlShard, IntentOutcome, JournalKey, JournalRow, Limit, LimitScope, NewIntent, NodeRow, PublishCrl,
-    PublishOutcome, RecordOutcome, StoreChange, UpdateOutcome,
+    CrlShard, IntentOutcome, JournalKey, JournalRow, Limit, LimitScope, NewIntent, NewRevocation, NodeRow,
+    PublishCrl, PublishOutcome, RecordOutcome, StoreChange, UpdateOutcome,
 };
 
 pub async fn limits_hold_between_signers(fixture: &dyn Fixture) {
@@ -150,8 +151,19 @@ pub async fn changes_of_other_signers_are_heard(fixture: &dyn Fixture) {
     let shard = CrlShard { issuer: "an issuer".to_owned(), shard: 3 };
     publish(two.as_ref(), &shard).await;
     assert_eq!(heard(changes.as_mut()).await, StoreChange::Crl(shard));
+    issue(two.as_ref(), journal_row(1), &[]).await;
+    two.revoke(vec![revocation(1)]).await.unwrap();
+    let shard = CrlShard { issuer: "issuer".to_owned(), shard: 3 };
+    assert_eq!(heard(changes.as_mut()).await, StoreChange::Revoked(shard.clone()));
+    // Nor is what was revoked before; a change of the reason is.
+    two.revoke(vec![revocation(1)]).await.unwrap();
+    let compromised = NewRevocation { reason: Reason::KeyCompromise, upgrade: true, ..revocation(1) };
+    two.revoke(vec![compromised]).await.unwrap();
+    two.update_account(update(3, 2)).await.unwrap();
+    assert_eq!(heard(changes.as_mut()).await, StoreChange::Revoked(shard));
+    assert_eq!(heard(changes.as_mut()).await, StoreChange::Account("a".to_owned()));
     // One's own changes are not told: the first that is heard here is the other's.
-    one.update_account(update(3, 2)).await.unwrap();
+    one.update_account(update(4, 3)).await.unwrap();
     assert_eq!(heard(own.as_mut()).await, StoreChange::Account("a".to_owned()));
 }
 

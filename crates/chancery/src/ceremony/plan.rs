@@ -25,6 +25,9 @@ pub(crate) struct Plan {
     /// CAs signed by a root; the signers' issuers.
     #[serde(default, rename = "intermediate")]
     pub(crate) intermediates: Vec<Intermediate>,
+    /// Keys of OCSP responders. Their certificates are the running signers' work; the signers' policy names the keys.
+    #[serde(default, rename = "responder_key")]
+    pub(crate) responder_keys: Vec<KeyPlan>,
     /// The internal CA of the nodes' mutual TLS.
     pub(crate) node_ca: Option<NodeCa>,
     /// Nodes that cannot join, since nobody is there yet: the first signer and the first operator.
@@ -49,7 +52,7 @@ pub(crate) struct Token {
     pub(crate) environment: BTreeMap<String, String>,
 }
 
-/// Where a CA's key is, and what it is.
+/// Where a key is, and what it is.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct KeyPlan {
@@ -222,7 +225,8 @@ impl Plan {
     fn keys(&self) -> impl Iterator<Item = &KeyPlan> {
         let roots = self.roots.iter().map(|root| &root.key);
         let intermediates = self.intermediates.iter().map(|intermediate| &intermediate.key);
-        roots.chain(intermediates).chain(self.node_ca.iter().map(|node_ca| &node_ca.key))
+        let node_ca = self.node_ca.iter().map(|node_ca| &node_ca.key);
+        roots.chain(intermediates).chain(&self.responder_keys).chain(node_ca)
     }
 }
 
@@ -256,6 +260,9 @@ validity = "3650d"
 crl_url_base = "http://crl.test"
 "#;
 
+    const RESPONDER_KEY: &str =
+        "\n[[responder_key]]\ntoken = \"t\"\nid = \"31\"\nlabel = \"ocsp\"\nalgorithm = \"ecdsa-p256\"\n";
+
     fn check(text: &str) -> anyhow::Result<()> {
         toml::from_str::<Plan>(text)?.check()
     }
@@ -263,6 +270,7 @@ crl_url_base = "http://crl.test"
     #[test]
     fn a_sound_plan_passes() {
         check(SMALL).unwrap();
+        check(&format!("{SMALL}{RESPONDER_KEY}")).unwrap();
     }
 
     #[test]
@@ -273,6 +281,8 @@ crl_url_base = "http://crl.test"
             (SMALL.replace("\"01\"", "\"0g\""), "hexadecimal"),
             (SMALL.replace("title", "tilte"), "unknown field `tilte`"),
             (SMALL.replace("3650d", "3650x"), "period"),
+            // A responder has no CA's key.
+            (format!("{SMALL}{}", RESPONDER_KEY.replace("31", "01")), "key (token and id) t/01 stands twice"),
             (format!("{SMALL}\n[[node]]\nrole = \"signer\"\nname = \"s\"\n"), "needs a [node_ca]"),
         ];
         for (text, expected) in cases {

@@ -98,6 +98,9 @@ impl Ceremony<'_> {
                     .with_context(|| format!("intermediate {:?}", intermediate.name))?;
             }
         }
+        for key in &plan.responder_keys {
+            self.hand(key).await.with_context(|| format!("responder key {:?}", key.label))?;
+        }
         if let Some(node_ca) = &plan.node_ca {
             let issuer = self.node_ca(node_ca).await.context("node CA")?;
             for node in &plan.nodes {

@@ -63,6 +63,7 @@ fn serve(stack: &Stack) {
         ("granted names", format!("{GRANTED} and everything below it")),
         ("trust this root", facts.root.display().to_string()),
         ("CRL", facts.crl.clone()),
+        ("OCSP", facts.ocsp.clone()),
         ("http-01 port", facts.http_01_port.to_string()),
         ("nodes join at", facts.enrollment.to_string()),
         ("all of this, for scripts", stack.layout.path("demo.json").display().to_string()),

@@ -3,6 +3,7 @@
 
 mod commands;
 mod connection;
+mod revoke;
 mod show;
 
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use clap::Args;
 pub(crate) use commands::{CertificateCommand, EabCommand, GrantCommand, NodeCommand, RegistrationCommand};
 pub(crate) use commands::{certificate, eab, grant, node, overview, registration};
 pub(crate) use connection::{Connection, connect, explain};
+pub(crate) use revoke::{RevokeArgs, revoke};
 
 /// Where the signer is, and how answers are shown.
 #[derive(Debug, Args)]

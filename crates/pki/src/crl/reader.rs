@@ -3,7 +3,7 @@
 use const_oid::db::rfc5280 as oid;
 use der::{Decode, ErrorKind, Reader, SliceReader, asn1::UintRef};
 use x509_cert::ext::pkix::{
-    AuthorityKeyIdentifier,
+    AuthorityKeyIdentifier, CrlDistributionPoints,
     crl::dp::IssuingDistributionPoint,
     name::{DistributionPointName, GeneralName},
 };
@@ -31,6 +31,7 @@ pub struct Crl<'a> {
     delta_base: Option<u64>,
     authority_key_id: Vec<u8>,
     urls: Vec<String>,
+    delta_urls: Vec<String>,
 }
 
 /// Why octets are not a CRL that this CA can read.
@@ -80,6 +81,7 @@ impl<'a> Crl<'a> {
             delta_base: None,
             authority_key_id: Vec::new(),
             urls: Vec::new(),
+            delta_urls: Vec::new(),
         };
         crl.read_extensions(&fields.extensions)?;
         for (index, entry) in (0..).zip(crl.entries()) {
@@ -101,6 +103,11 @@ impl<'a> Crl<'a> {
                     self.authority_key_id = id.map(|octets| octets.as_bytes().to_vec()).unwrap_or_default();
                 }
                 oid::ID_CE_ISSUING_DISTRIBUTION_POINT => self.read_scope(value)?,
+                oid::ID_CE_FRESHEST_CRL => {
+                    let points = CrlDistributionPoints::from_der(value)?.0;
+                    self.delta_urls =
+                        points.into_iter().flat_map(|point| urls(point.distribution_point)).collect();
+                }
                 _ if extension.critical => return Err(CrlReadError::Unsupported),
                 _ => {}
             }
@@ -117,12 +124,7 @@ impl<'a> Crl<'a> {
         if point.indirect_crl || point.only_contains_attribute_certs || point.only_some_reasons.is_some() {
             return Err(CrlReadError::Unsupported);
         }
-        if let Some(DistributionPointName::FullName(names)) = point.distribution_point {
-            self.urls.extend(names.into_iter().filter_map(|name| match name {
-                GeneralName::UniformResourceIdentifier(uri) => Some(uri.to_string()),
-                _ => None,
-            }));
-        }
+        self.urls = urls(point.distribution_point);
         Ok(())
     }
 
@@ -172,6 +174,12 @@ impl<'a> Crl<'a> {
     #[must_use]
     pub fn distribution_urls(&self) -> &[String] {
         &self.urls
+    }
+
+    /// Of a complete CRL the URLs of its delta CRL (RFC 5280 §5.2.6).
+    #[must_use]
+    pub fn delta_urls(&self) -> &[String] {
+        &self.delta_urls
     }
 
     /// How many certificates it lists.
@@ -229,6 +237,16 @@ impl<'a> Crl<'a> {
         }
         self.verify_signed_by(issuer.public_key())
     }
+}
+
+/// The URIs of a full name.
+fn urls(name: Option<DistributionPointName>) -> Vec<String> {
+    let Some(DistributionPointName::FullName(names)) = name else { return Vec::new() };
+    let uri = |name| match name {
+        GeneralName::UniformResourceIdentifier(uri) => Some(uri.to_string()),
+        _ => None,
+    };
+    names.into_iter().filter_map(uri).collect()
 }
 
 /// TBSCertList, field by field (RFC 5280 §5.1).

@@ -47,6 +47,7 @@ fn context(issuer: &Issuer) -> CrlLintContext<'_> {
         issuer: issuer.certificate(),
         signed_at: NOW,
         url: None,
+        delta_url: None,
         previous_number: Some(6),
         publicly_trusted: false,
     }
@@ -205,6 +206,8 @@ fn contradictions_are_refused() {
     let hierarchy = Hierarchy::fixed();
     let start = |parameters: &CrlParameters<'_>, totals| CrlWriter::start(parameters, totals, Vec::new());
     let good = parameters(&hierarchy.issuer);
+    let old = CrlParameters { delta_base: Some(7), ..good };
+    assert!(matches!(start(&old, CrlTotals::default()), Err(CrlError::Base)));
     let stale = CrlParameters { next_update: NOW, ..good };
     assert!(matches!(start(&stale, CrlTotals::default()), Err(CrlError::Times)));
     let unpublished =
@@ -250,6 +253,79 @@ fn deltas_name_their_base() {
     assert_eq!(Crl::from_der(&der).unwrap().delta_base(), Some(5));
     let text = openssl(&["crl", "-inform", "DER", "-noout", "-text"], &der);
     assert!(text.contains("X509v3 Delta CRL Indicator: critical"), "{text}");
+}
+
+#[test]
+fn complete_crls_and_certificates_lead_to_the_delta() {
+    let hierarchy = Hierarchy::fixed();
+    let issuer = hierarchy.issuer.clone().with_delta_crls(true);
+    let (url, delta_url) = (issuer.crl_url(3).unwrap(), issuer.delta_crl_url(3).unwrap());
+    assert_eq!(delta_url, format!("{}.delta.crl", url.strip_suffix(".crl").unwrap()));
+    assert_eq!(hierarchy.issuer.delta_crl_url(3), None);
+    let context = CrlLintContext { url: Some(&url), delta_url: Some(&delta_url), ..context(&issuer) };
+    let complete = parameters(&issuer);
+    let delta = CrlParameters { delta_base: Some(5), ..complete };
+    for (parameters, urls) in [(complete, std::slice::from_ref(&delta_url)), (delta, &[])] {
+        let der = sign(&hierarchy.key, &parameters, &entries(4));
+        let crl = Crl::from_der(&der).unwrap();
+        assert_eq!(crl.delta_urls(), urls);
+        assert_eq!(crl.distribution_urls(), std::slice::from_ref(&url), "of both the same");
+        assert_eq!(check_crl(crl.tbs_bytes(), &context), []);
+    }
+    let text = openssl(&["crl", "-inform", "DER", "-noout", "-text"], &sign(&hierarchy.key, &complete, &[]));
+    assert!(text.contains("X509v3 Freshest CRL") && text.contains(&delta_url), "{text}");
+    // A root has one small CRL, and no delta.
+    let root = hierarchy.root.clone().with_delta_crls(true);
+    let of_root = CrlParameters { scope: CrlScope::Complete, ..parameters(&root) };
+    assert!(Crl::from_der(&sign(&hierarchy.root_key, &of_root, &[])).unwrap().delta_urls().is_empty());
+}
+
+#[test]
+fn openssl_adds_a_delta_to_its_base() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name, content: &str| write(folder.path(), name, content);
+    let hierarchy = Hierarchy::generate(KeyAlgorithm::EcdsaP256);
+    let issuer = hierarchy.issuer.clone().with_delta_crls(true);
+    let profile = profile(ProfileKind::Private);
+    let names = crate::testing::names_of(&["a.example"]);
+    let request = crate::tbs::LeafRequest {
+        serial: Serial::from_random([0x33; 16]),
+        names: &names,
+        public_key: &Key::fixed(9).public(),
+        validity: profile.validity_at(NOW, &issuer, None, None).unwrap(),
+        shard: 3,
+        must_staple: false,
+    };
+    let leaf = hierarchy.key.certify(&crate::tbs::leaf(&profile, &issuer, request).unwrap());
+    assert_eq!(leaf.delta_crl_urls(), [issuer.delta_crl_url(3).unwrap()]);
+    let trusted = hierarchy.root.certificate().pem() + &issuer.certificate().pem();
+    let (trusted, leaf_file) = (file("trusted.pem", &trusted), file("leaf.pem", &leaf.pem()));
+    let revoked = Entry { serial: leaf.serial(), ..entry(1, Reason::KeyCompromise) };
+    let base = sign(&hierarchy.key, &CrlParameters { number: 5, ..parameters(&issuer) }, &entries(2));
+    let at = NOW.plus(Period::from_hours(1)).unix().to_string();
+    for (list, answer) in [(&[][..], "leaf.pem: OK"), (&[revoked], "certificate revoked")] {
+        let delta = sign(&hierarchy.key, &CrlParameters { delta_base: Some(5), ..parameters(&issuer) }, list);
+        let crls = crate::chain::pem_block("X509 CRL", &base) + &crate::chain::pem_block("X509 CRL", &delta);
+        let crls = file("crls.pem", &crls);
+        let arguments = [
+            "verify",
+            "-x509_strict",
+            "-crl_check",
+            "-use_deltas",
+            "-extended_crl",
+            "-attime",
+            &at,
+            "-partial_chain",
+            "-CAfile",
+            &trusted,
+            "-CRLfile",
+            &crls,
+            &leaf_file,
+        ];
+        let output = run("openssl", "openssl", &arguments, b"");
+        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert!(text.contains(answer), "{answer}: {text}");
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::{CrlError, CrlParameters, CrlScope, Entry};
 use crate::{
     Reason, SignatureAlgorithm, Timestamp,
     encode::{Encoder, encode, header_len, tag, write_header},
-    extension::{distribution_point_name, extension},
+    extension::{distribution_point_name, extension, freshest_crl},
 };
 
 /// What the entries of a CRL take up: one pass over them before they are written.
@@ -79,6 +79,9 @@ impl<W: Write> CrlWriter<W> {
     pub fn start(parameters: &CrlParameters<'_>, totals: CrlTotals, out: W) -> Result<Self, CrlError> {
         if parameters.next_update <= parameters.this_update {
             return Err(CrlError::Times);
+        }
+        if parameters.delta_base.is_some_and(|base| base >= parameters.number) {
+            return Err(CrlError::Base);
         }
         let algorithm = parameters.issuer.signature();
         let extensions = encode_extensions(parameters)?;
@@ -156,9 +159,12 @@ impl<W: Write> CrlWriter<W> {
 
 /// `crlExtensions [0]` (RFC 5280 §5.2).
 fn encode_extensions(parameters: &CrlParameters<'_>) -> Result<Vec<u8>, CrlError> {
-    let url = match parameters.scope {
-        CrlScope::Complete => None,
-        CrlScope::Shard(shard) => Some(parameters.issuer.crl_url(shard).ok_or(CrlError::NoUrl)?),
+    let (url, delta_url) = match parameters.scope {
+        CrlScope::Complete => (None, None),
+        CrlScope::Shard(shard) => (
+            Some(parameters.issuer.crl_url(shard).ok_or(CrlError::NoUrl)?),
+            parameters.issuer.delta_crl_url(shard),
+        ),
     };
     Ok(encode(|e| {
         e.nested(tag::context_constructed(0), |e| {
@@ -180,6 +186,10 @@ fn encode_extensions(parameters: &CrlParameters<'_>) -> Result<Vec<u8>, CrlError
                             e.primitive(tag::context(1), &[0xff]);
                         });
                     });
+                }
+                // RFC 5280 §5.2.6: "MUST NOT appear in delta CRLs".
+                if let Some(url) = delta_url.filter(|_| parameters.delta_base.is_none()) {
+                    freshest_crl(e, &url);
                 }
             });
         });

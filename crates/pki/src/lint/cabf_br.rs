@@ -9,13 +9,13 @@ use der::Tagged;
 use x509_cert::ext::pkix::name::GeneralName;
 
 use super::{
-    LintContext, Rule, Subject, View, must,
+    LintContext, Rule, Subject, View, must, responder,
     rfc5280::algorithm::{self, Family},
     should,
 };
 
 /// Every table.
-pub(super) const RULES: &[&[Rule]] = &[SUBSCRIBER, names::RULES, authority::RULES];
+pub(super) const RULES: &[&[Rule]] = &[SUBSCRIBER, names::RULES, authority::RULES, responder::PUBLIC_RULES];
 
 const SUBSCRIBER: &[Rule] = &[
     must("cabf_br.serial", "BR §7.1.2.7", serial),
@@ -36,10 +36,11 @@ const SUBSCRIBER: &[Rule] = &[
     should("cabf_br.ca_issuers", "BR §7.1.2.7.7", ca_issuers),
     must("cabf_br.crl_points", "BR §7.1.2.11.2", crl_points),
     must("cabf_br.revocation_information", "BR §7.1.2.7.6, §7.1.2.11.2", revocation_information),
+    should("cabf_br.no_freshest_crl", "BR §7.1.2.7.6", no_freshest_crl),
     must("cabf_br.no_name_constraints", "BR §7.1.2.7.6", no_name_constraints),
 ];
 
-const DAY: u64 = 86_400;
+pub(super) const DAY: u64 = 86_400;
 
 fn is_subscriber(context: &LintContext<'_>) -> bool {
     context.subject == Subject::Subscriber
@@ -112,11 +113,13 @@ fn subject_key(view: &View<'_>, _: &LintContext<'_>) -> Option<String> {
     }
 }
 
-fn attributes<'v>(view: &'v View<'_>) -> impl Iterator<Item = &'v x509_cert::attr::AttributeTypeAndValue> {
+pub(super) fn attributes<'v>(
+    view: &'v View<'_>,
+) -> impl Iterator<Item = &'v x509_cert::attr::AttributeTypeAndValue> {
     view.subject_name.iter().flat_map(|rdn| rdn.iter())
 }
 
-fn count(view: &View<'_>, id: ObjectIdentifier) -> usize {
+pub(super) fn count(view: &View<'_>, id: ObjectIdentifier) -> usize {
     attributes(view).filter(|attribute| attribute.oid == id).count()
 }
 
@@ -248,8 +251,8 @@ fn has_access(view: &View<'_>, method: ObjectIdentifier) -> bool {
 }
 
 fn ca_issuers(view: &View<'_>, context: &LintContext<'_>) -> Option<String> {
-    (context.subject != Subject::Root && !has_access(view, oid::ID_AD_CA_ISSUERS))
-        .then(|| "there is no caIssuers".to_owned())
+    let asks = !matches!(context.subject, Subject::Root | Subject::Responder);
+    (asks && !has_access(view, oid::ID_AD_CA_ISSUERS)).then(|| "there is no caIssuers".to_owned())
 }
 
 fn crl_points(view: &View<'_>, _: &LintContext<'_>) -> Option<String> {
@@ -269,6 +272,12 @@ fn revocation_information(view: &View<'_>, context: &LintContext<'_>) -> Option<
     let missing = view.crl_points.is_none() && !has_access(view, oid::ID_AD_OCSP);
     (is_subscriber(context) && long_lived && missing)
         .then(|| "neither CRL nor OCSP, and longer than short-lived".to_owned())
+}
+
+/// "Any other extension: NOT RECOMMENDED".
+fn no_freshest_crl(view: &View<'_>, context: &LintContext<'_>) -> Option<String> {
+    (is_subscriber(context) && view.extension(oid::ID_CE_FRESHEST_CRL).is_some())
+        .then(|| "there is a freshest CRL".to_owned())
 }
 
 fn no_name_constraints(view: &View<'_>, context: &LintContext<'_>) -> Option<String> {

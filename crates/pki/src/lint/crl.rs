@@ -10,7 +10,7 @@ use der::{
 use x509_cert::ext::{
     Extension,
     pkix::{
-        AuthorityKeyIdentifier,
+        AuthorityKeyIdentifier, CrlDistributionPoints,
         crl::dp::IssuingDistributionPoint,
         name::{DistributionPointName, GeneralName},
     },
@@ -33,6 +33,8 @@ pub struct CrlLintContext<'a> {
     pub signed_at: Timestamp,
     /// The URL of the shard, as in the certificates; `None` for a complete CRL.
     pub url: Option<&'a str>,
+    /// The URL of the shard's delta CRL, if the issuer makes deltas.
+    pub delta_url: Option<&'a str>,
     /// The number of the CRL before it, if there was one.
     pub previous_number: Option<u64>,
     /// Whether the Baseline Requirements' rules apply as well.
@@ -53,6 +55,7 @@ struct CrlView<'a> {
     delta_base: Option<Vec<u8>>,
     authority_key_id: Option<AuthorityKeyIdentifier>,
     scope: Option<IssuingDistributionPoint>,
+    freshest: Option<CrlDistributionPoints>,
     undecodable: Option<ObjectIdentifier>,
 }
 
@@ -98,6 +101,7 @@ const RULES: &[CrlRule] = &[
     must("rfc5280.crl_delta_base", "RFC 5280 §5.2.4", delta_base),
     must("rfc5280.crl_scope", "RFC 5280 §5.2.5", scope),
     must("rfc5280.crl_scope_is_the_certificates", "RFC 5280 §5.2.5, BR §7.2.2.1", scope_url),
+    must("rfc5280.crl_freshest", "RFC 5280 §5.2.6, §4.2.1.15", freshest),
     must("operator.crl_this_update", "policy: a CRL is of now", this_update),
     public("cabf_br.crl_signature_algorithm", "BR §7.2, §7.1.3.2", public_signature_algorithm),
     public("cabf_br.crl_next_update", "BR §4.9.7, §7.2", next_update_limit),
@@ -169,6 +173,7 @@ impl<'a> CrlView<'a> {
             delta_base: None,
             authority_key_id: None,
             scope: None,
+            freshest: None,
             undecodable: None,
         })
     }
@@ -183,6 +188,7 @@ impl<'a> CrlView<'a> {
                 canonical(octets).map(|id| self.authority_key_id = Some(id))
             }
             oid::ID_CE_ISSUING_DISTRIBUTION_POINT => canonical(octets).map(|scope| self.scope = Some(scope)),
+            oid::ID_CE_FRESHEST_CRL => canonical(octets).map(|points| self.freshest = Some(points)),
             _ => Some(()),
         };
         if decoded.is_none() {
@@ -239,6 +245,7 @@ const KNOWN: &[(ObjectIdentifier, bool)] = &[
     (oid::ID_CE_CRL_NUMBER, false),                // §5.2.3
     (oid::ID_CE_DELTA_CRL_INDICATOR, true),        // §5.2.4
     (oid::ID_CE_ISSUING_DISTRIBUTION_POINT, true), // §5.2.5
+    (oid::ID_CE_FRESHEST_CRL, false),              // §5.2.6
 ];
 
 fn extensions_known(view: &CrlView<'_>, _: &CrlLintContext<'_>) -> Option<String> {
@@ -322,6 +329,24 @@ fn scope_url(view: &CrlView<'_>, context: &CrlLintContext<'_>) -> Option<String>
     };
     (found != context.url)
         .then(|| format!("the URL is {found:?}, that of the certificates {:?}", context.url))
+}
+
+/// A complete CRL says where its delta is, exactly as the certificates do; a delta never does.
+fn freshest(view: &CrlView<'_>, context: &CrlLintContext<'_>) -> Option<String> {
+    let expected = context.delta_url.filter(|_| view.delta_base.is_none());
+    let points = view.freshest.as_ref().map_or(&[][..], |points| points.0.as_slice());
+    let found = match points {
+        [] if view.freshest.is_none() => None,
+        [point] if point.reasons.is_none() && point.crl_issuer.is_none() => match &point.distribution_point {
+            Some(DistributionPointName::FullName(names)) => match names.as_slice() {
+                [GeneralName::UniformResourceIdentifier(uri)] => Some(uri.as_str()),
+                _ => return Some("the freshest CRL is not one URL".to_owned()),
+            },
+            _ => return Some("the freshest CRL has no full name".to_owned()),
+        },
+        _ => return Some("the freshest CRL is not one distribution point with one URL".to_owned()),
+    };
+    (found != expected).then(|| format!("the URL of the delta CRL is {found:?}, not {expected:?}"))
 }
 
 /// Backdating a little is good for slow clocks; the future is not.

@@ -20,6 +20,7 @@ pub(super) const RULES: &[&[Rule]] = &[&[
     must("operator.public_key", "policy: the key of the request", public_key),
     must("operator.validity", "policy: the validity that was computed", validity),
     must("operator.issuer_urls", "policy: the URLs of the issuer", issuer_urls),
+    must("operator.freshest_crl", "policy: delta CRLs as the issuer makes them", freshest_crl),
     must("operator.node_uri", "policy: a node has one chancery:// name", node_uri),
 ]];
 
@@ -115,6 +116,15 @@ fn issuer_urls(view: &View<'_>, context: &LintContext<'_>) -> Option<String> {
     let expected = context.expected?.shard.and_then(|shard| issuer.crl_url(shard));
     let other = view.crl_names().any(|name| uri(name) != expected.as_deref());
     other.then(|| format!("the CRL's URL is not {expected:?}"))
+}
+
+/// Who is sent to the CRL is also sent to its delta, if the issuer makes one, and nobody else is.
+fn freshest_crl(view: &View<'_>, context: &LintContext<'_>) -> Option<String> {
+    let shard = context.expected?.shard.filter(|_| view.crl_points.is_some());
+    let expected = shard.and_then(|shard| context.issuer?.delta_crl_url(shard));
+    let found: Vec<_> = view.delta_crl_names().map(uri).collect();
+    let wanted: Vec<_> = expected.iter().map(|url| Some(url.as_str())).collect();
+    (found != wanted).then(|| format!("the delta CRL's URL is {found:?}, not {wanted:?}"))
 }
 
 fn uri(name: &GeneralName) -> Option<&str> {

@@ -8,10 +8,10 @@ use const_oid::db::{rfc4519, rfc5280 as oid};
 use der::{Encode, Tag, Tagged};
 use x509_cert::{ext::Extension, name::RdnSequence};
 
-use super::{LintContext, Rule, Subject, View, must};
+use super::{LintContext, Rule, Subject, View, must, responder};
 
-/// Both tables.
-pub(super) const RULES: &[&[Rule]] = &[FIELDS, extensions::RULES];
+/// Every table.
+pub(super) const RULES: &[&[Rule]] = &[FIELDS, extensions::RULES, responder::RULES];
 
 const FIELDS: &[Rule] = &[
     must("rfc5280.der", "RFC 5280 §4.1, X.690 §10", der),

@@ -6,7 +6,7 @@ use crate::{
     certificate::TbsFields,
     decode,
     encode::{encode, tag},
-    tbs::{self, LeafRequest, NodeRequest},
+    tbs::{self, LeafRequest, NodeRequest, ResponderRequest},
     testing::{Hierarchy, Key, NOW, names_of, profile, validity},
 };
 use cases::CASES;
@@ -133,6 +133,9 @@ pub(super) enum Base {
     Root,
     Intermediate,
     Node,
+    Responder,
+    /// A private one of an issuer that makes delta CRLs.
+    Delta,
 }
 
 /// Good certificates of every kind, and what belongs to them.
@@ -141,6 +144,8 @@ pub(super) struct Fixture {
     pub(super) public: Hierarchy,
     /// An issuer that may only issue below `constrained.example`.
     pub(super) constrained: Issuer,
+    /// The private issuer, making delta CRLs.
+    delta: Issuer,
     pub(super) suffixes: Vec<DnsName>,
     private_names: NameSet,
     public_names: NameSet,
@@ -159,6 +164,7 @@ impl Fixture {
         let public = Hierarchy::generate(KeyAlgorithm::EcdsaP256);
         Self {
             constrained: constrained(&private),
+            delta: private.issuer.clone().with_delta_crls(true),
             suffixes: vec!["a.example".parse().unwrap()],
             private_names: names_of(&["a.example", "*.b.example", "192.0.2.1", "2001:db8::1"]),
             public_names: names_of(&["example.com", "*.example.com", "8.8.8.8"]),
@@ -182,7 +188,7 @@ impl Fixture {
             Base::Public => (&self.public, &self.public_profile, &self.public_names, &self.public_key),
             _ => (&self.private, &self.private_profile, &self.private_names, &self.private_key),
         };
-        let issuer = &hierarchy.issuer;
+        let issuer = if base == Base::Delta { &self.delta } else { &hierarchy.issuer };
         let validity = profile.validity_at(NOW, issuer, None, None).unwrap();
         let serial = Serial::from_random(SERIAL);
         let request = LeafRequest { serial, names, public_key, validity, shard: 3, must_staple: false };
@@ -211,11 +217,22 @@ impl Fixture {
         (tbs.as_bytes().to_vec(), LintContext::new(Subject::Node, Some(issuer), NOW).expecting(expected))
     }
 
+    fn responder(&self) -> (Vec<u8>, LintContext<'_>) {
+        let (issuer, public_key) = (&self.public.issuer, &self.public_key);
+        let serial = Serial::from_random(SERIAL);
+        let request = ResponderRequest { serial, common_name: "OCSP E1", public_key, validity: validity(7) };
+        let tbs = tbs::responder(issuer, request).unwrap();
+        let expected = Expected { serial, names: None, public_key, validity: validity(7), shard: None };
+        let context = LintContext::new(Subject::Responder, Some(issuer), NOW).publicly_trusted();
+        (tbs.as_bytes().to_vec(), context.expecting(expected))
+    }
+
     fn base(&self, base: Base) -> (Vec<u8>, LintContext<'_>) {
         match base {
-            Base::Private | Base::Public => self.leaf(base),
+            Base::Private | Base::Public | Base::Delta => self.leaf(base),
             Base::Root | Base::Intermediate => self.authority(base),
             Base::Node => self.node(),
+            Base::Responder => self.responder(),
         }
     }
 }
@@ -246,7 +263,16 @@ fn constrained(hierarchy: &Hierarchy) -> Issuer {
 #[test]
 fn good_certificates_have_no_findings() {
     let fixture = Fixture::new();
-    for base in [Base::Private, Base::Public, Base::Root, Base::Intermediate, Base::Node] {
+    let bases = [
+        Base::Private,
+        Base::Public,
+        Base::Root,
+        Base::Intermediate,
+        Base::Node,
+        Base::Responder,
+        Base::Delta,
+    ];
+    for base in bases {
         let (tbs, context) = fixture.base(base);
         assert_eq!(check(&tbs, &context), [], "{base:?}");
         assert_eq!(Draft::of(&tbs).der(), tbs, "{base:?}: the draft itself changes nothing");
@@ -341,6 +367,25 @@ proptest! {
             let at = at.index(tbs.len());
             tbs[at] ^= 1 << bit;
             prop_assert!(stops(&check(&tbs, &context)), "octet {} bit {}", at, bit);
+            Ok(())
+        })?;
+    }
+
+    /// Nor in a responder's, but for its name and its key's.
+    #[test]
+    fn any_changed_bit_of_a_responder_is_found(at in any::<prop::sample::Index>(), bit in 0_u8..8) {
+        FIXTURE.with(|fixture| {
+            let (good, context) = fixture.responder();
+            let mut tbs = good.clone();
+            let at = at.index(tbs.len());
+            tbs[at] ^= 1 << bit;
+            let subject = decode::sequence(&good, TbsFields::read).unwrap().subject;
+            let free = [subject, &fixture.public_key.key_id()];
+            let is_free = free.iter().any(|part| {
+                let start = good.windows(part.len()).position(|window| window == *part).unwrap();
+                (start..start + part.len()).contains(&at)
+            });
+            prop_assert!(is_free || stops(&check(&tbs, &context)), "octet {} bit {}", at, bit);
             Ok(())
         })?;
     }

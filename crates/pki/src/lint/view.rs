@@ -1,6 +1,9 @@
 //! A TBSCertificate as the lints see it: read with `der` and `x509-cert` alone.
 
-use const_oid::{ObjectIdentifier, db::rfc5280 as oid};
+use const_oid::{
+    ObjectIdentifier,
+    db::{rfc5280 as oid, rfc6960::ID_PKIX_OCSP_NOCHECK},
+};
 use der::{
     Decode, Encode, Header, Reader, SliceReader, Tag, TagNumber,
     asn1::{AnyRef, BitStringRef, ContextSpecific},
@@ -62,6 +65,9 @@ pub(super) struct View<'a> {
     pub(super) policies: Option<CertificatePolicies>,
     pub(super) authority_info: Option<AuthorityInfoAccessSyntax>,
     pub(super) crl_points: Option<CrlDistributionPoints>,
+    pub(super) freshest_crl: Option<CrlDistributionPoints>,
+    /// Whether id-pkix-ocsp-nocheck is there, as NULL.
+    pub(super) ocsp_nocheck: Option<()>,
     pub(super) name_constraints: Option<NameConstraints>,
     pub(super) tls_features: Option<Vec<u16>>,
 }
@@ -128,6 +134,8 @@ impl<'a> View<'a> {
             policies: values.decode(oid::ID_CE_CERTIFICATE_POLICIES),
             authority_info: values.decode(oid::ID_PE_AUTHORITY_INFO_ACCESS),
             crl_points: values.decode(oid::ID_CE_CRL_DISTRIBUTION_POINTS),
+            freshest_crl: values.decode(oid::ID_CE_FRESHEST_CRL),
+            ocsp_nocheck: values.decode::<der::asn1::Null>(ID_PKIX_OCSP_NOCHECK).map(drop),
             name_constraints: values.decode(oid::ID_CE_NAME_CONSTRAINTS),
             tls_features: values.decode(TLS_FEATURE),
             undecodable: values.undecodable,
@@ -172,19 +180,28 @@ impl<'a> View<'a> {
 
     /// The general names of every CRL distribution point's full name.
     pub(super) fn crl_names(&self) -> impl Iterator<Item = &GeneralName> {
-        let points = self.crl_points.iter().flat_map(|points| &points.0);
-        points
-            .filter_map(|point| match &point.distribution_point {
-                Some(DistributionPointName::FullName(names)) => Some(names),
-                _ => None,
-            })
-            .flatten()
+        full_names(self.crl_points.as_ref())
+    }
+
+    /// The same of the freshest CRL.
+    pub(super) fn delta_crl_names(&self) -> impl Iterator<Item = &GeneralName> {
+        full_names(self.freshest_crl.as_ref())
     }
 
     /// Seconds, both ends counted.
     pub(super) fn validity_seconds(&self) -> u64 {
         (self.not_after.seconds + 1).saturating_sub(self.not_before.seconds)
     }
+}
+
+fn full_names(points: Option<&CrlDistributionPoints>) -> impl Iterator<Item = &GeneralName> {
+    let points = points.into_iter().flat_map(|points| &points.0);
+    points
+        .filter_map(|point| match &point.distribution_point {
+            Some(DistributionPointName::FullName(names)) => Some(names),
+            _ => None,
+        })
+        .flatten()
 }
 
 impl<'a> Fields<'a> {

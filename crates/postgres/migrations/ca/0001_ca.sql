@@ -231,7 +231,7 @@ CREATE TABLE account_requests (
     PRIMARY KEY (account, digest)
 );
 
--- The journal, written once: what becomes of an entry is a row elsewhere, so that its eight indexes are
+-- The journal, written once: what becomes of an entry is a row elsewhere, so that its nine indexes are
 -- written once. Only the abandonment of an intent, which is rare, changes it. `id` orders it in time and
 -- keeps the tables and indexes that refer to it small.
 
@@ -275,7 +275,10 @@ CREATE INDEX journal_account ON journal (substr(account, 1, 12), created_at) WHE
 CREATE INDEX journal_issuer ON journal (issuer, not_after);
 
 -- The certificates of a compromised key.
-CREATE INDEX journal_key ON journal (spki_sha256);
+CREATE INDEX journal_key ON journal (spki_sha256, id);
+
+-- Lists by profile, and by time within each profile. New entries go to the end of their profile.
+CREATE INDEX journal_profile ON journal (profile, created_at);
 
 -- Abandoned entries of an order, and of a newOrder JWS: almost none exist.
 CREATE INDEX journal_abandoned ON journal (order_id) WHERE abandoned_at IS NOT NULL;
@@ -331,6 +334,11 @@ CREATE TABLE revocations (
     upgraded_at      BIGINT,
     PRIMARY KEY (issuer, shard, serial)
 );
+
+-- What was revoked, or revoked for another reason, since a revision.
+CREATE UNIQUE INDEX revocations_revision ON revocations (issuer, shard, revision);
+CREATE UNIQUE INDEX revocations_upgrade ON revocations (issuer, shard, upgrade_revision)
+    WHERE upgrade_revision IS NOT NULL;
 
 -- Who asked for a revocation and how; apart, so that making a CRL does not read it.
 CREATE TABLE revocation_requests (

@@ -60,6 +60,9 @@ pub(super) async fn page(
     let bounds = Bounds::of(query);
     let cursor = query.page.after.as_ref().map(|cursor| cursor.0.as_str());
     match &query.filter {
+        CertificateFilter::All if query.created.is_some() || query.profile.is_some() => {
+            by_profile(connection, &bounds, cursor).await
+        }
         CertificateFilter::All if query.expires.is_some() => every_issuer(connection, &bounds, cursor).await,
         CertificateFilter::All => {
             let [after] = page::numbers(cursor, [0]);
@@ -71,7 +74,7 @@ pub(super) async fn page(
             paged(rows, bounds.limit, |row| format!("{} {}", row.not_after, row.id))
         }
         CertificateFilter::Account(account) => {
-            let [created, after] = page::numbers(cursor, [0, 0]);
+            let [created, after] = page::numbers(cursor, [bounds.created_from, 0]);
             let rows = bounded!(
                 connection,
                 bounds,
@@ -168,6 +171,53 @@ async fn every_issuer(
     paged(rows, bounds.limit, |row| format!("{} {} {}", row.not_after, row.id, row.issuer()))
 }
 
+/// By profile, then by the time of the intent. The cursor is time, id and profile.
+async fn by_profile(
+    connection: &mut PgConnection,
+    bounds: &Bounds<'_>,
+    cursor: Option<&str>,
+) -> Result<Paged<JournalEntry>, Failure> {
+    let started = cursor.and_then(|cursor| cursor.splitn(3, ' ').nth(2)).map(str::to_owned);
+    let first = [bounds.created_from, 0];
+    let mut position =
+        page::numbers(cursor.and_then(|cursor| cursor.rsplit_once(' ')).map(|(numbers, _)| numbers), first);
+    let mut profile = match started.or_else(|| bounds.profile.map(str::to_owned)) {
+        None => profile_after(connection, "").await?,
+        profile => profile,
+    };
+    let mut rows = Vec::new();
+    let wanted = usize::try_from(bounds.limit).unwrap_or(usize::MAX);
+    while let Some(name) = profile {
+        let [created, after] = position;
+        rows.extend(bounded!(
+            connection,
+            bounds,
+            "WHERE j.profile = $7 AND j.created_at >= $8 AND (j.created_at > $8 OR j.id > $9)",
+            "j.created_at, j.id",
+            name,
+            created,
+            after
+        ));
+        if rows.len() >= wanted || bounds.profile.is_some() {
+            break;
+        }
+        profile = profile_after(connection, &name).await?;
+        position = first;
+    }
+    rows.truncate(wanted);
+    paged(rows, bounds.limit, |row| format!("{} {} {}", row.created_at, row.id, row.profile))
+}
+
+/// The next profile in the index: one look-up, however many certificates it has.
+async fn profile_after(connection: &mut PgConnection, profile: &str) -> Result<Option<String>, Failure> {
+    Ok(sqlx::query_scalar!(
+        "SELECT profile FROM journal WHERE profile > $1 ORDER BY profile LIMIT 1",
+        profile
+    )
+    .fetch_optional(connection)
+    .await?)
+}
+
 /// The next issuer in the index: one look-up, however many certificates it has.
 async fn issuer_after(connection: &mut PgConnection, issuer: &str) -> Result<Option<String>, Failure> {
     Ok(sqlx::query_scalar!("SELECT issuer FROM journal WHERE issuer > $1 ORDER BY issuer LIMIT 1", issuer)
@@ -189,7 +239,7 @@ async fn in_domain(
     // Names first: an entry has them in several places of this order.
     let names = sqlx::query!(
         "SELECT n.name, n.entry FROM journal_names AS n JOIN journal AS j ON j.id = n.entry
-         WHERE n.name >= $1 AND n.name < $2::text || '/' AND (n.name > $1 OR n.entry > $3)
+         WHERE (n.name, n.entry) > ($1, $3) AND n.name < $2::text || '/'
            AND (n.name = $2 OR substr(n.name, length($2) + 1, 1) = '.')
            AND j.created_at >= $4 AND j.created_at < $5 AND j.not_after >= $6 AND j.not_after < $7
            AND ($8::text IS NULL OR j.profile = $8)

@@ -42,6 +42,7 @@ fn write(change: &StoreChange) -> String {
     match change {
         StoreChange::Account(id) => format!("account {id}"),
         StoreChange::Crl(CrlShard { issuer, shard }) => format!("crl {shard} {issuer}"),
+        StoreChange::Revoked(CrlShard { issuer, shard }) => format!("revoked {shard} {issuer}"),
         StoreChange::Nodes => "nodes".to_owned(),
     }
 }
@@ -52,14 +53,17 @@ fn read(message: &str) -> Option<(i64, StoreChange)> {
     let (kind, rest) = rest.split_once(' ').unwrap_or((rest, ""));
     let change = match kind {
         "account" => StoreChange::Account(rest.to_owned()),
-        "crl" => {
-            let (shard, issuer) = rest.split_once(' ')?;
-            StoreChange::Crl(CrlShard { issuer: issuer.to_owned(), shard: shard.parse().ok()? })
-        }
+        "crl" => StoreChange::Crl(read_shard(rest)?),
+        "revoked" => StoreChange::Revoked(read_shard(rest)?),
         "nodes" => StoreChange::Nodes,
         _ => return None,
     };
     Some((number.parse().ok()?, change))
+}
+
+fn read_shard(text: &str) -> Option<CrlShard> {
+    let (shard, issuer) = text.split_once(' ')?;
+    Some(CrlShard { issuer: issuer.to_owned(), shard: shard.parse().ok()? })
 }
 
 /// A session that listens.
@@ -125,11 +129,14 @@ mod tests {
         for change in [
             StoreChange::Account("an id".to_owned()),
             StoreChange::Crl(CrlShard { issuer: "an issuer".to_owned(), shard: 7 }),
+            StoreChange::Revoked(CrlShard { issuer: "an issuer".to_owned(), shard: 7 }),
             StoreChange::Nodes,
         ] {
             assert_eq!(read(&format!("12 {}", write(&change))), Some((12, change)));
         }
-        for stray in ["", "12", "12 ", "x account a", "12 crl x y", "12 crl 7", "12 later thing"] {
+        for stray in
+            ["", "12", "12 ", "x account a", "12 crl x y", "12 crl 7", "12 revoked", "12 later thing"]
+        {
             assert_eq!(read(stray), None, "{stray}");
         }
     }

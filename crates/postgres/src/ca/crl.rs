@@ -122,7 +122,8 @@ impl Change<Context> for BeginCrl {
 
     async fn apply(&self, connection: &mut PgConnection, _: &mut Context) -> Result<CrlDraft, Failure> {
         let row = sqlx::query!(
-            "INSERT INTO crl_shards (issuer, shard, revision, number) VALUES ($1, $2, 0, 1)
+            "INSERT INTO crl_shards (issuer, shard, revision, number)
+             SELECT $1, $2, (epoch - 1) * 34359738368, (epoch - 1) * 34359738368 + 1 FROM ca_meta WHERE true
              ON CONFLICT (issuer, shard) DO UPDATE SET number = crl_shards.number + 1
              RETURNING revision, number, published, published_delta",
             self.shard.issuer,

@@ -1,7 +1,8 @@
 //! Entries of the journal, read.
 
 use ca_store::{
-    Evidence, JournalEntry, JournalKey, JournalKind, JournalRow, Lease, RevocationRow, Sealed, Upgrade,
+    Evidence, JournalEntry, JournalKey, JournalKind, JournalRow, Lease, LedgerEntry, RevocationRow, Sealed,
+    Serial, Upgrade,
 };
 use sqlx::PgConnection;
 
@@ -9,6 +10,7 @@ use crate::{failure::Failure, stored::Table};
 
 pub(super) const JOURNAL: Table = Table("journal");
 const REVOCATIONS: Table = Table("revocations");
+const SHARDS: Table = Table("crl_shards");
 
 /// The entries that the rest of a query, with its arguments, selects from `journal AS j`.
 macro_rules! entries {
@@ -23,13 +25,15 @@ macro_rules! entries {
                       p.owner AS "owner?", p.lease_until_ms AS "lease_until_ms?",
                       r.revision AS "revision?", r.revoked_at AS "revoked_at?", r.reason AS "reason?",
                       r.upgrade_revision AS "upgrade_revision?", r.upgraded_at AS "upgraded_at?",
-                      q.source AS "source?"
+                      q.source AS "source?",
+                      coalesce(c.revision, (SELECT (epoch - 1) * 34359738368 FROM ca_meta)) AS "shard_revision!"
                FROM journal AS j
                     LEFT JOIN signatures AS s ON s.entry = j.id
                     LEFT JOIN pending AS p ON p.entry = j.id
                     LEFT JOIN revocations AS r
                            ON r.issuer = j.issuer AND r.shard = j.shard AND r.serial = j.serial
                     LEFT JOIN revocation_requests AS q ON q.serial = r.serial AND NOT q.upgrade
+                    LEFT JOIN crl_shards AS c ON c.issuer = j.issuer AND c.shard = j.shard
             "# + $rest $(+ $more)*
             $(, $argument)*
         )
@@ -69,6 +73,8 @@ pub(super) struct Stored {
     pub(super) upgrade_revision: Option<i64>,
     pub(super) upgraded_at: Option<i64>,
     pub(super) source: Option<String>,
+    /// Of the entry's shard: where the epoch begins, as long as it has no row.
+    pub(super) shard_revision: i64,
 }
 
 impl Stored {
@@ -182,10 +188,26 @@ pub(super) async fn by_ids(connection: &mut PgConnection, ids: &[i64]) -> Result
     Ok(entries!("WHERE j.id = ANY($1) ORDER BY j.id", ids).fetch_all(connection).await?)
 }
 
+/// [`ledger`](ca_store::CaStore::ledger): one statement, and so one snapshot.
+pub(super) async fn ledger(
+    connection: &mut PgConnection,
+    serials: &[Serial],
+) -> Result<Vec<LedgerEntry>, Failure> {
+    let serials: Vec<&[u8]> = serials.iter().map(Serial::as_bytes).collect();
+    let stored = entries!("WHERE j.serial = ANY($1) ORDER BY j.id", &serials as &[&[u8]])
+        .fetch_all(connection)
+        .await?;
+    let entry = |stored: Stored| {
+        let revision = SHARDS.unsigned("revision", stored.shard_revision)?;
+        Ok(LedgerEntry { entry: stored.entry()?, revision })
+    };
+    stored.into_iter().map(entry).collect()
+}
+
 /// [`evidence`](ca_store::CaStore::evidence).
 pub(super) async fn evidence(
     connection: &mut PgConnection,
-    serial: &ca_store::Serial,
+    serial: &Serial,
 ) -> Result<Option<Evidence>, Failure> {
     let serial = serial.as_bytes();
     let row = sqlx::query!(

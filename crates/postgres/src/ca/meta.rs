@@ -78,9 +78,9 @@ pub(super) struct BeginEpoch {
     pub(super) audit: Vec<AuditEvent>,
 }
 
-/// By how much CRL numbers and revisions jump: more than were made since any backup, at one a
-/// millisecond for a year.
-const JUMP: i64 = 1 << 35;
+/// [`EPOCH_JUMP`](ca_store::EPOCH_JUMP). Rows that a shard gets later begin there: in SQL it is written out.
+const JUMP: i64 = 34_359_738_368;
+const _: () = assert!(JUMP.unsigned_abs() == ca_store::EPOCH_JUMP);
 
 impl Change<Context> for BeginEpoch {
     type Outcome = Epoch;

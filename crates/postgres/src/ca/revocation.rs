@@ -1,7 +1,10 @@
 //! Revocations (DESIGN §6).
 
 use ca_store::Reason;
-use ca_store::{AuthorityRow, NewRevocation, RevocationRow, RevokeOutcome, Upgrade};
+use ca_store::{
+    AuthorityRow, CrlShard, NewRevocation, RevocationRow, RevokeOutcome, Revoked, RevokedAfter, StoreChange,
+    Upgrade,
+};
 use sqlx::PgConnection;
 
 use super::{
@@ -12,11 +15,12 @@ use super::{
 use crate::{
     failure::Failure,
     lock::Locks,
-    stored::{Table, seconds},
+    stored::{Table, number, seconds},
     writer::Change,
 };
 
 const SHARDS: Table = Table("crl_shards");
+const REVOCATIONS: Table = Table("revocations");
 
 /// [`revoke`](ca_store::CaStore::revoke).
 pub(super) struct Revoke(pub(super) Vec<NewRevocation>);
@@ -52,11 +56,11 @@ async fn revoke(
         .await?;
     let Some(entry) = entry else { return Ok(RevokeOutcome::Unknown) };
     let outcome = match entry.revocation()? {
-        None => RevokeOutcome::Revoked(insert(connection, entry, new).await?),
+        None => RevokeOutcome::Revoked(insert(connection, context, entry, new).await?),
         Some(row)
             if new.upgrade && new.reason == Reason::KeyCompromise && row.current_reason() != new.reason =>
         {
-            RevokeOutcome::Upgraded(upgrade(connection, row, new).await?)
+            RevokeOutcome::Upgraded(upgrade(connection, context, row, new).await?)
         }
         // A key can become known as compromised after its certificate was revoked for that.
         Some(row) => RevokeOutcome::Already(row),
@@ -72,10 +76,11 @@ async fn revoke(
 
 async fn insert(
     connection: &mut PgConnection,
+    context: &mut Context,
     entry: Stored,
     new: &NewRevocation,
 ) -> Result<RevocationRow, Failure> {
-    let revision = raise_revision(connection, entry.issuer(), entry.shard).await?;
+    let revision = raise_revision(connection, context, entry.issuer(), entry.shard).await?;
     sqlx::query!(
         "INSERT INTO revocations (issuer, shard, serial, revision, revoked_at, reason, not_after)
          VALUES ($1, $2, $3, $4, $5, $6, $7)",
@@ -107,10 +112,11 @@ async fn insert(
 
 async fn upgrade(
     connection: &mut PgConnection,
+    context: &mut Context,
     row: RevocationRow,
     new: &NewRevocation,
 ) -> Result<RevocationRow, Failure> {
-    let revision = raise_revision(connection, &row.issuer, i64::from(row.shard)).await?;
+    let revision = raise_revision(connection, context, &row.issuer, i64::from(row.shard)).await?;
     sqlx::query!(
         "UPDATE revocations SET upgrade_revision = $1, upgraded_at = $2
          WHERE issuer = $3 AND shard = $4 AND serial = $5",
@@ -127,9 +133,15 @@ async fn upgrade(
     Ok(RevocationRow { upgrade: Some(upgrade), ..row })
 }
 
-async fn raise_revision(connection: &mut PgConnection, issuer: &str, shard: i64) -> Result<i64, Failure> {
+async fn raise_revision(
+    connection: &mut PgConnection,
+    context: &mut Context,
+    issuer: &str,
+    shard: i64,
+) -> Result<i64, Failure> {
     let row = sqlx::query!(
-        "INSERT INTO crl_shards (issuer, shard, revision, number) VALUES ($1, $2, 1, 0)
+        "INSERT INTO crl_shards (issuer, shard, revision, number)
+         SELECT $1, $2, (epoch - 1) * 34359738368 + 1, (epoch - 1) * 34359738368 FROM ca_meta WHERE true
          ON CONFLICT (issuer, shard) DO UPDATE SET revision = crl_shards.revision + 1
          RETURNING revision",
         issuer,
@@ -137,6 +149,8 @@ async fn raise_revision(connection: &mut PgConnection, issuer: &str, shard: i64)
     )
     .fetch_one(connection)
     .await?;
+    let shard = CrlShard { issuer: issuer.to_owned(), shard: SHARDS.small("shard", shard)? };
+    context.changes.push(StoreChange::Revoked(shard));
     Ok(row.revision)
 }
 
@@ -155,4 +169,35 @@ async fn keep_request(
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// [`revoked_after`](ca_store::CaStore::revoked_after). Revisions of a shard are made under its row's lock: what is seen of
+/// them has no gap.
+pub(super) async fn after(
+    connection: &mut PgConnection,
+    after: &RevokedAfter,
+) -> Result<Vec<Revoked>, Failure> {
+    let rows = sqlx::query!(
+        r#"SELECT revision AS "revision!", serial AS "serial!"
+           FROM ((SELECT revision, serial FROM revocations
+                  WHERE issuer = $1 AND shard = $2 AND revision > $3 ORDER BY revision LIMIT $4)
+                 UNION ALL
+                 (SELECT upgrade_revision, serial FROM revocations
+                  WHERE issuer = $1 AND shard = $2 AND upgrade_revision > $3
+                  ORDER BY upgrade_revision LIMIT $4)) AS changed
+           ORDER BY revision LIMIT $4"#,
+        after.shard.issuer,
+        i64::from(after.shard.shard),
+        number(after.revision),
+        i64::from(after.limit)
+    )
+    .fetch_all(connection)
+    .await?;
+    let revoked = |row: (i64, Vec<u8>)| {
+        Ok(Revoked {
+            revision: REVOCATIONS.unsigned("revision", row.0)?,
+            serial: REVOCATIONS.serial("serial", &row.1)?,
+        })
+    };
+    rows.into_iter().map(|row| revoked((row.revision, row.serial))).collect()
 }

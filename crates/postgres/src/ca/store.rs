@@ -8,9 +8,9 @@ use ca_store::{
     AuditEvent, AuditHead, AuditRecord, Authority, AuthorityChanges, AuthoritySelector, BeginCrl,
     BlockedKeyRow, CaStore, CertificateQuery, Changes, Clock, CrlDraft, CrlEntries, CrlEntry, CrlJournal,
     CrlShardRow, Digest, Epoch, Evidence, Info, IntentOutcome, JoinTokenRow, JournalEntry, JournalKey,
-    LeaseOutcome, NewAccount, NewIntent, NewRevocation, NodeRow, Page, Paged, PublishCrl, PublishOutcome,
-    PutOutcome, RecordOutcome, RefusalCount, RegisterOutcome, RegistrationRow, Registry, RevokeOutcome,
-    Sealed, SignedRow, StoreError, UpdateOutcome,
+    LeaseOutcome, LedgerEntry, NewAccount, NewIntent, NewRevocation, NodeRow, Page, Paged, PublishCrl,
+    PublishOutcome, PutOutcome, RecordOutcome, RefusalCount, RegisterOutcome, RegistrationRow, Registry,
+    RevokeOutcome, Revoked, RevokedAfter, Sealed, SignedRow, StoreError, UpdateOutcome,
 };
 use ca_store::{Serial, Timestamp};
 
@@ -128,6 +128,14 @@ impl CaStore for Ca {
 
     async fn crl_shards(&self, issuer: Option<&str>) -> Result<Vec<CrlShardRow>, StoreError> {
         Ok(read!(self.readers, |connection| crl::shards(connection, issuer))?)
+    }
+
+    async fn ledger(&self, serials: &[Serial]) -> Result<Vec<LedgerEntry>, StoreError> {
+        Ok(read!(self.readers, |connection| entry::ledger(connection, serials))?)
+    }
+
+    async fn revoked_after(&self, after: &RevokedAfter) -> Result<Vec<Revoked>, StoreError> {
+        Ok(read!(self.readers, |connection| revocation::after(connection, after))?)
     }
 
     async fn begin_crl(&self, begin: BeginCrl) -> Result<CrlDraft, StoreError> {

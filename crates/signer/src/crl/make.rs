@@ -121,12 +121,14 @@ impl CrlMaker {
                 writer.and_then(CrlWriter::finish).map_err(unmakeable)?.0
             };
             let url = entry.issuer.crl_url(row.key.shard.shard);
+            let delta_url = entry.issuer.delta_crl_url(row.key.shard.shard);
             let findings = lint::check_crl(
                 &bytes,
                 &lint::CrlLintContext {
                     issuer: entry.issuer.certificate(),
                     signed_at: row.this_update,
                     url: url.as_deref(),
+                    delta_url: delta_url.as_deref(),
                     previous_number,
                     publicly_trusted: false,
                 },

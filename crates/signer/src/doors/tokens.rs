@@ -5,9 +5,11 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use hsm::{Health, KeyHealth, KeyRef, Origin, Signing, Token, TokenState, WorkerCommand};
+use futures::future::BoxFuture;
+use hsm::{Health, KeyHealth, KeyQuery, KeyRef, Origin, Signing, Token, TokenState, WorkerCommand};
+use pki::PublicKey;
 
-use super::DoorPlan;
+use super::{DoorError, DoorPlan};
 use crate::config::TokenSection;
 
 /// Where a private key is.
@@ -25,6 +27,12 @@ pub struct KeyPlace {
 pub trait KeySource: fmt::Debug + Send + Sync {
     /// The key of a plan; `None` if there is no such place.
     fn key(&self, plan: &DoorPlan) -> Option<Arc<dyn Signing>>;
+
+    /// The public half of the key at a place, for keys that no certificate names yet.
+    ///
+    /// # Errors
+    /// When the token is away, or has not exactly one such key.
+    fn public_key<'a>(&'a self, place: &'a KeyPlace) -> BoxFuture<'a, Result<PublicKey, DoorError>>;
 }
 
 /// The configured tokens, each with its worker process.
@@ -87,6 +95,22 @@ impl KeySource for Tokens {
             origin: plan.place.origin,
         };
         Some(Arc::new(token.key(reference)))
+    }
+
+    fn public_key<'a>(&'a self, place: &'a KeyPlace) -> BoxFuture<'a, Result<PublicKey, DoorError>> {
+        Box::pin(async move {
+            let token = self.0.get(&place.token).ok_or_else(|| DoorError::NoDoor(place.token.clone()))?;
+            let found = token.find(KeyQuery::id(place.id.clone())).await?;
+            // Two keys of one id are two answers.
+            let [key] = found.as_slice() else { return Err(place.has_no_key()) };
+            key.public_key.clone().ok_or_else(|| place.has_no_key())
+        })
+    }
+}
+
+impl KeyPlace {
+    fn has_no_key(&self) -> DoorError {
+        DoorError::NoPublicKey { token: self.token.clone(), id: hex::encode(&self.id) }
     }
 }
 

@@ -221,7 +221,7 @@ pub(crate) fn lint_record(profile: &Profile, findings: &[Finding]) -> Vec<u8> {
 }
 
 /// The shard is the serial's, so that it is as random and as fixed.
-fn shard_of(serial: &Serial, shards: u32) -> u32 {
+pub(crate) fn shard_of(serial: &Serial, shards: u32) -> u32 {
     let low = serial.as_bytes().iter().rev().take(4).fold(0_u32, |sum, octet| (sum << 8) | u32::from(*octet));
     low.checked_rem(shards).unwrap_or(0)
 }
@@ -231,7 +231,7 @@ fn tbs_failure(subject: &Subject<'_>, error: TbsError) -> Failure {
         TbsError::KeyAlgorithm(_) | TbsError::IssuerKey => Reason::CsrKeyUnacceptable,
         TbsError::TooManyNames { .. } | TbsError::Name { .. } => Reason::ProfileMismatch,
         TbsError::MustStaple => Reason::CsrInvalid,
-        TbsError::Validity | TbsError::Signature { .. } | TbsError::Read(_) => {
+        TbsError::Validity | TbsError::Signature { .. } | TbsError::CommonName(_) | TbsError::Read(_) => {
             return Failure::Unmakeable { detail: error.to_string() };
         }
     };

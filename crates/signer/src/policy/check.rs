@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use pki::{Profile, ProfileKind};
+use pki::{Period, Profile, ProfileKind};
+use url::Url;
 
-use super::{DirectoryPolicy, IssuerPolicy, Policy, ServerCertificatePolicy};
+use super::{DirectoryPolicy, IssuerPolicy, OcspPolicy, Policy, ServerCertificatePolicy};
 
 /// What is wrong with a policy. Each names the entry, because the file is long.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -95,6 +96,16 @@ pub enum PolicyError {
         /// As declared.
         key_id: String,
     },
+    /// A responder that signs with an issuer's key: whoever tricks it into a signature has a certificate.
+    #[error(
+        "issuer {issuer:?}: ocsp.key_id is the key of issuer {other:?}; a responder needs a key of its own"
+    )]
+    ResponderKey {
+        /// Whose responder.
+        issuer: String,
+        /// Whose key.
+        other: String,
+    },
     /// Servers' certificates need a profile of their own kind.
     #[error("server_certificates: profile {profile:?} is not of kind \"internal\"")]
     NotInternal {
@@ -130,6 +141,7 @@ impl Policy {
         unique("issuer or root", issuers().chain(self.root.iter().map(|root| root.name.as_str())))?;
         unique("directory", self.directory.iter().map(|directory| directory.name.as_str()))?;
         self.issuer.iter().try_for_each(IssuerPolicy::validate)?;
+        self.issuer.iter().try_for_each(|issuer| self.check_responder_key(issuer))?;
         let pools: BTreeSet<&str> = self.issuer.iter().map(|issuer| issuer.pool.as_str()).collect();
         for directory in &self.directory {
             directory.validate()?;
@@ -151,6 +163,22 @@ impl Policy {
     }
 }
 
+impl Policy {
+    fn check_responder_key(&self, issuer: &IssuerPolicy) -> Result<(), PolicyError> {
+        let Some(ocsp) = &issuer.ocsp else { return Ok(()) };
+        // In whatever case the digits are written.
+        let id = |text: &str| hex::decode(text).unwrap_or_default();
+        let same = |other: &&IssuerPolicy| other.token == ocsp.token && id(&other.key_id) == id(&ocsp.key_id);
+        match self.issuer.iter().find(same) {
+            Some(other) => {
+                let (issuer, other) = (issuer.name.clone(), other.name.clone());
+                Err(PolicyError::ResponderKey { issuer, other })
+            }
+            None => Ok(()),
+        }
+    }
+}
+
 impl IssuerPolicy {
     pub(super) fn validate(&self) -> Result<(), PolicyError> {
         let entry = || format!("issuer {:?}", self.name);
@@ -165,21 +193,39 @@ impl IssuerPolicy {
             let range = "more than zero and less than crl_lifetime";
             return Err(PolicyError::Range { entry: entry(), key: "crl_interval", range });
         }
-        let urls =
-            [("crl_url_base", Some(&self.crl_url_base)), ("ca_issuers_url", self.ca_issuers_url.as_ref())];
-        for (key, url) in urls.into_iter().filter_map(|(key, url)| Some((key, url?))) {
-            let plain = url.query().is_none() && url.fragment().is_none();
-            if url.scheme() != "http" || url.host().is_none() || !plain || url.as_str().ends_with("//") {
-                return Err(PolicyError::IssuerUrl { issuer: self.name.clone(), key, url: url.to_string() });
-            }
-            let ending = match key {
-                "crl_url_base" => "/crl".to_owned(),
-                _ => format!("/issuer/{}.cer", self.name),
-            };
-            if !url.path().ends_with(&ending) {
-                let (issuer, url) = (self.name.clone(), url.to_string());
-                return Err(PolicyError::IssuerPath { issuer, key, url, ending });
-            }
+        self.check_url("crl_url_base", &self.crl_url_base, "/crl")?;
+        if let Some(url) = &self.ca_issuers_url {
+            self.check_url("ca_issuers_url", url, &format!("/issuer/{}.cer", self.name))?;
+        }
+        self.ocsp.as_ref().map_or(Ok(()), |ocsp| self.check_ocsp(ocsp))
+    }
+
+    fn check_ocsp(&self, ocsp: &OcspPolicy) -> Result<(), PolicyError> {
+        self.check_url("ocsp.url", &ocsp.url, "/ocsp")?;
+        if hex::decode(&ocsp.key_id).map_or(true, |id| id.is_empty()) {
+            return Err(PolicyError::KeyId { issuer: self.name.clone(), key_id: ocsp.key_id.clone() });
+        }
+        let range =
+            |key, range| Err(PolicyError::Range { entry: format!("issuer {:?}", self.name), key, range });
+        if !(Period::from_hours(8)..=Period::from_days(10)).contains(&ocsp.validity) {
+            return range("ocsp.validity", "from 8 hours to 10 days (BR §4.9.9)");
+        }
+        if ocsp.certificate_lifetime <= ocsp.validity || ocsp.certificate_lifetime > Period::from_days(90) {
+            return range("ocsp.certificate_lifetime", "longer than ocsp.validity, and at most 90 days");
+        }
+        Ok(())
+    }
+
+    /// A URL for relying parties, which status nodes serve under this path.
+    fn check_url(&self, key: &'static str, url: &Url, ending: &str) -> Result<(), PolicyError> {
+        let issuer = || self.name.clone();
+        let plain = url.query().is_none() && url.fragment().is_none();
+        if url.scheme() != "http" || url.host().is_none() || !plain || url.as_str().ends_with("//") {
+            return Err(PolicyError::IssuerUrl { issuer: issuer(), key, url: url.to_string() });
+        }
+        if !url.path().ends_with(ending) {
+            let ending = ending.to_owned();
+            return Err(PolicyError::IssuerPath { issuer: issuer(), key, url: url.to_string(), ending });
         }
         Ok(())
     }
@@ -237,6 +283,13 @@ impl DirectoryPolicy {
             let maximum_dissent = self.quorum.maximum_dissent;
             return Err(PolicyError::Quorum { directory: self.name.to_string(), maximum_dissent, count });
         }
+        if self.revocation_reasons.is_empty() {
+            return Err(empty("revocation_reasons"));
+        }
+        if !self.revocation_reasons.iter().all(|reason| reason.is_for_subscribers()) {
+            let range = "of unspecified, keyCompromise, affiliationChanged, superseded, cessationOfOperation";
+            return Err(PolicyError::Range { entry: self.entry(), key: "revocation_reasons", range });
+        }
         Ok(())
     }
 }
@@ -285,6 +338,12 @@ pool = "tls"
 shards = 2
 crl_lifetime = "4d"
 crl_url_base = "http://status.test/crl"
+[issuer.ocsp]
+url = "http://status.test/ocsp"
+token = "main"
+key_id = "1f"
+validity = "2d"
+certificate_lifetime = "7d"
 [[profile]]
 name = "tls"
 [[profile]]
@@ -325,14 +384,30 @@ quorum = { perspectives = ["v1", "v2"], maximum_dissent = 1 }
             ("base_urls = [\"https://ca.test\"]", "base_urls = []", "in base_urls"),
             ("maximum_dissent = 1", "maximum_dissent = 2", "leaves no perspective"),
             ("maximum_names = 10", "maximum_names = 0", "maximum_names"),
+            ("maximum_names = 10", "revocation_reasons = []", "in revocation_reasons"),
+            (
+                "maximum_names = 10",
+                "revocation_reasons = [\"privilegeWithdrawn\"]",
+                "revocation_reasons must be",
+            ),
             ("key_id = \"11\"", "key_id = \"1\"", "not hexadecimal"),
             ("shards = 2", "shards = 0", "shards"),
             ("crl_lifetime = \"4d\"", "crl_lifetime = \"1d\"", "crl_interval"),
             ("http://status.test/crl", "https://status.test/crl", "crl_url_base"),
+            ("http://status.test/ocsp", "https://status.test/ocsp", "ocsp.url"),
+            ("http://status.test/ocsp", "http://status.test/ocsp?a", "ocsp.url"),
+            ("http://status.test/ocsp", "http://status.test/", "must end with \"/ocsp\""),
+            ("key_id = \"1f\"", "key_id = \"1\"", "not hexadecimal"),
+            ("key_id = \"1f\"", "key_id = \"11\"", "the key of issuer \"tls-1\""),
+            ("key_id = \"11\"", "key_id = \"1F\"", "the key of issuer \"tls-1\""),
+            ("validity = \"2d\"", "validity = \"7h\"", "ocsp.validity"),
+            ("validity = \"2d\"", "validity = \"11d\"", "ocsp.validity"),
+            ("certificate_lifetime = \"7d\"", "certificate_lifetime = \"2d\"", "ocsp.certificate_lifetime"),
+            ("certificate_lifetime = \"7d\"", "certificate_lifetime = \"91d\"", "ocsp.certificate_lifetime"),
             ("http://status.test/crl", "http://status.test/crls", "must end with \"/crl\""),
             (
-                "[[profile]]",
-                "ca_issuers_url = \"http://status.test/tls-1.cer\"\n[[profile]]",
+                "[issuer.ocsp]",
+                "ca_issuers_url = \"http://status.test/tls-1.cer\"\n[issuer.ocsp]",
                 "must end with \"/issuer/tls-1.cer\"",
             ),
             (
@@ -362,6 +437,7 @@ quorum = { perspectives = ["v1", "v2"], maximum_dissent = 1 }
             ("https://ca.test", "https://ca.test/"),
             ("name = \"open\"", "name = \"Open\""),
             ("maximum_names", "maximum_name"),
+            ("maximum_names = 10", "revocation_reasons = [\"certificateHold\"]"),
             ("version = 1", "version = 2"),
         ] {
             assert!(parse(&POLICY.replacen(from, to, 1)).is_err(), "{to}");

@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ca_store::IssuerState;
+use hsm::Origin;
 use pki::crl::Crl;
+use pki::ocsp::IssuerHashes;
 use pki::{Certificate, Issuer, chain};
 use runtime::config::FilePath;
 
-use super::{IssuerEntry, Root};
+use super::{IssuerEntry, OcspSettings, Root};
 use crate::doors::KeyPlace;
-use crate::policy::{IssuerPolicy, Policy, RootPolicy};
+use crate::policy::{IssuerPolicy, OcspPolicy, Policy, RootPolicy};
 
 /// Why there is no registry.
 #[derive(Debug, thiserror::Error)]
@@ -68,11 +70,9 @@ pub enum RegistryError {
 
 impl IssuerEntry {
     fn load(declared: &IssuerPolicy, tokens: &BTreeSet<&str>) -> Result<Self, RegistryError> {
-        if !tokens.contains(declared.token.as_str()) {
-            return Err(RegistryError::Token {
-                issuer: declared.name.clone(),
-                token: declared.token.clone(),
-            });
+        let named = [Some(&declared.token), declared.ocsp.as_ref().map(|ocsp| &ocsp.token)];
+        if let Some(token) = named.into_iter().flatten().find(|token| !tokens.contains(token.as_str())) {
+            return Err(RegistryError::Token { issuer: declared.name.clone(), token: token.clone() });
         }
         let chain = load_chain(&declared.certificate)?;
         let wrong = |error| RegistryError::Issuer { issuer: declared.name.clone(), error };
@@ -84,9 +84,14 @@ impl IssuerEntry {
                 Some(url) => issuer.with_ca_issuers_url(url.as_str()),
                 None => Ok(issuer),
             })
+            .and_then(|issuer| match &declared.ocsp {
+                Some(ocsp) => issuer.with_ocsp_url(ocsp.url.as_str()),
+                None => Ok(issuer),
+            })
             .map_err(wrong)?;
         Ok(Self {
             id: declared.name.clone(),
+            ocsp: declared.ocsp.as_ref().map(|ocsp| OcspSettings::of(ocsp, issuer.certificate())),
             issuer,
             chain,
             pool: declared.pool.clone(),
@@ -94,14 +99,26 @@ impl IssuerEntry {
             state: IssuerState::Active,
             crl_lifetime: declared.crl_lifetime,
             crl_interval: declared.crl_interval,
-            place: KeyPlace {
-                token: declared.token.clone(),
-                // The policy was validated: it is hexadecimal.
-                id: hex::decode(&declared.key_id).unwrap_or_default(),
-                origin: declared.origin,
-            },
+            place: place(&declared.token, &declared.key_id, declared.origin),
         })
     }
+}
+
+impl OcspSettings {
+    fn of(declared: &OcspPolicy, issuer: &Certificate) -> Self {
+        Self {
+            validity: declared.validity,
+            certificate_lifetime: declared.certificate_lifetime,
+            archive_cutoff: declared.archive_cutoff,
+            hashes: IssuerHashes::of(issuer),
+            place: place(&declared.token, &declared.key_id, declared.origin),
+        }
+    }
+}
+
+fn place(token: &str, key_id: &str, origin: Origin) -> KeyPlace {
+    // The policy was validated: it is hexadecimal.
+    KeyPlace { token: token.to_owned(), id: hex::decode(key_id).unwrap_or_default(), origin }
 }
 
 pub(super) fn load_issuers(

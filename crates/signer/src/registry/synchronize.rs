@@ -224,7 +224,26 @@ fn issuer_row(entry: &IssuerEntry, created_at: Timestamp, version: u64) -> Issue
         ca_issuers_url: Option<&'a str>,
         crl_lifetime: pki::Period,
         crl_interval: pki::Period,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        ocsp: Option<Ocsp<'a>>,
     }
+    #[derive(Serialize)]
+    struct Ocsp<'a> {
+        url: Option<&'a str>,
+        token: &'a str,
+        key_id: String,
+        validity: pki::Period,
+        certificate_lifetime: pki::Period,
+        archive_cutoff: Option<pki::Period>,
+    }
+    let ocsp = entry.ocsp.as_ref().map(|ocsp| Ocsp {
+        url: entry.issuer.ocsp_url(),
+        token: &ocsp.place.token,
+        key_id: hex::encode(&ocsp.place.id),
+        validity: ocsp.validity,
+        certificate_lifetime: ocsp.certificate_lifetime,
+        archive_cutoff: ocsp.archive_cutoff,
+    });
     let settings = Settings {
         pool: &entry.pool,
         token: &entry.place.token,
@@ -233,6 +252,7 @@ fn issuer_row(entry: &IssuerEntry, created_at: Timestamp, version: u64) -> Issue
         ca_issuers_url: entry.issuer.ca_issuers_url(),
         crl_lifetime: entry.crl_lifetime,
         crl_interval: entry.crl_interval,
+        ocsp,
     };
     IssuerRow {
         id: entry.id.clone(),

@@ -130,6 +130,7 @@ fn judge(world: &World, shard: u32, der: &[u8], leaf: &[u8]) -> Option<String> {
         issuer,
         signed_at: crl.this_update(),
         url: Some(&url),
+        delta_url: None,
         previous_number: Some(1),
         publicly_trusted: true,
     };

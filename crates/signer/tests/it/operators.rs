@@ -417,7 +417,7 @@ async fn the_overview_and_the_nodes_are_what_there_is() {
     let office = Office::open().await;
     let overview = office.admin.overview(by_alice(admin::OverviewRequest {})).await.unwrap().into_inner();
     assert_eq!(overview.signer, "signer-1");
-    assert_eq!(overview.directories, [MANAGED, OPEN, "other"]);
+    assert_eq!(overview.directories, [MANAGED, OPEN, "other", "strict"]);
     assert_eq!(overview.issuers.len(), 1);
     assert!(overview.issuers[0].healthy);
     // The operator has no row: its certificate is the ceremony's. From its first act on it is listed.

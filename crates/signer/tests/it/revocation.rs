@@ -5,12 +5,13 @@ use acme::problem::ErrorType;
 use ca_store::{CaStore as _, JournalKey, RevocationRow};
 use pki::Serial;
 use serde_json::json;
+use signer::config::Limits;
 use signer::issue::Issued;
 use signer::{Failure, Reason, Refusal};
 use testkit::signing::KeyFault;
 use testkit::store::StoreFault;
 
-use crate::support::{Client, OPEN, OTHER, World, reason};
+use crate::support::{Client, OPEN, OTHER, STRICT, World, reason};
 
 /// A certificate, and the key that it is for.
 struct Held {
@@ -294,4 +295,101 @@ async fn an_operator_revokes_whatever_may_have_been_signed() {
     let unknown = Serial::from_random([7; 16]);
     let refused = world.ca.revoke_by_operator("alice", unknown, because).await;
     assert_eq!(reason(refused), Reason::CertificateUnknown);
+}
+
+/// A certificate of `client` for the key of `key`.
+async fn with_key(world: &World, client: &Client, key: &Client, names: &[&str]) -> Issued {
+    let mut ready = world.ready(client, names).await;
+    ready.csr = key.csr_with_account_key(names);
+    world.issue(ready.finalized_by(client)).await.unwrap()
+}
+
+#[tokio::test]
+async fn who_proves_that_a_key_is_compromised_revokes_all_its_certificates() {
+    let world = World::with_limits(Limits { revocation_page: 2, ..Limits::default() }).await;
+    let (one, two) = (world.client().await, world.client_of(OTHER).await);
+    let key = Client::new(OPEN);
+    let first = with_key(&world, &one, &key, &["first.example"]).await;
+    let mut others = Vec::new();
+    for n in 0..5 {
+        let client = if n % 2 == 0 { &one } else { &two };
+        others.push(with_key(&world, client, &key, &[&format!("n{n}.example")]).await);
+    }
+    // Revoked for another reason before: raised.
+    world.revoke(by_account(&one, &others[0].certificate, 4)).await.unwrap();
+    let bystander = world.certificate(&one, &["bystander.example"]).await;
+
+    // Whoever only says so revokes one certificate, and with another reason nobody else's goes along.
+    world.revoke(by_account(&one, &others[2].certificate, 1)).await.unwrap();
+    assert!(world.revoked(&others[1].serial).await.is_none());
+    world.store.fail_after("revoke", 1, StoreFault::Failed);
+    assert!(matches!(world.revoke(by_key(&key, &first.certificate, 1)).await, Err(Failure::Store(_))));
+    assert!(world.revoked(&first.serial).await.is_some(), "itself at first");
+    // The client tries again, and the rest is done.
+    let again = world.revoke(by_key(&key, &first.certificate, 1)).await;
+    assert_eq!(reason(again), Reason::AlreadyRevoked);
+    for other in &others {
+        let row = world.revoked(&other.serial).await.unwrap();
+        assert_eq!(row.current_reason().code(), 1);
+    }
+    let source = world.revoked(&others[1].serial).await.unwrap().source;
+    assert_eq!(source, format!("certificate key of {}", first.serial));
+    assert_eq!(world.revoked(&bystander.issued.serial).await, None);
+    let kinds = world.audit_kinds().await;
+    // Six certificates, one of them twice: revoked, then raised.
+    assert_eq!(kinds.iter().filter(|kind| *kind == "certificate.revoked").count(), 7);
+}
+
+#[tokio::test]
+async fn by_another_reason_a_key_takes_nothing_along() {
+    let world = World::start().await;
+    let client = world.client().await;
+    let key = Client::new(OPEN);
+    let first = with_key(&world, &client, &key, &["first.example"]).await;
+    let second = with_key(&world, &client, &key, &["second.example"]).await;
+    world.revoke(by_key(&key, &first.certificate, 4)).await.unwrap();
+    assert_eq!(world.revoked(&second.serial).await, None);
+    // An operator's word is as good as the key's.
+    let compromised = pki::Reason::KeyCompromise;
+    world.ca.revoke_by_operator("alice", first.serial, compromised).await.unwrap();
+    let row = world.revoked(&second.serial).await.unwrap();
+    assert_eq!((row.current_reason().code(), row.source.as_str()), (1, "operator alice"));
+}
+
+#[tokio::test]
+async fn a_directory_says_which_reasons_its_clients_may_give() {
+    let world = World::start().await;
+    let key = Client::new(STRICT);
+    let client = world.client_of(STRICT).await;
+    let held = with_key(&world, &client, &key, &["example.org"]).await;
+    for code in [0, 3, 4] {
+        let refused = refusal(world.revoke(by_account(&client, &held.certificate, code)).await);
+        assert_eq!(refused.problem.kind, ErrorType::BadRevocationReason, "{code}");
+        assert!(refused.problem.detail.contains("5 (cessationOfOperation)"), "{}", refused.problem.detail);
+        let refused = refusal(world.revoke(by_key(&key, &held.certificate, code)).await);
+        assert_eq!(refused.reason, Reason::RevocationReason, "{code}");
+    }
+    // That the key is compromised, only the key says here.
+    let refused = refusal(world.revoke(by_account(&client, &held.certificate, 1)).await);
+    assert_eq!(refused.problem.kind, ErrorType::BadRevocationReason);
+    assert_eq!(world.revoked(&held.serial).await, None);
+    world.revoke(by_account(&client, &held.certificate, 5)).await.unwrap();
+    world.revoke(by_key(&key, &held.certificate, 1)).await.unwrap();
+    assert_eq!(world.revoked(&held.serial).await.unwrap().current_reason().code(), 1);
+}
+
+#[tokio::test]
+async fn names_that_were_held_too_long_ago_do_not_count() {
+    let world = World::start().await;
+    let client = world.client().await;
+    let held = world.certificate(&client, &["a.example"]).await;
+    let heir = world.client().await;
+    let evidence = world.ready(&heir, &["a.example"]).await.evidence;
+    // The directory takes validations that are ten days old, and its orders live seven.
+    world.clock.advance(std::time::Duration::from_secs(18 * 86_400));
+    let request = by_account(&heir, &held.issued.certificate, 5);
+    assert_eq!(reason(world.ca.revoke(&request, evidence).await), Reason::ReceiptStale);
+    assert_eq!(world.revoked(&held.issued.serial).await, None);
+    let evidence = world.ready(&heir, &["a.example"]).await.evidence;
+    world.ca.revoke(&request, evidence).await.unwrap();
 }

@@ -103,7 +103,7 @@ async fn the_role_serves_fronts_and_nobody_else_until_it_drains() {
     until_it_answers(&mut front).await;
     until(&lifecycle, true).await;
     let answer = front.list_directories(ListDirectoriesRequest {}).await.unwrap().into_inner();
-    assert_eq!(answer.directories.len(), 3);
+    assert_eq!(answer.directories.len(), 4);
     let garbage = AuthorizeOrderRequest { new_order_jws: "{}".into() };
     let status = front.authorize_order(garbage).await.unwrap_err();
     assert!(rpc::refusal(&status).is_some(), "{status:?}");

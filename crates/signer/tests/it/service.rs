@@ -157,7 +157,7 @@ async fn directories_are_told_as_the_policy_has_them() {
     let answer = service.list_directories(Request::new(wire::ListDirectoriesRequest {})).await.unwrap();
     let directories = answer.into_inner().directories;
     let names: Vec<_> = directories.iter().map(|directory| directory.name.as_str()).collect();
-    assert_eq!(names, [MANAGED, OPEN, OTHER]);
+    assert_eq!(names, [MANAGED, OPEN, OTHER, "strict"]);
     assert!(directories[0].external_account_required);
     assert_eq!(directories[1].base_urls, ["https://ca.test", "https://other-base.test"]);
     assert_eq!(directories[1].methods, ["http-01"]);

@@ -274,6 +274,9 @@ CREATE INDEX journal_issuer ON journal (issuer, not_after);
 -- The certificates of a compromised key.
 CREATE INDEX journal_key ON journal (spki_sha256);
 
+-- Lists by profile, and by time within each profile. New entries go to the end of their profile.
+CREATE INDEX journal_profile ON journal (profile, created_at);
+
 -- Intents under way: as many entries as there are signatures being made.
 CREATE INDEX journal_pending ON journal (lease_until_ms) WHERE lease_until_ms IS NOT NULL;
 
@@ -311,6 +314,11 @@ CREATE TABLE revocations (
     upgraded_at      INTEGER,
     PRIMARY KEY (issuer, shard, serial)
 ) STRICT, WITHOUT ROWID;
+
+-- What was revoked, or revoked for another reason, since a revision.
+CREATE UNIQUE INDEX revocations_revision ON revocations (issuer, shard, revision);
+CREATE UNIQUE INDEX revocations_upgrade ON revocations (issuer, shard, upgrade_revision)
+    WHERE upgrade_revision IS NOT NULL;
 
 -- Who asked for a revocation and how; apart, so that making a CRL does not read it.
 CREATE TABLE revocation_requests (

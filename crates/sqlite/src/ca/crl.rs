@@ -117,7 +117,8 @@ impl Change<Context> for BeginCrl {
 
     async fn apply(&self, connection: &mut SqliteConnection, _: &mut Context) -> Result<CrlDraft, Failure> {
         let row = sqlx::query!(
-            "INSERT INTO crl_shards (issuer, shard, revision, number) VALUES (?, ?, 0, 1)
+            "INSERT INTO crl_shards (issuer, shard, revision, number)
+             SELECT ?, ?, (epoch - 1) * 34359738368, (epoch - 1) * 34359738368 + 1 FROM ca_meta WHERE true
              ON CONFLICT (issuer, shard) DO UPDATE SET number = number + 1
              RETURNING revision, number, published, published_delta",
             self.shard.issuer,

@@ -1,14 +1,16 @@
 //! Entries of the journal, read.
 
 use ca_store::{
-    Evidence, JournalEntry, JournalKey, JournalKind, JournalRow, Lease, RevocationRow, Sealed, Upgrade,
+    Evidence, JournalEntry, JournalKey, JournalKind, JournalRow, Lease, LedgerEntry, RevocationRow, Sealed,
+    Serial, Upgrade,
 };
 use sqlx::SqliteConnection;
 
-use crate::{failure::Failure, stored::Table};
+use crate::{failure::Failure, rows::Rows, stored::Table};
 
 pub(super) const JOURNAL: Table = Table("journal");
 const REVOCATIONS: Table = Table("revocations");
+const SHARDS: Table = Table("crl_shards");
 
 /// The entries that the rest of a query, with its arguments, selects from `journal AS j`.
 macro_rules! entries {
@@ -21,11 +23,13 @@ macro_rules! entries {
                       j.owner, j.lease_until_ms,
                       r.revision AS "revision?", r.revoked_at AS "revoked_at?", r.reason AS "reason?",
                       r.upgrade_revision AS "upgrade_revision?", r.upgraded_at AS "upgraded_at?",
-                      q.source AS "source?"
+                      q.source AS "source?",
+                      coalesce(c.revision, (SELECT (epoch - 1) * 34359738368 FROM ca_meta)) AS "shard_revision!: i64"
                FROM journal AS j
                     LEFT JOIN revocations AS r
                            ON r.issuer = j.issuer AND r.shard = j.shard AND r.serial = j.serial
                     LEFT JOIN revocation_requests AS q ON q.serial = r.serial AND q.upgrade = 0
+                    LEFT JOIN crl_shards AS c ON c.issuer = j.issuer AND c.shard = j.shard
             "# + $rest $(+ $more)*
             $(, $argument)*
         )
@@ -65,6 +69,8 @@ pub(super) struct Stored {
     pub(super) upgrade_revision: Option<i64>,
     pub(super) upgraded_at: Option<i64>,
     pub(super) source: Option<String>,
+    /// Of the entry's shard: where the epoch begins, as long as it has no row.
+    pub(super) shard_revision: i64,
 }
 
 impl Stored {
@@ -180,10 +186,35 @@ pub(super) async fn by_ids(connection: &mut SqliteConnection, ids: &str) -> Resu
         .await?)
 }
 
+/// [`ledger`](ca_store::CaStore::ledger): one statement, and so one snapshot.
+pub(super) async fn ledger(
+    connection: &mut SqliteConnection,
+    serials: &[Serial],
+) -> Result<Vec<LedgerEntry>, Failure> {
+    let mut rows = Rows::new();
+    for serial in serials {
+        rows.row().octets(serial.as_bytes());
+    }
+    let (json, octets) = rows.finish();
+    let octets = octets.as_slice();
+    let stored = entries!(
+        "WHERE j.serial IN (SELECT substr(?, r.value ->> 0, r.value ->> 1) FROM json_each(?) AS r) ORDER BY j.id",
+        octets,
+        json
+    )
+    .fetch_all(connection)
+    .await?;
+    let entry = |stored: Stored| {
+        let revision = SHARDS.unsigned("revision", stored.shard_revision)?;
+        Ok(LedgerEntry { entry: stored.entry()?, revision })
+    };
+    stored.into_iter().map(entry).collect()
+}
+
 /// [`evidence`](ca_store::CaStore::evidence).
 pub(super) async fn evidence(
     connection: &mut SqliteConnection,
-    serial: &ca_store::Serial,
+    serial: &Serial,
 ) -> Result<Option<Evidence>, Failure> {
     let serial = serial.as_bytes();
     let row = sqlx::query!(

@@ -1,7 +1,7 @@
 //! Revocations (DESIGN §6).
 
 use ca_store::Reason;
-use ca_store::{AuthorityRow, NewRevocation, RevocationRow, RevokeOutcome, Upgrade};
+use ca_store::{AuthorityRow, NewRevocation, RevocationRow, RevokeOutcome, Revoked, RevokedAfter, Upgrade};
 use sqlx::SqliteConnection;
 
 use super::{
@@ -11,11 +11,12 @@ use super::{
 };
 use crate::{
     failure::Failure,
-    stored::{Table, seconds},
+    stored::{Table, number, seconds},
     writer::Change,
 };
 
 const SHARDS: Table = Table("crl_shards");
+const REVOCATIONS: Table = Table("revocations");
 
 /// [`revoke`](ca_store::CaStore::revoke).
 pub(super) struct Revoke(pub(super) Vec<NewRevocation>);
@@ -125,7 +126,8 @@ async fn upgrade(
 
 async fn raise_revision(connection: &mut SqliteConnection, issuer: &str, shard: i64) -> Result<i64, Failure> {
     let row = sqlx::query!(
-        "INSERT INTO crl_shards (issuer, shard, revision, number) VALUES (?, ?, 1, 0)
+        "INSERT INTO crl_shards (issuer, shard, revision, number)
+         SELECT ?, ?, (epoch - 1) * 34359738368 + 1, (epoch - 1) * 34359738368 FROM ca_meta WHERE true
          ON CONFLICT (issuer, shard) DO UPDATE SET revision = revision + 1
          RETURNING revision",
         issuer,
@@ -151,4 +153,37 @@ async fn keep_request(
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// [`revoked_after`](ca_store::CaStore::revoked_after). Revisions of a shard are made under its row's lock: what is seen of
+/// them has no gap.
+pub(super) async fn after(
+    connection: &mut SqliteConnection,
+    after: &RevokedAfter,
+) -> Result<Vec<Revoked>, Failure> {
+    let rows = sqlx::query!(
+        r#"SELECT revision AS "revision!: i64", serial AS "serial!: Vec<u8>"
+           FROM (SELECT revision, serial FROM (
+                     SELECT revision, serial FROM revocations
+                     WHERE issuer = ?1 AND shard = ?2 AND revision > ?3 ORDER BY revision LIMIT ?4)
+                 UNION ALL
+                 SELECT revision, serial FROM (
+                     SELECT upgrade_revision AS revision, serial FROM revocations
+                     WHERE issuer = ?1 AND shard = ?2 AND upgrade_revision > ?3
+                     ORDER BY upgrade_revision LIMIT ?4))
+           ORDER BY revision LIMIT ?4"#,
+        after.shard.issuer,
+        after.shard.shard,
+        number(after.revision),
+        after.limit
+    )
+    .fetch_all(connection)
+    .await?;
+    let revoked = |row: (i64, Vec<u8>)| {
+        Ok(Revoked {
+            revision: REVOCATIONS.unsigned("revision", row.0)?,
+            serial: REVOCATIONS.serial("serial", &row.1)?,
+        })
+    };
+    rows.into_iter().map(|row| revoked((row.revision, row.serial))).collect()
 }

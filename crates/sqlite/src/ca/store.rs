@@ -8,9 +8,9 @@ use ca_store::{
     AuditEvent, AuditHead, AuditRecord, Authority, AuthorityChanges, AuthoritySelector, BeginCrl,
     BlockedKeyRow, CaStore, CertificateQuery, Changes, Clock, CrlDraft, CrlEntries, CrlEntry, CrlJournal,
     CrlShardRow, Digest, Epoch, Evidence, Info, IntentOutcome, JoinTokenRow, JournalEntry, JournalKey,
-    LeaseOutcome, NewAccount, NewIntent, NewRevocation, NodeRow, Page, Paged, PublishCrl, PublishOutcome,
-    PutOutcome, RecordOutcome, RefusalCount, RegisterOutcome, RegistrationRow, Registry, RevokeOutcome,
-    Sealed, SignedRow, StoreChange, StoreError, UpdateOutcome,
+    LeaseOutcome, LedgerEntry, NewAccount, NewIntent, NewRevocation, NodeRow, Page, Paged, PublishCrl,
+    PublishOutcome, PutOutcome, RecordOutcome, RefusalCount, RegisterOutcome, RegistrationRow, Registry,
+    RevokeOutcome, Revoked, RevokedAfter, Sealed, SignedRow, StoreChange, StoreError, UpdateOutcome,
 };
 use ca_store::{Serial, Timestamp};
 use sqlx::Connection;
@@ -130,6 +130,14 @@ impl CaStore for Ca {
         let mut reader = self.readers.take().await?;
         let mut snapshot = reader.begin().await.map_err(Failure::from)?;
         Ok(crl::shards(&mut snapshot, issuer).await?)
+    }
+
+    async fn ledger(&self, serials: &[Serial]) -> Result<Vec<LedgerEntry>, StoreError> {
+        Ok(entry::ledger(&mut *self.readers.take().await?, serials).await?)
+    }
+
+    async fn revoked_after(&self, after: &RevokedAfter) -> Result<Vec<Revoked>, StoreError> {
+        Ok(revocation::after(&mut *self.readers.take().await?, after).await?)
     }
 
     async fn begin_crl(&self, begin: BeginCrl) -> Result<CrlDraft, StoreError> {

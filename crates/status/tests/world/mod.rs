@@ -1,5 +1,7 @@
 //! A CA, a signer that publishes what a test tells it to, and a status node in front of both.
 
+pub mod oracle;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -14,6 +16,7 @@ use rcgen::{
     KeyPair, KeyUsagePurpose, SerialNumber,
 };
 use rpc::proto::status::v1::publication_server::{Publication, PublicationServer};
+use rpc::proto::status::v1::responder_server::ResponderServer;
 use rpc::proto::status::v1::{
     FetchObjectRequest, ListObjectsRequest, ListObjectsResponse, ObjectKind, ObjectPiece, ObjectRevision,
     WatchObjectsRequest,
@@ -33,6 +36,8 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
+
+use oracle::Oracle;
 
 /// 2026-06-01T00:00:00Z.
 pub const NOW: i64 = 1_780_272_000;
@@ -145,20 +150,23 @@ pub struct Signer {
 }
 
 impl Signer {
-    pub async fn start(nodes: &NodeAuthority) -> Self {
-        Self::start_on(nodes, (std::net::Ipv4Addr::LOCALHOST, 0).into()).await
+    pub async fn start(nodes: &NodeAuthority, oracle: &Oracle) -> Self {
+        Self::start_on(nodes, oracle, (std::net::Ipv4Addr::LOCALHOST, 0).into()).await
     }
 
-    pub async fn start_on(nodes: &NodeAuthority, address: SocketAddr) -> Self {
+    pub async fn start_on(nodes: &NodeAuthority, oracle: &Oracle, address: SocketAddr) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (objects, events) = (Objects::default(), broadcast::Sender::new(64));
         let stop = CancellationToken::new();
         let service = Service { objects: Arc::clone(&objects), events: events.clone(), stop: stop.clone() };
+        // Its streams end with this signer, its database does not.
+        let oracle = oracle.clone().until(stop.clone());
         let serve = rpc::serve(
             listener,
             nodes.node(Role::Signer, "s-1"),
-            tonic::service::Routes::new(PublicationServer::new(service)),
+            tonic::service::Routes::new(PublicationServer::new(service))
+                .add_service(ResponderServer::new(oracle)),
             AccessTable::signer(),
             Revocations::new(),
             Limits::default(),
@@ -244,6 +252,7 @@ impl Publication for Service {
 /// Everything a test needs, with a root, an issuer under it, and nothing published yet.
 pub struct World {
     pub nodes: NodeAuthority,
+    pub oracle: Oracle,
     pub signer: Option<Signer>,
     pub signer_address: SocketAddr,
     pub root: Ca,
@@ -256,13 +265,15 @@ pub struct World {
 impl World {
     pub async fn new() -> Self {
         let nodes = NodeAuthority::new();
-        let signer = Signer::start(&nodes).await;
         let root = Ca::root("Test root");
         let issuer = root.sub("Test issuer");
+        let clock = TestClock::at(at(NOW));
+        let oracle = Oracle::new(&issuer, &clock);
+        let signer = Signer::start(&nodes, &oracle).await;
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("root.pem"), &root.pem).unwrap();
-        let clock = TestClock::at(at(NOW));
         Self {
+            oracle,
             signer_address: signer.address,
             nodes,
             signer: Some(signer),
@@ -296,7 +307,7 @@ impl World {
     }
 
     pub async fn restart_signer(&mut self) {
-        self.signer = Some(Signer::start_on(&self.nodes, self.signer_address).await);
+        self.signer = Some(Signer::start_on(&self.nodes, &self.oracle, self.signer_address).await);
     }
 
     /// Publishes an object and waits until a node has judged it: what is announced after it is served.
@@ -375,18 +386,33 @@ impl Node {
         .await
     }
 
-    /// Sends these bytes and reads until the node closes.
+    /// A POST of an OCSP request.
+    pub async fn post(&self, body: &[u8], headers: &str) -> Answer {
+        let head = format!(
+            "POST /ocsp HTTP/1.1\r\nHost: pki.example\r\nConnection: close\r\n\
+             Content-Type: application/ocsp-request\r\nContent-Length: {}\r\n{headers}\r\n",
+            body.len()
+        );
+        self.send_bytes(&[head.as_bytes(), body].concat()).await
+    }
+
+    /// Sends this and reads until the node closes.
     pub async fn send(&self, request: &str) -> Answer {
+        self.send_bytes(request.as_bytes()).await
+    }
+
+    pub async fn send_bytes(&self, request: &[u8]) -> Answer {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
-        stream.write_all(request.as_bytes()).await.unwrap();
+        // A node that refuses may close before it has read everything.
+        let _ = stream.write_all(request).await;
         let mut bytes = Vec::new();
         // A reset after a refusal is no answer either.
         let _ = stream.read_to_end(&mut bytes).await;
         let end = bytes.windows(4).position(|window| window == b"\r\n\r\n").map_or(bytes.len(), |at| at + 4);
-        let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
+        let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
         let mut lines = head.lines();
         let status =
-            lines.next().and_then(|line| line.split(' ').nth(1)).map_or(0, |code| code.parse().unwrap());
+            lines.next().and_then(|line| line.split(' ').nth(1)).map_or(0, |code| code.parse().unwrap_or(0));
         let headers = lines
             .filter_map(|line| line.split_once(": "))
             .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))

@@ -138,15 +138,11 @@ fn code<'e>(entry: &EntryView<'e>) -> Option<&'e [u8]> {
 }
 
 /// "the reason code CRL entry extension SHOULD be absent instead of using the unspecified (0)
-/// reasonCode value"; 7 does not exist, 8 is of delta CRLs alone, and 6, certificateHold, would undo
-/// a revocation, which this CA never does.
-fn reason(entry: &EntryView<'_>, view: &CrlView<'_>) -> Option<String> {
-    let good = match code(entry)? {
-        [0x0a, 1, 1..=5 | 9 | 10] => true,
-        [0x0a, 1, 8] => view.delta_base.is_some(),
-        _ => false,
-    };
-    (!good).then(|| "the reason is unspecified, on hold, unknown, or of delta CRLs alone".to_owned())
+/// reasonCode value"; 7 does not exist, and 6 and 8, certificateHold and removeFromCRL, would undo a
+/// revocation, which this CA never does: §5.2.4 wants 8 in a delta CRL only for what was on hold.
+fn reason(entry: &EntryView<'_>, _: &CrlView<'_>) -> Option<String> {
+    let good = matches!(code(entry)?, [0x0a, 1, 1..=5 | 9 | 10]);
+    (!good).then(|| "the reason is unspecified, unknown, or would undo a revocation".to_owned())
 }
 
 /// Only keyCompromise, affiliationChanged, superseded, cessationOfOperation and privilegeWithdrawn

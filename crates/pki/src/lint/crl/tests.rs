@@ -120,6 +120,7 @@ impl Fixture {
             issuer: self.hierarchy.issuer.certificate(),
             signed_at: NOW,
             url: Some(&self.url),
+            delta_url: None,
             previous_number: Some(6),
             publicly_trusted: true,
         }
@@ -132,6 +133,17 @@ const AKI: ObjectIdentifier = oid::ID_CE_AUTHORITY_KEY_IDENTIFIER;
 const NUMBER: ObjectIdentifier = oid::ID_CE_CRL_NUMBER;
 const IDP: ObjectIdentifier = oid::ID_CE_ISSUING_DISTRIBUTION_POINT;
 const DELTA: ObjectIdentifier = oid::ID_CE_DELTA_CRL_INDICATOR;
+
+const FRESHEST: ObjectIdentifier = oid::ID_CE_FRESHEST_CRL;
+
+/// One distribution point with one URL.
+fn points(url: &str) -> Vec<u8> {
+    encode(|e| {
+        e.sequence(|e| {
+            e.sequence(|e| crate::extension::distribution_point_name(e, url));
+        });
+    })
+}
 
 /// A good serial number and date, and the start of the extensions of a reason.
 const ENTRY: &str = "020101 170d3236313132343131303030305a";
@@ -152,7 +164,7 @@ const CASES: &[(&str, Break)] = &[
     ("rfc5280.crl_time_encoding", |d, _, _| d.times[0] = b"\x18\x0f20261124110000Z".to_vec()),
     ("rfc5280.crl_empty_list", |d, _, _| d.entries = Some(Vec::new())),
     ("rfc5280.crl_extensions_known", |d, _, _| {
-        d.extensions.push((oid::ID_CE_FRESHEST_CRL, false, vec![0x30, 0]))
+        d.extensions.push((oid::ID_PE_AUTHORITY_INFO_ACCESS, false, vec![0x30, 0]))
     }),
     ("rfc5280.crl_extensions_unique", |d, _, _| d.extensions.push(d.extensions[0].clone())),
     ("rfc5280.crl_extensions_decode", |d, _, _| d.set(NUMBER, "0201ff")),
@@ -175,6 +187,28 @@ const CASES: &[(&str, Break)] = &[
     ("rfc5280.crl_scope_is_the_certificates", |_, c, _| c.url = Some("http://pki.example.net/other.crl")),
     ("rfc5280.crl_scope_is_the_certificates", |_, c, _| c.url = None),
     ("rfc5280.crl_scope_is_the_certificates", |d, _, _| d.remove(IDP)),
+    // None, another, one where none is expected, in a delta, an empty list, with reasons
+    ("rfc5280.crl_freshest", |_, c, _| c.delta_url = Some("http://a.example/3.delta.crl")),
+    ("rfc5280.crl_freshest", |d, c, _| {
+        d.extensions.push((FRESHEST, false, points("http://a.example/")));
+        c.delta_url = Some("http://a.example/3.delta.crl");
+    }),
+    ("rfc5280.crl_freshest", |d, _, _| d.extensions.push((FRESHEST, false, points("http://a.example/")))),
+    ("rfc5280.crl_freshest", |d, c, _| {
+        d.extensions.push((FRESHEST, false, points("http://a.example/")));
+        d.extensions.push((DELTA, true, vec![2, 1, 5]));
+        c.delta_url = Some("http://a.example/");
+    }),
+    ("rfc5280.crl_freshest", |d, _, _| d.extensions.push((FRESHEST, false, vec![0x30, 0]))),
+    ("rfc5280.crl_freshest", |d, c, _| {
+        let reasons = "3017 3015 a00f a00d 860b 687474703a2f2f612e6578 8102 0640";
+        d.extensions.push((FRESHEST, false, hex::decode(reasons.replace(' ', "")).unwrap()));
+        c.delta_url = Some("http://a.ex");
+    }),
+    ("rfc5280.crl_extensions_critical", |d, c, _| {
+        d.extensions.push((FRESHEST, true, points("http://a.example/")));
+        c.delta_url = Some("http://a.example/");
+    }),
     ("operator.crl_this_update", |_, c, _| c.signed_at = NOW.minus(Period::from_seconds(1))),
     ("operator.crl_this_update", |_, c, _| c.signed_at = NOW.plus(Period::from_days(4))),
     ("cabf_br.crl_signature_algorithm", |d, _, _| {
@@ -205,11 +239,15 @@ const CASES: &[(&str, Break)] = &[
     }),
     ("rfc5280.crl_entry_extensions", |d, _, _| d.entry(&format!("{ENTRY} 3009 3007 0603551d18 0400"))),
     ("rfc5280.crl_entry_extensions", |d, _, _| d.entry(&format!("{ENTRY} 300c 300a 0603551d1d 0101ff 0400"))),
-    // unspecified, certificateHold, 7, removeFromCRL outside of a delta, 11, an INTEGER
+    // unspecified, certificateHold, 7, removeFromCRL outside of a delta and in one, 11, an INTEGER
     ("rfc5280.crl_entry_reason", |d, _, _| d.entry(&format!("{ENTRY} {REASON}00"))),
     ("rfc5280.crl_entry_reason", |d, _, _| d.entry(&format!("{ENTRY} {REASON}06"))),
     ("rfc5280.crl_entry_reason", |d, _, _| d.entry(&format!("{ENTRY} {REASON}07"))),
     ("rfc5280.crl_entry_reason", |d, _, _| d.entry(&format!("{ENTRY} {REASON}08"))),
+    ("rfc5280.crl_entry_reason", |d, _, _| {
+        d.extensions.push((DELTA, true, vec![2, 1, 5]));
+        d.entry(&format!("{ENTRY} {REASON}08"));
+    }),
     ("rfc5280.crl_entry_reason", |d, _, _| d.entry(&format!("{ENTRY} {REASON}0b"))),
     ("rfc5280.crl_entry_reason", |d, _, _| d.entry(&format!("{ENTRY} 300c 300a 0603551d15 0403 020101"))),
     ("cabf_br.crl_entry_reason", |d, _, _| d.entry(&format!("{ENTRY} {REASON}02"))),

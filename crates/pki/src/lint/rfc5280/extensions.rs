@@ -2,8 +2,14 @@
 
 use std::net::IpAddr;
 
-use const_oid::{ObjectIdentifier, db::rfc5280 as oid};
-use x509_cert::ext::pkix::name::GeneralName;
+use const_oid::{
+    ObjectIdentifier,
+    db::{rfc5280 as oid, rfc6960::ID_PKIX_OCSP_NOCHECK},
+};
+use x509_cert::ext::pkix::{
+    crl::dp::DistributionPoint,
+    name::{DistributionPointName, GeneralName},
+};
 
 use super::algorithm::Family;
 use crate::lint::{LintContext, Rule, Subject, View, must, should, view::TLS_FEATURE};
@@ -36,6 +42,7 @@ pub(super) const RULES: &[Rule] = &[
     must("rfc5280.name_constraints_of_issuer", "RFC 5280 §4.2.1.10, §6.1.3", name_constraints_of_issuer),
     must("rfc5280.ext_key_usage", "RFC 5280 §4.2.1.12", ext_key_usage),
     must("rfc5280.crl_points", "RFC 5280 §4.2.1.13", crl_points),
+    must("rfc5280.freshest_crl", "RFC 5280 §4.2.1.15", freshest_crl),
     must("rfc5280.authority_info_access", "RFC 5280 §4.2.2.1", authority_info_access),
     must("rfc7633.tls_feature", "RFC 7633 §4", tls_feature),
 ];
@@ -52,7 +59,9 @@ const KNOWN: &[(ObjectIdentifier, Option<bool>)] = &[
     (oid::ID_CE_NAME_CONSTRAINTS, Some(true)),          // §4.2.1.10
     (oid::ID_CE_EXT_KEY_USAGE, None),                   // §4.2.1.12
     (oid::ID_CE_CRL_DISTRIBUTION_POINTS, None),         // §4.2.1.13, SHOULD NOT
+    (oid::ID_CE_FRESHEST_CRL, Some(false)),             // §4.2.1.15
     (oid::ID_PE_AUTHORITY_INFO_ACCESS, Some(false)),    // §4.2.2.1
+    (ID_PKIX_OCSP_NOCHECK, Some(false)),                // RFC 6960 §4.2.2.2.1, SHOULD
     (TLS_FEATURE, Some(false)),                         // RFC 7633 §4, SHOULD NOT
 ];
 
@@ -263,6 +272,20 @@ fn crl_points(view: &View<'_>, _: &LintContext<'_>) -> Option<String> {
     }
     let fetchable = view.crl_names().any(|name| is_uri(name, &["http://", "ldap://"]));
     (!fetchable).then(|| "no distribution point can be fetched by HTTP or LDAP".to_owned())
+}
+
+/// It has the syntax of CRL distribution points, and makes sense only beside them.
+fn freshest_crl(view: &View<'_>, _: &LintContext<'_>) -> Option<String> {
+    let points = &view.freshest_crl.as_ref()?.0;
+    let fetchable = |point: &DistributionPoint| match &point.distribution_point {
+        Some(DistributionPointName::FullName(names)) => {
+            names.iter().any(|name| is_uri(name, &["http://", "ldap://"]))
+        }
+        _ => false,
+    };
+    (points.is_empty() || !points.iter().all(fetchable) || view.crl_points.is_none()).then(|| {
+        "a delta CRL cannot be fetched by HTTP or LDAP, or there is no complete CRL to add it to".to_owned()
+    })
 }
 
 fn authority_info_access(view: &View<'_>, _: &LintContext<'_>) -> Option<String> {

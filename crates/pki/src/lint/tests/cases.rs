@@ -4,7 +4,7 @@ use super::*;
 
 type Break = for<'f> fn(&mut Draft, &mut LintContext<'f>, &'f Fixture);
 
-use Base::{Intermediate, Node, Private, Public, Root};
+use Base::{Delta, Intermediate, Node, Private, Public, Responder, Root};
 
 const SAN: ObjectIdentifier = oid::ID_CE_SUBJECT_ALT_NAME;
 const KU: ObjectIdentifier = oid::ID_CE_KEY_USAGE;
@@ -14,13 +14,16 @@ const AKI: ObjectIdentifier = oid::ID_CE_AUTHORITY_KEY_IDENTIFIER;
 const BC: ObjectIdentifier = oid::ID_CE_BASIC_CONSTRAINTS;
 const NC: ObjectIdentifier = oid::ID_CE_NAME_CONSTRAINTS;
 const CDP: ObjectIdentifier = oid::ID_CE_CRL_DISTRIBUTION_POINTS;
+const FRESHEST: ObjectIdentifier = oid::ID_CE_FRESHEST_CRL;
 const AIA: ObjectIdentifier = oid::ID_PE_AUTHORITY_INFO_ACCESS;
+const NOCHECK: ObjectIdentifier = const_oid::db::rfc6960::ID_PKIX_OCSP_NOCHECK;
 const CP: ObjectIdentifier = oid::ID_CE_CERTIFICATE_POLICIES;
 
 /// id-kp-serverAuth, -clientAuth and -codeSigning as OBJECT IDENTIFIERs.
 const SERVER: &str = "06082b06010505070301";
 const CLIENT: &str = "06082b06010505070302";
 const CODE: &str = "06082b06010505070303";
+const OCSP: &str = "06082b06010505070309";
 /// PolicyInformation of domain-validated, organization-validated, anyPolicy.
 const DV: &str = "30080606 67810c010201";
 const OV: &str = "30080606 67810c010202";
@@ -303,6 +306,53 @@ pub(super) const CASES: &[(&str, Base, Break)] = &[
     ("cabf_br.ca_policies", Intermediate, |d, _, _| d.set(CP, false, &list(&[DV, ANY]))),
     ("cabf_br.ca_crl_points", Intermediate, |d, _, _| d.remove(CDP)),
     ("cabf_br.ca_serial", Root, |d, _, _| d.serial = vec![0x11; 8]),
+    // Delta CRLs
+    ("rfc5280.extensions_critical", Delta, |d, _, _| d.critical(FRESHEST, true)),
+    ("rfc5280.freshest_crl", Delta, |d, _, _| d.remove(CDP)),
+    ("rfc5280.freshest_crl", Delta, |d, _, _| d.set(FRESHEST, false, &points(&["https://a.example/"]))),
+    ("rfc5280.freshest_crl", Delta, |d, _, _| d.set(FRESHEST, false, &points(&[]))),
+    ("operator.freshest_crl", Delta, |d, _, _| d.remove(FRESHEST)),
+    ("operator.freshest_crl", Delta, |d, _, _| {
+        d.set(FRESHEST, false, &points(&["http://pki.example.net/crl/other/3.delta.crl"]))
+    }),
+    ("operator.freshest_crl", Private, |d, _, f| {
+        let url = f.delta.delta_crl_url(3).unwrap();
+        d.set(FRESHEST, false, &points(&[&url]));
+    }),
+    ("cabf_br.no_freshest_crl", Public, |d, _, _| d.set(FRESHEST, false, &points(&["http://a.example/"]))),
+    // RFC 6960 and BR §7.1.2.8: OCSP responders
+    ("rfc6960.responder_ext_key_usage", Responder, |d, _, _| d.remove(EKU)),
+    ("rfc6960.responder_ext_key_usage", Responder, |d, _, _| d.set(EKU, false, &list(&[SERVER]))),
+    ("rfc6960.ocsp_signing_only_for_responders", Private, |d, _, _| {
+        d.set(EKU, false, &list(&[SERVER, OCSP]))
+    }),
+    ("rfc6960.ocsp_signing_only_for_responders", Node, |d, _, _| d.push(NOCHECK, false, &[5, 0])),
+    ("rfc6960.responder_key_usage", Responder, |d, _, _| d.remove(KU)),
+    ("rfc6960.responder_key_usage", Responder, |d, _, _| d.set(KU, true, &[3, 2, 6, 0x40])),
+    ("rfc6960.responder_nocheck", Responder, |d, _, _| d.remove(NOCHECK)),
+    ("rfc6960.responder_nocheck", Responder, |d, _, _| d.set(NOCHECK, false, &[])),
+    ("rfc6960.responder_nocheck", Responder, |d, _, _| d.set(NOCHECK, false, &[0x30, 0])),
+    ("rfc6960.responder_has_subject", Responder, |d, _, _| d.subject = vec![0x30, 0]),
+    ("rfc5280.extensions_critical", Responder, |d, _, _| d.critical(NOCHECK, true)),
+    ("rfc5280.ca_flag", Responder, |d, _, _| d.set(BC, true, &[0x30, 3, 1, 1, 0xff])),
+    ("cabf_br.responder_subject", Responder, |d, _, _| d.subject = common_name(0x0c, "OCSP")),
+    ("cabf_br.responder_not_before", Responder, |d, _, _| {
+        d.times[0] = time(NOW.minus(Period::from_hours(25)))
+    }),
+    ("cabf_br.responder_not_before", Responder, |d, _, _| {
+        d.times[0] = time(NOW.plus(Period::from_seconds(1)))
+    }),
+    ("cabf_br.responder_ext_key_usage", Responder, |d, _, _| d.set(EKU, false, &list(&[OCSP, SERVER]))),
+    ("cabf_br.responder_key_usage", Responder, |d, _, _| d.set(KU, true, &[3, 2, 6, 0xc0])),
+    ("cabf_br.responder_key_usage", Responder, |d, _, _| d.critical(KU, false)),
+    ("cabf_br.responder_no_extension", Responder, |d, _, _| {
+        d.push(CDP, false, &points(&["http://a.example/"]))
+    }),
+    ("cabf_br.responder_no_extension", Responder, |d, _, _| d.push(CP, false, &list(&[ANY]))),
+    ("cabf_br.responder_no_extension", Responder, |d, _, _| d.names(&[(2, b"ocsp.example")])),
+    ("cabf_br.responder_no_authority_info_access", Responder, |d, _, _| {
+        d.push(AIA, false, &access(&oid::ID_AD_CA_ISSUERS, "http://pki.example.net/"))
+    }),
     // The operator's
     ("operator.maximum_validity", Private, |_, c, _| c.maximum_validity = Some(Period::from_days(89))),
     ("operator.name_suffixes", Private, |_, c, f| c.name_suffixes = &f.suffixes),

@@ -53,6 +53,16 @@ fn golden_files_have_not_changed() {
         must_staple: true,
     };
     check("leaf-everything", leaf(&everything, &issuer, request).unwrap().as_bytes());
+    let request = LeafRequest { shard: 3, must_staple: false, ..request };
+    let delta = hierarchy.issuer.clone().with_delta_crls(true);
+    check("leaf-delta", leaf(&profile(ProfileKind::Private), &delta, request).unwrap().as_bytes());
+    let request = ResponderRequest {
+        serial: Serial::from_random([0x77; 16]),
+        common_name: "OCSP of E1",
+        public_key: &p256(),
+        validity: validity(7),
+    };
+    check("responder", responder(&hierarchy.issuer, request).unwrap().as_bytes());
     let subject = DistinguishedName::new(None, Some("Example"), "Nodes of Example").unwrap();
     let public_key = Key::fixed(3).public();
     let request = RootRequest {
@@ -94,6 +104,8 @@ fn golden_crls_have_not_changed() {
         delta_base: None,
     };
     let delta = CrlParameters { number: 129, delta_base: Some(128), ..shard };
+    let with_delta = hierarchy.issuer.clone().with_delta_crls(true);
+    let freshest = CrlParameters { issuer: &with_delta, ..shard };
     let complete = CrlParameters { issuer: &hierarchy.root, scope: CrlScope::Complete, ..shard };
     let entries = Reason::ALL.map(|reason| Entry {
         serial: Serial::from_random([reason.code(); 16]),
@@ -103,12 +115,46 @@ fn golden_crls_have_not_changed() {
     for (name, parameters, entries) in [
         ("crl-shard", shard, &entries[..]),
         ("crl-delta", delta, &entries[..1]),
+        ("crl-shard-freshest", freshest, &[]),
         ("crl-complete-empty", complete, &[]),
     ] {
         let mut writer = CrlWriter::start(&parameters, entries.iter().collect(), Vec::new()).unwrap();
         entries.iter().for_each(|entry| writer.entry(entry).unwrap());
         check(name, &writer.finish().unwrap().0);
     }
+}
+
+#[test]
+fn golden_answers_have_not_changed() {
+    use crate::{
+        Reason,
+        ocsp::{CertId, CertIdHash, CertStatus, IssuerHashes, Single, encode_request, response_data},
+    };
+    let hierarchy = Hierarchy::fixed();
+    let issuer = IssuerHashes::of(hierarchy.issuer.certificate());
+    let ids = [CertIdHash::Sha1, CertIdHash::Sha256, CertIdHash::Sha1, CertIdHash::Sha256];
+    let ids = [0, 1, 2, 3].map(|n| CertId::new(ids[n], &issuer, &Serial::from_random([n as u8; 16])));
+    let nonce = [0x5a; 32];
+    check("ocsp-request", &encode_request(&ids, Some(&nonce)));
+    let at = NOW.minus(Period::from_days(3));
+    let statuses = [
+        CertStatus::Good,
+        CertStatus::Revoked { at, reason: Reason::KeyCompromise },
+        CertStatus::Revoked { at, reason: Reason::Unspecified },
+        CertStatus::Unknown,
+    ];
+    let singles: Vec<_> = (ids.iter().zip(statuses))
+        .map(|(id, status)| Single {
+            id,
+            status,
+            this_update: NOW,
+            next_update: NOW.plus(Period::from_days(2)),
+            archive_cutoff: (status == CertStatus::Good).then(|| NOW.minus(Period::from_days(400))),
+        })
+        .collect();
+    let responder = Key::fixed(3).public();
+    check("ocsp-response-data", &response_data(&responder, NOW, &singles, Some(&nonce)));
+    check("ocsp-response-data-short", &response_data(&responder, NOW, &singles[1..2], None));
 }
 
 fn check(name: &str, tbs: &[u8]) {

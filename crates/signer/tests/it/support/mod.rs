@@ -4,6 +4,7 @@
 pub(crate) mod authorities;
 pub(crate) mod bucket;
 mod client;
+pub(crate) mod ocsp;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -16,12 +17,13 @@ use ca_store::{
     AuthorityChange, AuthorityChanges, AuthorityRow, CaStore, EabKeyRow, EabState, GrantRow, Incarnation,
     NameScope, NodeRow, NodeState, PutOutcome, RegistrationRow, State,
 };
+use futures::future::BoxFuture;
 use hsm::Signing;
 use pki::{Name, PublicKey, Timestamp};
 use runtime::Clock as _;
 use signer::authority::{IssueOrder, NameEvidence};
 use signer::config::Limits;
-use signer::doors::{DoorPlan, Doors, KeySource};
+use signer::doors::{DoorError, DoorPlan, Doors, KeyPlace, KeySource};
 use signer::issue::{Issuance, Issued};
 use signer::order::AuthorizedOrder;
 use signer::policy::Policy;
@@ -33,11 +35,13 @@ use testkit::{Cluster, TestClock};
 
 pub(crate) use authorities::Authorities;
 pub(crate) use client::{Client, csr, csr_of};
+pub(crate) use ocsp::OcspWorld;
 
 /// The directories of the policy.
 pub(crate) const OPEN: &str = "open";
 pub(crate) const OTHER: &str = "other";
 pub(crate) const MANAGED: &str = "managed";
+pub(crate) const STRICT: &str = "strict";
 pub(crate) const BASE: &str = "https://ca.test";
 /// Perspectives of the directories; one of them may dissent.
 pub(crate) const PERSPECTIVES: [&str; 3] = ["validator-1", "validator-2", "validator-3"];
@@ -69,6 +73,10 @@ impl KeySource for TokenKeys {
             _ => self.tokens.key(plan),
         }
     }
+
+    fn public_key<'a>(&'a self, place: &'a KeyPlace) -> BoxFuture<'a, Result<PublicKey, DoorError>> {
+        self.tokens.public_key(place)
+    }
 }
 
 #[derive(Debug)]
@@ -81,6 +89,11 @@ impl KeySource for SoftKeys {
     fn key(&self, plan: &DoorPlan) -> Option<Arc<dyn Signing>> {
         let key = if plan.name == signer::doors::NODE_CA { &self.node } else { &self.issuer };
         Some(Arc::new(key.clone()))
+    }
+
+    fn public_key<'a>(&'a self, place: &'a KeyPlace) -> BoxFuture<'a, Result<PublicKey, DoorError>> {
+        // These worlds have no responder at work.
+        Box::pin(async { Err(DoorError::NoDoor(place.token.clone())) })
     }
 }
 
@@ -486,6 +499,7 @@ async fn start_ca(folder: &Path, authorities: &Authorities, materials: Materials
     let node_ca = NodeCa::new(authorities.node_ca.clone(), place).unwrap();
     let doors =
         Doors::open(&**keys, registry.door_plans(), Some(node_ca.door_plan()), limits.signature()).unwrap();
+    let doors = doors.with_responders(keys, registry.responder_plans(), limits.ocsp_signature()).unwrap();
     Ca::start(Parts {
         store: Arc::new(store.clone()),
         registry,
@@ -532,6 +546,10 @@ pool = "tls"
 shards = 4
 crl_url_base = "http://status.test/crl"
 ca_issuers_url = "http://status.test/issuer/tls-1.cer"
+[issuer.ocsp]
+url = "http://status.test/ocsp"
+token = "soft"
+key_id = "03"
 
 [[profile]]
 name = "tls"
@@ -582,6 +600,17 @@ base_urls = ["https://ca.test"]
 pool = "tls"
 profiles = ["tls"]
 external_account_required = true
+[directory.quorum]
+perspectives = ["validator-1"]
+
+[[directory]]
+name = "strict"
+tenant = "tenant"
+base_urls = ["https://ca.test"]
+pool = "tls"
+profiles = ["tls"]
+revocation_reasons = ["keyCompromise", "cessationOfOperation"]
+key_compromise_by_account = false
 [directory.quorum]
 perspectives = ["validator-1"]
 "#;

@@ -1,0 +1,239 @@
+//! Who asks, and what one of them may take up: connections, and answers that cost a signature.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName};
+use ipnet::IpNet;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+/// Open connections by peer.
+#[derive(Debug, Clone)]
+pub(crate) struct Peers {
+    each: usize,
+    trusted: Arc<[IpNet]>,
+    open: Arc<Mutex<HashMap<IpAddr, usize>>>,
+}
+
+/// A connection's peer, counted while it lives.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    address: IpAddr,
+    trusted: bool,
+    peers: Peers,
+}
+
+impl Peers {
+    pub(crate) fn new(each: usize, trusted: Vec<IpNet>) -> Self {
+        Self { each, trusted: trusted.into(), open: Arc::default() }
+    }
+
+    /// Counts a connection; `None` when its peer has as many as it may.
+    pub(crate) fn enter(&self, address: IpAddr) -> Option<Peer> {
+        let address = address.to_canonical();
+        let trusted = self.trusts(address);
+        if !trusted {
+            let mut open = self.open.lock();
+            let count = open.entry(network(address)).or_insert(0);
+            if *count >= self.each {
+                return None;
+            }
+            *count += 1;
+        }
+        Some(Peer { address, trusted, peers: self.clone() })
+    }
+
+    fn trusts(&self, address: IpAddr) -> bool {
+        self.trusted.iter().any(|network| network.contains(&address))
+    }
+}
+
+impl Peer {
+    /// Whose limits a request counts against; nobody's when it comes from a trusted proxy that names no client.
+    pub(crate) fn client(&self, headers: &HeaderMap) -> Option<IpAddr> {
+        if !self.trusted {
+            return Some(network(self.address));
+        }
+        // The last that no trusted proxy has: what stands before it, its client wrote.
+        let mut claims = headers.get_all(FORWARDED_FOR).iter().rev().flat_map(|value| {
+            let text = value.to_str().unwrap_or_default();
+            text.rsplit(',').map(|one| one.trim().parse::<IpAddr>())
+        });
+        let client = claims.find(|claim| {
+            claim.as_ref().map_or(true, |address| !self.peers.trusts(address.to_canonical()))
+        })?;
+        // Not an address: the proxy's own, whose limit is none.
+        client.ok().map(network)
+    }
+}
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        if self.trusted {
+            return;
+        }
+        let address = network(self.address);
+        let mut open = self.peers.open.lock();
+        if let Some(count) = open.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&address);
+            }
+        }
+    }
+}
+
+/// An IPv6 peer owns a /64.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
+        v4 => v4,
+    }
+}
+
+/// A token bucket for each client.
+#[derive(Debug)]
+pub(crate) struct Rates {
+    per_second: f64,
+    burst: f64,
+    buckets: Mutex<Buckets>,
+}
+
+#[derive(Debug, Default)]
+struct Buckets {
+    by_client: HashMap<IpAddr, Bucket>,
+    /// When those that are full again were forgotten at last.
+    swept: Option<Instant>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Bucket {
+    left: f64,
+    at: Instant,
+}
+
+/// Clients whose rate is watched at once: some 4 MB. When all of them are in use, the others share one bucket.
+const BUCKETS: usize = 65_536;
+
+impl Rates {
+    pub(crate) fn new(per_second: u32, burst: u32) -> Self {
+        Self { per_second: per_second.into(), burst: burst.into(), buckets: Mutex::default() }
+    }
+
+    /// Takes one from a client's bucket; false when it is empty.
+    pub(crate) fn allow(&self, client: IpAddr, now: Instant) -> bool {
+        let mut buckets = self.buckets.lock();
+        if buckets.by_client.len() >= BUCKETS && !buckets.by_client.contains_key(&client) {
+            self.sweep(&mut buckets, now);
+        }
+        let crowded = buckets.by_client.len() >= BUCKETS && !buckets.by_client.contains_key(&client);
+        let client = if crowded { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { client };
+        let bucket = buckets.by_client.entry(client).or_insert(Bucket { left: self.burst, at: now });
+        let since = now.saturating_duration_since(bucket.at).as_secs_f64();
+        bucket.left = (bucket.left + since * self.per_second).min(self.burst);
+        bucket.at = now;
+        let allowed = bucket.left >= 1.0;
+        if allowed {
+            bucket.left -= 1.0;
+        }
+        allowed
+    }
+
+    /// Forgets full buckets: once a second, because it looks at all of them.
+    fn sweep(&self, buckets: &mut Buckets, now: Instant) {
+        if buckets.swept.is_some_and(|at| now.saturating_duration_since(at) < Duration::from_secs(1)) {
+            return;
+        }
+        buckets.swept = Some(now);
+        let full = Duration::from_secs_f64(self.burst / self.per_second);
+        buckets.by_client.retain(|_, bucket| now.saturating_duration_since(bucket.at) < full);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn an_ipv6_peer_is_its_network() {
+        let ip = |text: &str| network(text.parse().unwrap());
+        assert_eq!(ip("2001:db8:1:2:3:4:5:6"), ip("2001:db8:1:2::1"));
+        assert_ne!(ip("2001:db8:1:2::1"), ip("2001:db8:1:3::1"));
+        assert_eq!(ip("::ffff:192.0.2.1"), ip("192.0.2.1"));
+        assert_ne!(ip("192.0.2.1"), ip("192.0.2.2"));
+    }
+
+    #[test]
+    fn a_peer_has_so_many_connections_and_a_trusted_one_as_many_as_it_likes() {
+        let peers = Peers::new(2, vec!["192.0.2.0/24".parse().unwrap()]);
+        let held: Vec<_> = (0..2).map(|_| peers.enter(ip("198.51.100.1")).unwrap()).collect();
+        assert!(peers.enter(ip("198.51.100.1")).is_none());
+        assert!(peers.enter(ip("::ffff:198.51.100.1")).is_none());
+        assert!(peers.enter(ip("198.51.100.2")).is_some());
+        drop(held);
+        assert!(peers.enter(ip("198.51.100.1")).is_some());
+        let trusted: Vec<_> = (0..9).map(|_| peers.enter(ip("192.0.2.77")).unwrap()).collect();
+        drop(trusted);
+        assert!(peers.open.lock().is_empty(), "a peer without connections is remembered");
+    }
+
+    #[test]
+    fn a_forwarded_address_is_believed_from_trusted_proxies_alone() {
+        let peers = Peers::new(2, vec!["192.0.2.0/24".parse().unwrap(), "2001:db8:9::/48".parse().unwrap()]);
+        let client = |from: &str, lines: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append(FORWARDED_FOR, HeaderValue::from_static(line));
+            }
+            peers.enter(ip(from)).unwrap().client(&headers)
+        };
+        assert_eq!(client("198.51.100.1", &["203.0.113.9"]), Some(ip("198.51.100.1")));
+        assert_eq!(client("192.0.2.1", &[]), None);
+        assert_eq!(client("192.0.2.1", &["203.0.113.9"]), Some(ip("203.0.113.9")));
+        // What the client wrote itself stands before what the proxies wrote.
+        assert_eq!(client("192.0.2.1", &["203.0.113.1, 203.0.113.9, 192.0.2.7"]), Some(ip("203.0.113.9")));
+        assert_eq!(client("192.0.2.1", &["203.0.113.1", "203.0.113.9"]), Some(ip("203.0.113.9")));
+        assert_eq!(client("192.0.2.1", &["203.0.113.1, nonsense"]), None);
+        assert_eq!(client("2001:db8:9::1", &["2001:db8:1:2:3::4"]), Some(ip("2001:db8:1:2::")));
+    }
+
+    #[test]
+    fn a_bucket_empties_and_fills_again() {
+        let rates = Rates::new(2, 3);
+        let start = Instant::now();
+        let (one, other) = (ip("192.0.2.1"), ip("192.0.2.2"));
+        assert!((0..3).all(|_| rates.allow(one, start)));
+        assert!(!rates.allow(one, start));
+        assert!(rates.allow(other, start));
+        assert!(!rates.allow(one, start + Duration::from_millis(400)));
+        assert!(rates.allow(one, start + Duration::from_millis(600)));
+        assert!(!rates.allow(one, start + Duration::from_millis(700)));
+        assert!((0..3).all(|_| rates.allow(one, start + Duration::from_secs(60))));
+        assert!(!rates.allow(one, start + Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn many_clients_take_bounded_memory() {
+        let rates = Rates::new(1, 2);
+        let start = Instant::now();
+        let address = |number: u32| IpAddr::V4(number.into());
+        for number in 0..70_000 {
+            rates.allow(address(number), start);
+        }
+        assert_eq!(rates.buckets.lock().by_client.len(), BUCKETS + 1);
+        assert!(!rates.allow(address(80_000), start), "those that share a bucket share its limit");
+        assert!(rates.allow(address(80_000), start + Duration::from_secs(2)));
+        assert_eq!(rates.buckets.lock().by_client.len(), 1, "full buckets are forgotten");
+    }
+}

@@ -1,0 +1,4 @@
+//! `fuzz::crl` under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|octets: &[u8]| fuzz::crl(octets));
