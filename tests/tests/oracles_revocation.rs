@@ -109,6 +109,7 @@ fn everyone_asks(subject: &Subject<'_>, url: &str, expected: Verdict, issuers_cr
 }
 
 #[test]
+#[ignore = "until the demo has a responder: facts.ocsp"]
 fn ocsp_tells_the_good_from_the_revoked_and_the_unknown() {
     let case = Case::make();
     let url = case.demo.facts.ocsp.clone().expect("a responder");

@@ -24,13 +24,11 @@ const PIECE: u32 = 1000;
 
 /// The revision of every shard, read for all who ask at the same time.
 #[derive(Debug, Default)]
-pub(super) struct Revisions(tokio::sync::Mutex<Option<(Instant, ByShard)>>);
-
-type ByShard = Arc<BTreeMap<CrlShard, u64>>;
+pub(super) struct Revisions(tokio::sync::Mutex<Option<(Instant, Arc<BTreeMap<CrlShard, u64>>)>>);
 
 impl Revisions {
     /// The revisions of the shards of issuers that have a responder, not older than this call.
-    pub(super) async fn read(&self, ca: &Ca) -> Outcome<ByShard> {
+    pub(super) async fn read(&self, ca: &Ca) -> Outcome<Arc<BTreeMap<CrlShard, u64>>> {
         let called = Instant::now();
         let mut last = self.0.lock().await;
         if let Some((read, revisions)) = &*last

@@ -1,0 +1,11 @@
+//! Measurements as ratios against baselines of the same run. Each `make bench-NAME` is a program of this crate: it prints a
+//! table and, as its last line, one JSON object.
+
+pub mod acme_client;
+pub mod ceilings;
+pub mod connection;
+pub mod disk;
+pub mod load;
+pub mod processes;
+pub mod responder;
+pub mod stored;
