@@ -17,7 +17,7 @@ mod in_flight;
 mod make;
 
 pub(crate) use in_flight::InFlight;
-pub(crate) use make::{Made, Subject, bad_key, csr_reason, lint_record, shard_of};
+pub(crate) use make::{Subject, bad_key, csr_reason, lint_record, shard_of};
 
 use in_flight::{Entry, Flight};
 use make::Linted;

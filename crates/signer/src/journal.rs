@@ -17,8 +17,10 @@ use pki::{Serial, SignatureAlgorithm, Timestamp};
 use crate::refusal::{Failure, Outcome};
 
 mod crl;
+mod own;
 
 pub use crl::{CrlDigester, CrlIntent};
+pub(crate) use own::OwnCertificate;
 
 /// Something durable, with the exact bytes that may now be signed. There is no way to make one but through [`Journal`].
 #[derive(Debug)]

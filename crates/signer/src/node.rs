@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ca_store::{
-    AuthorityChange, AuthorityChanges, AuthorityRow, Evidence, JoinTokenRow, JournalKey, JournalKind,
-    JournalRow, NodeRow, NodeState, PutOutcome,
+    AuthorityChange, AuthorityChanges, AuthorityRow, JoinTokenRow, JournalKey, JournalKind, NodeRow,
+    NodeState, PutOutcome,
 };
 use pki::lint::{self, LintContext};
 use pki::tbs::NodeRequest;
@@ -20,7 +20,7 @@ use crate::ca::Ca;
 use crate::doors::NODE_CA;
 use crate::events::Change;
 use crate::issue::issued;
-use crate::journal::{CertificateDraft, Commit, Record};
+use crate::journal::{CertificateDraft, Commit, OwnCertificate, Record};
 use crate::membership::Nodes;
 use crate::operator::parse_name;
 use crate::refusal::{Failure, Outcome, Reason, Refusal};
@@ -375,44 +375,22 @@ impl Ca {
             return Err(Failure::Unmakeable { detail: said.join(", ") });
         }
         let actor = format!("{}/{}", node.role, node.name);
-        let event = Event::CertificateIntended {
-            serial,
-            actor: &actor,
-            issuer: NODE_CA,
-            directory: None,
-            quorum: None,
-        };
-        let row = JournalRow {
-            serial,
+        let draft = CertificateDraft::from(OwnCertificate {
             kind: JournalKind::Node,
-            order: None,
-            new_order: None,
-            directory: None,
-            account: None,
-            issuer: NODE_CA.to_owned(),
-            profile: "node".to_owned(),
+            serial,
+            issuer: NODE_CA,
+            profile: "node",
             shard: 0,
-            spki_sha256: key.sha256(),
+            public_key: key,
             csr_sha256: None,
-            not_before: validity.not_before,
-            not_after: validity.not_after,
+            validity,
             tbs: tbs.as_bytes().to_vec(),
-            created_at: now,
-            signature: None,
-            signed_at: None,
-            abandoned_at: None,
-        };
-        let draft = CertificateDraft {
-            row,
+            at: now,
+            actor: &actor,
             names: Vec::new(),
-            evidence: None::<Evidence>,
-            cites: Vec::new(),
-            authorizations: Vec::new(),
+            lints: None,
             account_key: None,
-            past: Vec::new(),
-            limits: Vec::new(),
-            audit: vec![event.at(now)],
-        };
+        });
         let intent = match self.journal.commit(draft).await? {
             Commit::Committed(intent) => intent,
             Commit::KeyBlocked => {

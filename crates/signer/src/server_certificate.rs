@@ -2,16 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use ca_store::{Evidence, JournalKind, JournalRow, NodeState};
+use ca_store::{JournalKind, NodeState};
 use parking_lot::Mutex;
 use pki::{Csr, Name, Timestamp};
 use rpc::Role;
 
 use crate::account::thumbprint_of;
-use crate::audit::Event;
 use crate::ca::Ca;
-use crate::issue::{Made, Subject, bad_key, csr_reason, issued, lint_record, sha256};
-use crate::journal::{CertificateDraft, Commit, Record};
+use crate::issue::{Subject, bad_key, csr_reason, issued, lint_record, sha256};
+use crate::journal::{CertificateDraft, Commit, OwnCertificate, Record};
 use crate::refusal::{Failure, Outcome, Reason, Refusal};
 
 /// A front renews every few days; this many in an hour is a loop or an attack, and would fill the journal.
@@ -77,9 +76,24 @@ impl Ca {
             at: now,
         };
         let (made, findings) = self.make_tbs(&subject)?;
-        let lints = lint_record(&servers.profile, &findings);
+        let actor = format!("{}/{node}", Role::Front);
         let issuer = made.issuer.id.clone();
-        let draft = draft_of(node, &subject, made, csr_sha256, lints);
+        let draft = CertificateDraft::from(OwnCertificate {
+            kind: JournalKind::Server,
+            serial: made.serial,
+            issuer: &issuer,
+            profile: servers.profile.name(),
+            shard: made.shard,
+            public_key: csr.public_key(),
+            csr_sha256: Some(csr_sha256),
+            validity: made.validity,
+            tbs: made.tbs,
+            at: now,
+            actor: &actor,
+            names: csr.names().iter().map(ToString::to_string).collect(),
+            lints: Some(lint_record(servers.profile.name(), &findings)),
+            account_key: thumbprint_of(csr.public_key()),
+        });
         match self.journal.commit(draft).await? {
             Commit::Committed(intent) => match self.sign_and_record(intent).await? {
                 Record::Issued(row) => self.with_issuers(issued(&row)?.certificate, &issuer),
@@ -89,54 +103,5 @@ impl Ca {
             Commit::KeyOfAccount => Err(bad_key(None, true).into()),
             _ => Err(Failure::Contended),
         }
-    }
-}
-
-fn draft_of(
-    node: &str,
-    subject: &Subject<'_>,
-    made: Made,
-    csr_sha256: [u8; 32],
-    lints: Vec<u8>,
-) -> CertificateDraft {
-    let actor = format!("{}/{node}", Role::Front);
-    let event = Event::CertificateIntended {
-        serial: made.serial,
-        actor: &actor,
-        issuer: &made.issuer.id,
-        directory: None,
-        quorum: None,
-    };
-    let audit = vec![event.at(subject.at)];
-    let row = JournalRow {
-        serial: made.serial,
-        kind: JournalKind::Server,
-        order: None,
-        new_order: None,
-        directory: None,
-        account: None,
-        issuer: made.issuer.id.clone(),
-        profile: subject.profile.name().to_owned(),
-        shard: made.shard,
-        spki_sha256: made.spki_sha256,
-        csr_sha256: Some(csr_sha256),
-        not_before: made.validity.not_before,
-        not_after: made.validity.not_after,
-        tbs: made.tbs,
-        created_at: subject.at,
-        signature: None,
-        signed_at: None,
-        abandoned_at: None,
-    };
-    CertificateDraft {
-        row,
-        names: subject.names.iter().map(ToString::to_string).collect(),
-        evidence: Some(Evidence { lints, ..Evidence::default() }),
-        cites: Vec::new(),
-        authorizations: Vec::new(),
-        account_key: thumbprint_of(subject.csr.public_key()),
-        past: Vec::new(),
-        limits: Vec::new(),
-        audit,
     }
 }

@@ -6,25 +6,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ca_store::{
-    CertificateFilter, CertificateQuery, Evidence, JournalEntry, JournalKind, JournalRow, LeaseOutcome,
-    TimeRange,
+    CertificateFilter, CertificateQuery, JournalEntry, JournalKind, JournalRow, LeaseOutcome, TimeRange,
 };
 use hsm::KeyHealth;
 use parking_lot::{Mutex, RwLock};
 use pki::lint::{self, Expected, LintContext, Subject};
 use pki::tbs::{self, ResponderRequest};
 use pki::{Certificate, Period, PublicKey, Serial, Timestamp, Validity};
-use serde_json::json;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
 use crate::account::thumbprint_of;
-use crate::audit::Event;
 use crate::ca::Ca;
 use crate::events::Change;
-use crate::issue::{issued, shard_of};
-use crate::journal::{CertificateDraft, Commit, Record};
+use crate::issue::{issued, lint_record, shard_of};
+use crate::journal::{CertificateDraft, Commit, OwnCertificate, Record};
 use crate::refusal::{Failure, Outcome};
 use crate::registry::{IssuerEntry, OcspSettings, Registry};
 
@@ -328,46 +325,22 @@ impl Keeper<'_> {
             return Err(unmakeable(format!("responder's certificate: {}", said.join(", "))));
         }
         let actor = format!("signer/{}", self.ca.node);
-        let event = Event::CertificateIntended {
-            serial,
-            actor: &actor,
-            issuer: &self.entry.id,
-            directory: None,
-            quorum: None,
-        };
-        let audit = vec![event.at(now)];
-        let lints = json!({ "version": env!("CARGO_PKG_VERSION"), "findings": [] }).to_string().into_bytes();
-        let row = JournalRow {
-            serial,
+        Ok(CertificateDraft::from(OwnCertificate {
             kind: JournalKind::Responder,
-            order: None,
-            new_order: None,
-            directory: None,
-            account: None,
-            issuer: self.entry.id.clone(),
-            profile: PROFILE.to_owned(),
+            serial,
+            issuer: &self.entry.id,
+            profile: PROFILE,
             shard: shard_of(&serial, self.entry.shards),
-            spki_sha256: key.sha256(),
+            public_key: key,
             csr_sha256: None,
-            not_before: validity.not_before,
-            not_after: validity.not_after,
+            validity,
             tbs: tbs.as_bytes().to_vec(),
-            created_at: now,
-            signature: None,
-            signed_at: None,
-            abandoned_at: None,
-        };
-        Ok(CertificateDraft {
-            row,
+            at: now,
+            actor: &actor,
             names: Vec::new(),
-            evidence: Some(Evidence { lints, ..Evidence::default() }),
-            cites: Vec::new(),
-            authorizations: Vec::new(),
+            lints: Some(lint_record(PROFILE, &findings)),
             account_key: thumbprint_of(key),
-            past: Vec::new(),
-            limits: Vec::new(),
-            audit,
-        })
+        }))
     }
 
     /// How long the certificate lasts; an alarm, once, when the responder does not answer as it should.
