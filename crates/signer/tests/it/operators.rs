@@ -1,39 +1,18 @@
 //! What operators do through the admin service, and what comes of it for clients.
 
-use std::sync::Arc;
-
 use acme::base64url;
-use pki::{Period, Timestamp};
+use pki::Period;
 use rpc::proto::admin::v1 as admin;
 use rpc::proto::admin::v1::admin_server::Admin as _;
 use rpc::proto::signer::v1 as wire;
 use rpc::proto::signer::v1::authority_server::Authority as _;
-use rpc::{Peer, PeerIdentity, Role};
+use rpc::{PeerIdentity, Role};
 use signer::{AdminService, AuthorityService, Reason};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Status};
 
+use crate::support::operator::{by_alice, detail};
 use crate::support::{Client, MANAGED, OPEN, Peek as _, World, reason};
-
-/// A request of the operator alice.
-fn by_alice<T>(message: T) -> Request<T> {
-    let identity = PeerIdentity {
-        role: Role::Operator,
-        name: "alice".parse().unwrap(),
-        serial: pki::Serial::from_random([5; 16]),
-        not_before: Timestamp::from_unix(0),
-        not_after: Timestamp::from_unix(4_000_000_000),
-    };
-    let mut request = Request::new(message);
-    let address = "127.0.0.1:1".parse().unwrap();
-    request.extensions_mut().insert(Peer { address, identity: Some(Arc::new(identity)) });
-    request
-}
-
-#[track_caller]
-fn detail<T: std::fmt::Debug>(answer: Result<T, Status>) -> String {
-    rpc::refusal(&answer.unwrap_err()).unwrap().problem.detail
-}
 
 struct Office {
     world: World,

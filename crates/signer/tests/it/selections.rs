@@ -1,19 +1,18 @@
 //! Operators revoke what they select, page by page.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use ca_store::{AuditEvent, CaStore as _, JournalKey};
-use pki::{Certificate, Serial, Timestamp};
+use pki::{Certificate, Serial};
 use rpc::proto::admin::v1 as admin;
 use rpc::proto::admin::v1::admin_server::Admin as _;
-use rpc::{Peer, PeerIdentity, Role};
 use signer::AdminService;
 use signer::config::Limits;
 use signer::issue::Issued;
 use testkit::store::{StoreFault, forged};
-use tonic::{Request, Status};
+use tonic::Status;
 
+use crate::support::operator::{by_alice, detail};
 use crate::support::{Client, OPEN, OTHER, World};
 
 /// CRLReason codes.
@@ -23,25 +22,6 @@ const KEY_COMPROMISE: u32 = 1;
 struct Office {
     world: World,
     admin: AdminService,
-}
-
-fn by_alice<T>(message: T) -> Request<T> {
-    let identity = PeerIdentity {
-        role: Role::Operator,
-        name: "alice".parse().unwrap(),
-        serial: Serial::from_random([5; 16]),
-        not_before: Timestamp::from_unix(0),
-        not_after: Timestamp::from_unix(4_000_000_000),
-    };
-    let mut request = Request::new(message);
-    let address = "127.0.0.1:1".parse().unwrap();
-    request.extensions_mut().insert(Peer { address, identity: Some(Arc::new(identity)) });
-    request
-}
-
-#[track_caller]
-fn detail<T: std::fmt::Debug>(answer: Result<T, Status>) -> String {
-    rpc::refusal(&answer.unwrap_err()).unwrap().problem.detail
 }
 
 /// What a whole run, or its rehearsal, came to.

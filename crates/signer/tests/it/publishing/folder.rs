@@ -108,7 +108,7 @@ impl Lists {
 
 /// Not a test: the process that the tests below start.
 #[tokio::test]
-#[ignore = "a process of other tests"]
+#[ignore = "no test: the process that the tests below start and kill"]
 async fn a_writer() {
     let orders: Orders = serde_json::from_reader(std::io::stdin()).unwrap();
     for number in orders.numbers {

@@ -4,28 +4,25 @@
 pub(crate) mod authorities;
 pub(crate) mod bucket;
 mod client;
+mod grants;
+mod keys;
 pub(crate) mod ocsp;
+pub(crate) mod operator;
+mod orders;
+mod peek;
 
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use acme::receipt::{Outcome as Observation, Receipt, ReceiptKey};
+use acme::receipt::ReceiptKey;
 use acme::{AccountId, Thumbprint, TierSecret, TierSecrets};
-use ca_store::{
-    AuthorityChange, AuthorityChanges, AuthorityRow, CaStore, EabKeyRow, EabState, GrantRow, Incarnation,
-    NameScope, NodeRow, NodeState, PutOutcome, RegistrationRow, State,
-};
-use futures::future::BoxFuture;
-use hsm::Signing;
-use pki::{Name, PublicKey, Timestamp};
+use ca_store::{CaStore, Incarnation};
+use pki::{PublicKey, Timestamp};
 use runtime::Clock as _;
-use signer::authority::{IssueOrder, NameEvidence};
 use signer::config::Limits;
-use signer::doors::{DoorError, DoorPlan, Doors, KeyPlace, KeySource};
-use signer::issue::{Issuance, Issued};
-use signer::order::AuthorizedOrder;
+use signer::doors::{Doors, KeySource};
 use signer::policy::Policy;
 use signer::{Ca, Failure, NodeCa, Parts, Reason, Registry, Secrets, SigningClock, SystemRandomness};
 use tempfile::TempDir;
@@ -35,7 +32,10 @@ use testkit::{Cluster, TestClock};
 
 pub(crate) use authorities::Authorities;
 pub(crate) use client::{Client, csr, csr_of};
+use keys::{SoftKeys, TokenKeys};
 pub(crate) use ocsp::OcspWorld;
+pub(crate) use orders::Ready;
+pub(crate) use peek::Peek;
 
 /// The directories of the policy.
 pub(crate) const OPEN: &str = "open";
@@ -58,43 +58,6 @@ pub(crate) struct World {
     keys: Arc<dyn KeySource>,
     validators: Vec<ReceiptKey>,
     limits: Limits,
-}
-
-#[derive(Debug)]
-struct TokenKeys {
-    tokens: Arc<dyn KeySource>,
-    node: SoftKey,
-}
-
-impl KeySource for TokenKeys {
-    fn key(&self, plan: &DoorPlan) -> Option<Arc<dyn Signing>> {
-        match plan.name.as_str() {
-            signer::doors::NODE_CA => Some(Arc::new(self.node.clone())),
-            _ => self.tokens.key(plan),
-        }
-    }
-
-    fn public_key<'a>(&'a self, place: &'a KeyPlace) -> BoxFuture<'a, Result<PublicKey, DoorError>> {
-        self.tokens.public_key(place)
-    }
-}
-
-#[derive(Debug)]
-struct SoftKeys {
-    issuer: SoftKey,
-    node: SoftKey,
-}
-
-impl KeySource for SoftKeys {
-    fn key(&self, plan: &DoorPlan) -> Option<Arc<dyn Signing>> {
-        let key = if plan.name == signer::doors::NODE_CA { &self.node } else { &self.issuer };
-        Some(Arc::new(key.clone()))
-    }
-
-    fn public_key<'a>(&'a self, place: &'a KeyPlace) -> BoxFuture<'a, Result<PublicKey, DoorError>> {
-        // These worlds have no responder at work.
-        Box::pin(async { Err(DoorError::NoDoor(place.token.clone())) })
-    }
 }
 
 impl World {
@@ -238,75 +201,6 @@ impl World {
         Timestamp::from_unix(self.clock.now().unix_timestamp() as u64)
     }
 
-    pub(crate) async fn put(&self, row: AuthorityRow, expected: Option<u64>) {
-        let changes =
-            AuthorityChanges { changes: vec![AuthorityChange { row, expected }], audit: Vec::new() };
-        assert_eq!(self.store.put_authority(changes).await.unwrap(), PutOutcome::Applied);
-    }
-
-    async fn admit_validator(&self, validator: &ReceiptKey) {
-        let row = NodeRow {
-            role: "validator".to_owned(),
-            name: validator.perspective().to_string(),
-            settings: String::new(),
-            receipt_key: Some(validator.public_key().to_vec()),
-            server_names: Vec::new(),
-            state: NodeState::Active,
-            created_at: self.now(),
-            version: 1,
-        };
-        self.put(AuthorityRow::Node(self.secrets.rows.seal(row)), None).await;
-    }
-
-    /// A registration with an EAB key; answers the key's id and the key.
-    pub(crate) async fn registration(&self, id: &str, uses: Option<u32>) -> (String, Vec<u8>) {
-        let row = RegistrationRow {
-            id: id.to_owned(),
-            directory: MANAGED.to_owned(),
-            title: id.to_owned(),
-            settings: String::new(),
-            state: State::Active,
-            created_at: self.now(),
-            version: 1,
-        };
-        self.put(AuthorityRow::Registration(self.secrets.rows.seal(row)), None).await;
-        let epoch = self.store.info().await.unwrap().epoch.number;
-        let seed = id.bytes().fold(0_u8, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte));
-        let kid = self.secrets.new_eab_key_id(epoch, [seed; 16]);
-        let row = EabKeyRow {
-            kid: kid.to_string(),
-            registration: id.to_owned(),
-            secret_version: 1,
-            epoch,
-            max_uses: uses,
-            uses: 0,
-            state: EabState::Active,
-            expires_at: None,
-            created_at: self.now(),
-            version: 1,
-        };
-        self.put(AuthorityRow::EabKey(self.secrets.rows.seal(row)), None).await;
-        (kid.to_string(), self.secrets.eab_key(&kid).unwrap().to_vec())
-    }
-
-    pub(crate) fn grant_row(&self, id: &str, registration: &str, scope: NameScope, name: &str) -> GrantRow {
-        GrantRow {
-            id: id.to_owned(),
-            registration: registration.to_owned(),
-            scope,
-            name: name.to_owned(),
-            state: State::Active,
-            expires_at: None,
-            created_at: self.now(),
-            version: 1,
-        }
-    }
-
-    pub(crate) async fn grant(&self, id: &str, registration: &str, scope: NameScope, name: &str) {
-        let row = self.grant_row(id, registration, scope, name);
-        self.put(AuthorityRow::Grant(self.secrets.rows.seal(row)), None).await;
-    }
-
     /// A new account of the open directory.
     pub(crate) async fn client(&self) -> Client {
         self.client_of(OPEN).await
@@ -318,90 +212,6 @@ impl World {
         assert!(registered.created);
         client.account = Some(registered.account.id);
         client
-    }
-
-    /// What an honest perspective would have seen for a name.
-    pub(crate) fn receipt(&self, client: &Client, name: &Name, evidence: &NameEvidence) -> Receipt {
-        let now = self.now();
-        Receipt {
-            authorization: evidence.authorization,
-            directory: client.directory.parse().unwrap(),
-            account: client.account.unwrap(),
-            thumbprint: client.thumbprint(),
-            name: name.clone(),
-            method: acme::challenge::Method::Http01,
-            token: acme::id::token(&evidence.authorization),
-            attempt: 1,
-            run: acme::receipt::Run::from_bytes([1; 16]),
-            perspective: PERSPECTIVES[0].parse().unwrap(),
-            addresses: vec!["192.0.2.1".parse().unwrap()],
-            caa: None,
-            started: now,
-            finished: now,
-            outcome: Observation::Valid,
-        }
-    }
-
-    /// Signs a receipt as each of these perspectives (by place).
-    pub(crate) fn sign_receipts(&self, receipt: &Receipt, perspectives: &[usize]) -> Vec<String> {
-        let sign = |at: &usize| {
-            let key = &self.validators[*at];
-            key.sign(&Receipt { perspective: key.perspective().clone(), ..receipt.clone() }).unwrap()
-        };
-        perspectives.iter().map(sign).collect()
-    }
-
-    /// An order whose names were all seen by every perspective, ready to be finalized with a new key's CSR.
-    pub(crate) async fn ready(&self, client: &Client, names: &[&str]) -> Ready {
-        let new_order = client.new_order(names);
-        self.ready_with(client, new_order).await
-    }
-
-    pub(crate) async fn ready_with(&self, client: &Client, new_order: Vec<u8>) -> Ready {
-        let order = self.ca.authorize_order(&new_order).await.unwrap();
-        let digest = acme::Jws::from_slice(&new_order).unwrap().digest();
-        let evidence = order.names.iter().map(|name| {
-            let mut evidence = NameEvidence {
-                name: name.name.clone(),
-                authorization: name.authorization,
-                created_by: digest,
-                receipts: Vec::new(),
-            };
-            let receipt = self.receipt(client, &name.name, &evidence);
-            evidence.receipts = self.sign_receipts(&receipt, &[0, 1, 2]);
-            evidence
-        });
-        let evidence = evidence.collect();
-        let names: Vec<String> = order.names.iter().map(|name| name.name.to_string()).collect();
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        Ready { csr: csr(&names), new_order, order: Arc::new(order), evidence }
-    }
-
-    pub(crate) async fn ready_one(&self, client: &Client, name: &str) -> Ready {
-        self.ready(client, &[name]).await
-    }
-
-    /// Issues, asking again for as long as it takes.
-    pub(crate) async fn issue_patiently(&self, order: IssueOrder) -> Issued {
-        loop {
-            match self.ca.issue(order.clone()).await.unwrap() {
-                Issuance::Issued(issued) => return issued,
-                Issuance::Processing => tokio::time::sleep(Duration::from_millis(50)).await,
-            }
-        }
-    }
-
-    /// Issues at once.
-    pub(crate) async fn issue(&self, order: IssueOrder) -> Result<Issued, Failure> {
-        match self.ca.issue(order).await? {
-            Issuance::Issued(issued) => Ok(issued),
-            Issuance::Processing => panic!("still processing"),
-        }
-    }
-
-    /// The reason why an order is refused.
-    pub(crate) async fn refusal(&self, order: IssueOrder) -> Reason {
-        reason(self.ca.issue(order).await)
     }
 
     /// Certificates and intents of the journal.
@@ -434,29 +244,6 @@ pub(crate) fn reason<T: std::fmt::Debug>(outcome: Result<T, Failure>) -> Reason 
     match outcome {
         Err(Failure::Refused(refusal)) => refusal.reason,
         other => panic!("not refused: {other:?}"),
-    }
-}
-
-/// An order ready to be finalized, in parts that a test can swap.
-#[derive(Clone)]
-pub(crate) struct Ready {
-    pub(crate) new_order: Vec<u8>,
-    pub(crate) order: Arc<AuthorizedOrder>,
-    pub(crate) evidence: Vec<NameEvidence>,
-    pub(crate) csr: Vec<u8>,
-}
-
-impl Ready {
-    pub(crate) fn finalized_by(&self, client: &Client) -> IssueOrder {
-        self.with_finalize(client.finalize(&self.order.id.to_string(), &self.csr))
-    }
-
-    pub(crate) fn with_finalize(&self, finalize: Vec<u8>) -> IssueOrder {
-        IssueOrder {
-            new_order_jws: self.new_order.clone().into(),
-            finalize_jws: finalize.into(),
-            authorizations: self.evidence.clone(),
-        }
     }
 }
 
@@ -521,144 +308,10 @@ pub(crate) fn registry(folder: &Path) -> Registry {
     Registry::from_policy(policy, &BTreeSet::from(["soft"])).unwrap()
 }
 
+/// The policy of these tests.
+pub(crate) const POLICY: &str = include_str!("policy.toml");
+
 /// An id that nobody has.
 pub(crate) fn foreign_account() -> AccountId {
     AccountId::derive(&OPEN.parse().unwrap(), &Thumbprint::from_bytes([9; 32]))
-}
-
-/// The policy of these tests.
-pub(crate) const POLICY: &str = r#"
-version = 1
-
-[[tenant]]
-name = "tenant"
-
-[[root]]
-name = "root"
-certificate = "root.pem"
-
-[[issuer]]
-name = "tls-1"
-certificate = "issuer.pem"
-token = "soft"
-key_id = "01"
-pool = "tls"
-shards = 4
-crl_url_base = "http://status.test/crl"
-ca_issuers_url = "http://status.test/issuer/tls-1.cer"
-[issuer.ocsp]
-url = "http://status.test/ocsp"
-token = "soft"
-key_id = "03"
-
-[[profile]]
-name = "tls"
-validity = "90d"
-
-[[profile]]
-name = "short"
-validity = "6d"
-key_algorithms = ["ecdsa-p256"]
-
-[[profile]]
-name = "linted"
-lints = ["rfc5280", "cabf-br", "operator"]
-
-[[profile]]
-name = "front"
-kind = "internal"
-
-[[directory]]
-name = "open"
-tenant = "tenant"
-base_urls = ["https://ca.test", "https://other-base.test"]
-pool = "tls"
-profiles = ["tls", "short", "linted"]
-maximum_names = 5
-order_lifetime = "7d"
-validation_reuse = "10d"
-[directory.quorum]
-perspectives = ["validator-1", "validator-2", "validator-3"]
-maximum_dissent = 1
-[directory.names]
-denied_suffixes = ["denied.test"]
-
-[[directory]]
-name = "other"
-tenant = "tenant"
-base_urls = ["https://ca.test"]
-pool = "tls"
-profiles = ["tls"]
-terms_of_service = "https://ca.test/terms"
-[directory.quorum]
-perspectives = ["validator-1"]
-
-[[directory]]
-name = "managed"
-tenant = "tenant"
-base_urls = ["https://ca.test"]
-pool = "tls"
-profiles = ["tls"]
-external_account_required = true
-[directory.quorum]
-perspectives = ["validator-1"]
-
-[[directory]]
-name = "strict"
-tenant = "tenant"
-base_urls = ["https://ca.test"]
-pool = "tls"
-profiles = ["tls"]
-revocation_reasons = ["keyCompromise", "cessationOfOperation"]
-key_compromise_by_account = false
-[directory.quorum]
-perspectives = ["validator-1"]
-"#;
-
-/// What the tests read of the database, unverified.
-#[async_trait::async_trait]
-pub(crate) trait Peek {
-    async fn nodes_unverified(&self) -> Vec<NodeRow>;
-    async fn authority_of(&self, registration: &str) -> ca_store::Authority;
-    async fn eab_key_of(&self, kid: &str) -> EabKeyRow;
-    async fn evidence_of(&self, serial: &pki::Serial) -> ca_store::Evidence;
-    async fn entry_of_order(&self, order: &str) -> ca_store::JournalEntry;
-    async fn record_of(&self, account: &str) -> ca_store::AccountRecord;
-    async fn account_count(&self, directory: &str) -> usize;
-}
-
-#[async_trait::async_trait]
-impl Peek for FaultyStore {
-    async fn nodes_unverified(&self) -> Vec<NodeRow> {
-        self.nodes().await.unwrap().iter().map(|row| row.unverified().clone()).collect()
-    }
-
-    async fn authority_of(&self, registration: &str) -> ca_store::Authority {
-        let selector = ca_store::AuthoritySelector::Registration(registration.to_owned());
-        self.authority(&selector).await.unwrap().unwrap()
-    }
-
-    async fn eab_key_of(&self, kid: &str) -> EabKeyRow {
-        let selector = ca_store::AuthoritySelector::EabKey(kid.to_owned());
-        let authority = self.authority(&selector).await.unwrap().unwrap();
-        let key = authority.eab_keys.iter().find(|row| row.unverified().kid == kid).unwrap();
-        key.unverified().clone()
-    }
-
-    async fn evidence_of(&self, serial: &pki::Serial) -> ca_store::Evidence {
-        self.evidence(serial).await.unwrap().unwrap()
-    }
-
-    async fn entry_of_order(&self, order: &str) -> ca_store::JournalEntry {
-        self.journal(&ca_store::JournalKey::Order(order.to_owned())).await.unwrap().remove(0)
-    }
-
-    async fn record_of(&self, account: &str) -> ca_store::AccountRecord {
-        self.account(&ca_store::AccountSelector::Id(account.to_owned())).await.unwrap().unwrap()
-    }
-
-    async fn account_count(&self, directory: &str) -> usize {
-        let filter = ca_store::AccountFilter::Directory(directory.to_owned());
-        self.accounts(&filter, &ca_store::Page::first(100)).await.unwrap().items.len()
-    }
 }
