@@ -230,3 +230,73 @@ fn failed(path: &Path) -> impl FnOnce(io::Error) -> PlaceError {
     let path = path.to_owned();
     move |source| PlaceError::Io { path, source }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_what_was_looked_at_is_replaced() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = Folder::new(root.path().to_owned(), Duration::from_secs(10), 1 << 20, 2);
+        let path = "crl/00/0.crl";
+        let put = async |before: Option<&Version>, content: &'static [u8]| {
+            folder.put(path, before, Bytes::from_static(content)).await.unwrap()
+        };
+        assert!(matches!(folder.look(path, None).await.unwrap(), Look::Absent));
+        let Put::Done(first) = put(None, b"first").await else { panic!("nothing was there") };
+        // Somebody who has seen nothing, and then somebody who has seen the first.
+        assert!(matches!(put(None, b"late").await, Put::Contested));
+        assert!(matches!(folder.look(path, Some(&first)).await.unwrap(), Look::Unchanged));
+        let Put::Done(second) = put(Some(&first), b"second").await else { panic!("it was the first") };
+        assert!(matches!(put(Some(&first), b"late").await, Put::Contested));
+        assert_eq!(std::fs::read(root.path().join(path)).unwrap(), b"second");
+        // What was removed is not what was seen.
+        std::fs::remove_file(root.path().join(path)).unwrap();
+        assert!(matches!(put(Some(&second), b"late").await, Put::Contested));
+        assert!(!root.path().join(path).exists());
+    }
+
+    /// Whoever hangs in there holds as many threads as are given to it, and each of his callers no longer than the timeout.
+    #[tokio::test]
+    async fn a_file_system_that_hangs_keeps_its_threads_and_no_others() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = Folder::new(root.path().to_owned(), Duration::from_millis(50), 1 << 20, 2);
+        let (release, hanging) = std::sync::mpsc::channel::<()>();
+        let hanging = Arc::new(parking_lot::Mutex::new(hanging));
+        for _ in 0..2 {
+            let hanging = Arc::clone(&hanging);
+            let hung = folder.work(move |_| {
+                let _ = hanging.lock().recv();
+                Ok(())
+            });
+            assert!(matches!(hung.await, Err(PlaceError::Timeout { .. })));
+        }
+        let ran = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let running = Arc::clone(&ran);
+        let third = folder.work(move |_| {
+            running.store(true, std::sync::atomic::Ordering::SeqCst);
+            Ok(())
+        });
+        assert!(matches!(third.await, Err(PlaceError::Timeout { .. })));
+        assert!(!ran.load(std::sync::atomic::Ordering::SeqCst));
+        drop(release);
+        let mut free = Err(PlaceError::Timeout { seconds: 0 });
+        for _ in 0..100 {
+            free = folder.work(|_| Ok(())).await;
+            if free.is_ok() {
+                break;
+            }
+        }
+        free.unwrap();
+    }
+
+    #[test]
+    fn a_path_stays_in_the_folder() {
+        let folder = Folder::new("/srv/pki".into(), Duration::from_secs(1), 1, 1);
+        assert_eq!(folder.file("crl/00/0.crl").unwrap(), Path::new("/srv/pki/crl/00/0.crl"));
+        for path in ["", "/etc/passwd", "../up", "crl/../../up", ".chancery.lock", "crl/.hidden"] {
+            assert!(matches!(folder.file(path), Err(PlaceError::Path { .. })), "{path}");
+        }
+    }
+}

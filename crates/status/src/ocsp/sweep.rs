@@ -111,14 +111,14 @@ impl Asker {
         for part in 0..self.cache.parts() {
             let all = self.cache.in_part(part);
             for some in all.chunks(PROVEN_AT_ONCE) {
-                let (asker, some) = (Arc::clone(&self), some.to_vec());
+                let (asker, some, count) = (Arc::clone(&self), some.to_vec(), some.len());
                 let now = self.clock.now().unix_timestamp();
                 let good = tokio::task::spawn_blocking(move || {
                     some.iter().filter(|kept| asker.is_proven(kept, now)).count()
                 });
                 let good = good.await.unwrap_or(0);
                 proven += good;
-                refused += PROVEN_AT_ONCE.min(all.len()).saturating_sub(good);
+                refused += count - good.min(count);
             }
         }
         if proven + refused > 0 {

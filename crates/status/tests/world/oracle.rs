@@ -61,7 +61,7 @@ impl Key {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::OcspSigning];
         params.use_authority_key_identifier_extension = true;
         params.not_before = at(super::NOW - DAY);
-        params.not_after = at(super::NOW + 60 * DAY);
+        params.not_after = at(super::NOW + 600 * DAY);
         // id-pkix-ocsp-nocheck (RFC 6960 §4.2.2.2.1).
         let nocheck = CustomExtension::from_oid_content(&[1, 3, 6, 1, 5, 5, 7, 48, 1, 5], vec![0x05, 0x00]);
         params.custom_extensions = vec![nocheck];
