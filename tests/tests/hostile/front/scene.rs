@@ -220,14 +220,7 @@ impl Scene {
         &mut self,
         request: wire::IssueRequest,
     ) -> Result<wire::IssuedCertificate, Status> {
-        loop {
-            match self.front.issue(request.clone()).await?.into_inner().outcome.expect("an outcome") {
-                wire::issue_response::Outcome::Certificate(certificate) => return Ok(certificate),
-                wire::issue_response::Outcome::Processing(_) => {
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-            }
-        }
+        issue(self.front.clone(), request).await
     }
 
     pub(crate) async fn ready(&mut self, client: &Client, names: &[&str]) -> Ready {
@@ -305,4 +298,19 @@ pub(crate) fn now() -> Timestamp {
 /// Every client has names of its own, so that nothing is refused for a reason of another attack.
 pub(crate) fn name(attack: &str) -> String {
     format!("{attack}.victim.test")
+}
+
+/// Asks for a certificate until there is one: "processing" is no outcome.
+pub(crate) async fn issue(
+    mut front: AuthorityClient<Channel>,
+    request: wire::IssueRequest,
+) -> Result<wire::IssuedCertificate, Status> {
+    loop {
+        match front.issue(request.clone()).await?.into_inner().outcome.expect("an outcome") {
+            wire::issue_response::Outcome::Certificate(certificate) => return Ok(certificate),
+            wire::issue_response::Outcome::Processing(_) => {
+                tokio::time::sleep(Duration::from_millis(50)).await
+            }
+        }
+    }
 }
