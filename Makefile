@@ -5,13 +5,14 @@ CARGO ?= cargo
 # The tests' builds can be told to kill themselves (docs/chaos.md); `make demo` and `make build` cannot.
 FAILPOINTS = --features chancery/failpoints,chancery-front/failpoints,chancery-validator/failpoints
 
-.PHONY: help demo build test lint unit fmt bench-acme chaos fuzz clean
+.PHONY: help demo build test lint unit fmt bench-acme bench-revocation chaos fuzz clean
 
 help:
 	@echo "make demo        install what is missing, build, start the whole CA on SoftHSM and SQLite, get certificates"
 	@echo "make test        everything that CI runs: format, lints, unit, contract, tidy and end-to-end tests"
 	@echo "make build       the programs, optimised, in target/release"
 	@echo "make bench-acme  certificates a second over the whole path, beside the ceilings of this machine"
+	@echo "make bench-revocation  CRLs of a million entries, from the snapshot to the signed file, beside OpenSSL's"
 	@echo "make chaos       kills every process at every failpoint, over and over; goes on where the last run ended (docs/chaos.md)"
 	@echo "make fuzz        what strangers send and what is written, under libFuzzer, 20 minutes a target"
 	@echo "make fmt lint    format; clippy with warnings as errors"
@@ -48,6 +49,13 @@ bench-acme:
 	$(CARGO) build --quiet --locked --release -p chancery -p benches
 	$(CARGO) build --quiet --locked --release -p hsm --example bare_sign
 	@.ci/isolated target/release/bench-acme $(BENCH)
+
+# BENCH="--entries 10000 --rounds 1" and the like.
+bench-revocation:
+	@.ci/setup test
+	$(CARGO) build --quiet --locked --release -p benches --bin bench-revocation
+	$(CARGO) build --quiet --locked --release -p hsm --bin hsm-worker
+	@.ci/isolated target/release/bench-revocation $(BENCH)
 
 # CHAOS="--kills 20000 --minutes 240" and the like.
 chaos:

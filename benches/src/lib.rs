@@ -4,6 +4,7 @@
 pub mod acme_client;
 pub mod ceilings;
 pub mod connection;
+pub mod crl;
 pub mod disk;
 pub mod load;
 pub mod processes;

@@ -25,6 +25,7 @@ mod canonical;
 #[cfg(feature = "contract")]
 pub mod contract;
 mod error;
+mod imported;
 mod journal;
 mod node;
 mod page;
@@ -46,6 +47,7 @@ pub use authority::{
 };
 pub use canonical::{Canonical, Column};
 pub use error::StoreError;
+pub use imported::{ImportCrl, ImportOutcome, ImportedCrl};
 pub use journal::{
     AbandonOutcome, Abandonment, CertificateFilter, CertificateQuery, Citation, CitedTable, Evidence,
     IntentOutcome, JournalEntry, JournalKey, JournalKind, JournalRow, Lease, Limit, LimitScope, NewIntent,
@@ -57,9 +59,9 @@ pub use page::{Cursor, Page, Paged};
 pub use pki::{ErrorClass, Reason, Serial, Timestamp};
 pub use registry::{DirectoryRow, IssuerRow, IssuerState, ProfileRow, Registry, TenantRow};
 pub use revocation::{
-    BeginCrl, CrlDraft, CrlEntries, CrlEntry, CrlJournal, CrlKey, CrlRow, CrlShard, CrlShardRow, EPOCH_JUMP,
-    LedgerEntry, NewRevocation, PublishCrl, PublishOutcome, RevocationRow, RevokeOutcome, Revoked,
-    RevokedAfter, Upgrade,
+    BeginCrl, CrlDraft, CrlEntries, CrlEntry, CrlJournal, CrlKey, CrlPiece, CrlRow, CrlShard, CrlShardRow,
+    EPOCH_JUMP, LedgerEntry, NewRevocation, PublishCrl, PublishOutcome, RevocationRow, RevokeOutcome,
+    Revoked, RevokedAfter, Upgrade,
 };
 pub use row_mac::{MacError, RowMac, RowMacKeys, Sealable, Sealed};
 pub use store::{CaStore, Changes, Clock, Epoch, Info, LeaseOutcome, StoreChange};

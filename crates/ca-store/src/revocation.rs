@@ -196,7 +196,8 @@ pub enum PublishOutcome {
     Unknown,
 }
 
-/// Which entries of a CRL, a chunk at a time, ascending by the octets of the serial.
+/// Which entries of a CRL, a piece at a time, in the order in which they were first revoked: it is the order of rows on
+/// the disk, and what comes later does not move what was there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CrlEntries {
     /// The shard.
@@ -207,10 +208,21 @@ pub struct CrlEntries {
     pub revision: u64,
     /// Only certificates that end at this time or later.
     pub expired_before: Timestamp,
-    /// Only serials after this one.
-    pub after: Option<Serial>,
-    /// At most how many.
-    pub limit: u32,
+    /// Only certificates that were first revoked after this revision; 0 at the beginning, then what the last piece
+    /// [`reached`](CrlPiece::reached).
+    pub after: u64,
+    /// How many revisions a piece spans: it has at most as many entries.
+    pub span: u32,
+}
+
+/// A piece of the entries of a CRL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CrlPiece {
+    /// The entries; none only when there are no more.
+    pub entries: Vec<CrlEntry>,
+    /// The next piece begins after this revision: `after + span`, or more behind a wide gap; the revision of the CRL at the
+    /// end.
+    pub reached: u64,
 }
 
 /// An entry of a CRL, as it was at the revision asked for.

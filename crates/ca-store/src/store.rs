@@ -8,11 +8,11 @@ use pki::Timestamp;
 use crate::{
     AbandonOutcome, Abandonment, AccountFilter, AccountRecord, AccountRow, AccountSelector, AccountUpdate,
     AuditEvent, AuditHead, AuditRecord, Authority, AuthorityChanges, AuthoritySelector, BeginCrl,
-    BlockedKeyRow, CertificateQuery, CrlDraft, CrlEntries, CrlEntry, CrlJournal, CrlShardRow, Digest,
-    Evidence, IntentOutcome, JoinTokenRow, JournalEntry, JournalKey, LedgerEntry, NewAccount, NewIntent,
-    NewRevocation, NodeRow, Page, Paged, PublishCrl, PublishOutcome, PutOutcome, RecordOutcome, RefusalCount,
-    RegisterOutcome, RegistrationRow, Registry, RevokeOutcome, Revoked, RevokedAfter, Sealed, SignedRow,
-    StoreError, UpdateOutcome,
+    BlockedKeyRow, CertificateQuery, CrlDraft, CrlEntries, CrlJournal, CrlPiece, CrlShardRow, Digest,
+    Evidence, ImportCrl, ImportOutcome, ImportedCrl, IntentOutcome, JoinTokenRow, JournalEntry, JournalKey,
+    LedgerEntry, NewAccount, NewIntent, NewRevocation, NodeRow, Page, Paged, PublishCrl, PublishOutcome,
+    PutOutcome, RecordOutcome, RefusalCount, RegisterOutcome, RegistrationRow, Registry, RevokeOutcome,
+    Revoked, RevokedAfter, Sealed, SignedRow, StoreError, UpdateOutcome,
 };
 
 /// The signers' database. See the crate's documentation for what all methods promise.
@@ -136,8 +136,8 @@ pub trait CaStore: Send + Sync + 'static {
     /// transaction.
     async fn begin_crl(&self, begin: BeginCrl) -> Result<CrlDraft, StoreError>;
 
-    /// A chunk of the entries of a CRL. The same answer at any later time.
-    async fn crl_entries(&self, entries: &CrlEntries) -> Result<Vec<CrlEntry>, StoreError>;
+    /// A piece of the entries of a CRL. The same answer at any later time.
+    async fn crl_entries(&self, entries: &CrlEntries) -> Result<CrlPiece, StoreError>;
 
     /// Makes a CRL durable before it is signed. Repeating it with the same row changes nothing;
     /// another row of the same number is [`StoreError::Refused`], as is one whose number or revision
@@ -147,6 +147,13 @@ pub trait CaStore: Send + Sync + 'static {
     /// Publishes a CRL by compare-and-swap: its number and `thisUpdate` are greater than those of
     /// the shard's published CRL of the same kind, its revision is not less.
     async fn publish_crl(&self, publish: PublishCrl) -> Result<PublishOutcome, StoreError>;
+
+    /// Keeps the CRL of an authority whose key is elsewhere, if its number and `thisUpdate` are greater than those of the
+    /// one that is there.
+    async fn import_crl(&self, import: ImportCrl) -> Result<ImportOutcome, StoreError>;
+
+    /// The CRLs that were imported last, one an authority.
+    async fn imported_crls(&self) -> Result<Vec<ImportedCrl>, StoreError>;
 
     // Audit
 
@@ -195,6 +202,8 @@ pub enum StoreChange {
     Revoked(crate::CrlShard),
     /// Nodes.
     Nodes,
+    /// A CRL was imported.
+    ImportedCrl,
 }
 
 /// What the database is.

@@ -11,8 +11,8 @@ use crate::database::{self, DatabaseCommand};
 use crate::demo::{self, DemoArgs};
 use crate::node::{self, JoinArgs};
 use crate::operator::{
-    self, CertificateCommand, EabCommand, GrantCommand, NodeCommand, OperatorArgs, RegistrationCommand,
-    RevokeArgs,
+    self, CertificateCommand, CrlCommand, EabCommand, GrantCommand, NodeCommand, OperatorArgs,
+    RegistrationCommand, RevokeArgs,
 };
 use crate::roles;
 
@@ -55,6 +55,8 @@ enum Command {
     Eab(OperatorCommand<EabCommand>),
     /// Certificates: list, revoke.
     Certificate(OperatorCommand<CertificateCommand>),
+    /// CRLs: list; import an offline root's.
+    Crl(OperatorCommand<CrlCommand>),
     /// Signer, issuers and tokens at a glance.
     Overview(OperatorArgs),
     /// Revoke certificates: by serial, key, account, name, profile, time or issuer.
@@ -132,6 +134,9 @@ impl Cli {
             }
             Command::Certificate(OperatorCommand { operator, command }) => {
                 block_on(async move { operator::certificate(&operator, command).await })
+            }
+            Command::Crl(OperatorCommand { operator, command }) => {
+                block_on(async move { operator::crl(&operator, command).await })
             }
             Command::Overview(operator) => block_on(async move { operator::overview(&operator).await }),
             Command::Revoke(RevokeCommand { operator, revoke }) => {

@@ -1,8 +1,8 @@
 //! Certificate revocation lists (RFC 5280 §5, BR §7.2): a streaming writer and a strict reader.
 //!
 //! The writer needs flat memory for any number of entries. It is told beforehand how many octets
-//! they take ([`CrlTotals`], a first pass), writes the TBSCertList once, and feeds a digest on the
-//! way: the same snapshot gives the same octets again, so the octets need not be kept to be signed.
+//! they take ([`CrlTotals`]; an [`EntryWriter`] has written and counted them), writes the TBSCertList once, and feeds a
+//! digest on the way: the same snapshot gives the same octets again, so the octets need not be kept to be signed.
 
 mod reader;
 mod writer;
@@ -10,7 +10,7 @@ mod writer;
 use crate::{ErrorClass, Issuer, Reason, Serial, SignatureAlgorithm, Timestamp, encode::Encoder};
 
 pub use reader::{Crl, CrlReadError};
-pub use writer::{CrlTbs, CrlTotals, CrlWriter};
+pub use writer::{CrlTbs, CrlTotals, CrlWriter, EntryWriter};
 
 /// One revoked certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -86,6 +86,8 @@ pub const ADMIN: &[Rule] = &[
     rule("/chancery.admin.v1.Admin/RevokeNode", OPERATOR),
     rule("/chancery.admin.v1.Admin/ListCertificates", OPERATOR),
     rule("/chancery.admin.v1.Admin/RevokeCertificate", OPERATOR),
+    rule("/chancery.admin.v1.Admin/ImportCrl", OPERATOR),
+    rule("/chancery.admin.v1.Admin/ListCrls", OPERATOR),
     rule("/chancery.admin.v1.Admin/SelectCertificates", OPERATOR),
     rule("/chancery.admin.v1.Admin/RevokeSelected", OPERATOR),
 ];

@@ -17,9 +17,11 @@ use rpc::{PeerIdentity, Role, seconds};
 use tonic::{Request, Response, Status};
 
 use crate::ca::Ca;
+use crate::crl::CrlState;
 use crate::doors::Tokens;
 use crate::node::{JOIN_LIFETIME, NodeSettings};
 use crate::operator::{EAB_LIFETIME, RegistrationSettings, page, parse_name};
+use crate::publication::Objects;
 use crate::refusal::{Outcome, Reason, Refusal};
 use crate::revoke::names_of;
 use crate::service::status_of;
@@ -31,13 +33,20 @@ mod selection;
 pub struct AdminService {
     ca: Arc<Ca>,
     tokens: Option<Tokens>,
+    objects: Option<Objects>,
 }
 
 impl AdminService {
     /// The admin service of this CA; `tokens` for the overview.
     #[must_use]
     pub const fn new(ca: Arc<Ca>, tokens: Option<Tokens>) -> Self {
-        Self { ca, tokens }
+        Self { ca, tokens, objects: None }
+    }
+
+    /// The same; lists of CRLs say how large those are that this signer publishes.
+    #[must_use]
+    pub fn showing(self, objects: Objects) -> Self {
+        Self { objects: Some(objects), ..self }
     }
 
     /// The operator's name. An operator of the ceremony is known, and listed, from its first act on.
@@ -255,6 +264,37 @@ impl Admin for AdminService {
         self.answer(revoked)
     }
 
+    async fn import_crl(
+        &self,
+        request: Request<proto::ImportCrlRequest>,
+    ) -> Result<Response<proto::ImportCrlResponse>, Status> {
+        let operator = self.operator(&request).await?;
+        let imported = self.ca.import_crl(&operator, request.into_inner().crl.into()).await;
+        self.answer(imported.map(|(root, row)| proto::ImportCrlResponse {
+            root,
+            number: row.number,
+            this_update: seconds(row.this_update),
+            next_update: seconds(row.next_update),
+        }))
+    }
+
+    async fn list_crls(
+        &self,
+        request: Request<proto::ListCrlsRequest>,
+    ) -> Result<Response<proto::ListCrlsResponse>, Status> {
+        self.operator(&request).await?;
+        let size = |path: &str| self.objects.as_ref().and_then(|objects| objects.size(path)).unwrap_or(0);
+        let listed = self.ca.list_crls().await;
+        self.answer(listed.map(|crls| {
+            proto::ListCrlsResponse {
+                crls: crls
+                    .into_iter()
+                    .map(|crl| proto::CrlState { size: size(&crl.path), ..crl_state_of(crl) })
+                    .collect(),
+            }
+        }))
+    }
+
     async fn select_certificates(
         &self,
         request: Request<proto::SelectCertificatesRequest>,
@@ -319,6 +359,24 @@ impl AdminService {
         let reason = selection::reason(request.reason)?;
         let at = self.ca.revoke_by_operator(operator, serial, reason).await?;
         Ok(proto::RevokeCertificateResponse { revoked_at: seconds(at) })
+    }
+}
+
+/// A CRL as operators see it.
+fn crl_state_of(crl: CrlState) -> proto::CrlState {
+    proto::CrlState {
+        authority: crl.authority,
+        shard: crl.shard,
+        kind: crl.kind.to_owned(),
+        path: crl.path,
+        number: crl.number,
+        base: crl.base.unwrap_or(0),
+        revision: crl.revision,
+        shard_revision: crl.shard_revision,
+        entries: crl.entries,
+        size: 0,
+        this_update: seconds(crl.this_update),
+        next_update: seconds(crl.next_update),
     }
 }
 

@@ -127,6 +127,17 @@ pub enum Event<'a> {
         /// Its number.
         number: u64,
     },
+    /// An operator imported the CRL of a root.
+    CrlImported {
+        /// Its path.
+        path: &'a str,
+        /// Its number.
+        number: u64,
+        /// Its entries.
+        entries: u64,
+        /// Who.
+        operator: &'a str,
+    },
     /// A node joined.
     NodeJoined {
         /// `role/name`.
@@ -214,6 +225,10 @@ impl Event<'_> {
             }
             Self::CrlPublished { path, number } => {
                 ("crl.published", signer(), path.to_owned(), json!({ "number": number }))
+            }
+            Self::CrlImported { path, number, entries, operator } => {
+                let detail = json!({ "number": number, "entries": entries });
+                ("crl.imported", format!("operator:{operator}"), path.to_owned(), detail)
             }
             Self::NodeJoined { node } => ("node.joined", node.to_owned(), node.to_owned(), Value::Null),
             Self::NodeRenewed { node } => ("node.renewed", node.to_owned(), node.to_owned(), Value::Null),

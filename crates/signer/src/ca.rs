@@ -213,6 +213,12 @@ impl Ca {
         tracing::error!(target: "alarm", class, error = %failure, "alarm");
     }
 
+    /// Something will go wrong unless a person does something: counted and logged as [`Ca::alarm`] does.
+    pub(crate) fn warn_operators(&self, detail: &str) {
+        metrics::counter!("chancery_alarms_total", "class" => "operator").increment(1);
+        tracing::error!(target: "alarm", class = "operator", detail, "alarm");
+    }
+
     /// Accounts for what a request comes to, and passes it on: refusals are counted, broken invariants alarmed.
     pub(crate) fn observe<T>(&self, outcome: Outcome<T>) -> Outcome<T> {
         match &outcome {

@@ -208,6 +208,9 @@ pub struct Limits {
     pub ocsp_signature_seconds: u64,
     /// How far clocks of this cluster may differ, databases' and validators' included. Seconds, default 60.
     pub clock_skew_seconds: u64,
+    /// The health port's notice of a root's CRL goes down, with an alarm, when it has less than so many hundredths of its
+    /// time left. Default 20, at most 99.
+    pub crl_alarm_percent: u8,
     /// How long a stopping signer waits for what is in flight. Seconds, default 30.
     pub drain_seconds: u64,
     /// Certificates that an operator's revocation looks at, and revokes at most twice as many of (others with the same keys), in
@@ -230,6 +233,7 @@ impl Default for Limits {
             ocsp_unassigned_in_flight: 128,
             ocsp_signature_seconds: 5,
             clock_skew_seconds: 60,
+            crl_alarm_percent: 20,
             drain_seconds: 30,
             revocation_page: 250,
         }
@@ -279,6 +283,9 @@ impl Limits {
             ("limits.ocsp_unassigned_in_flight", self.ocsp_unassigned_in_flight as u64),
             ("limits.ocsp_signature_seconds", self.ocsp_signature_seconds),
         ];
+        if self.crl_alarm_percent > 99 {
+            return Err(Invalid::new("limits.crl_alarm_percent", "must be at most 99"));
+        }
         let shares = [
             ("limits.ocsp_ahead_in_flight", self.ocsp_ahead_in_flight),
             ("limits.ocsp_unassigned_in_flight", self.ocsp_unassigned_in_flight),

@@ -1,17 +1,26 @@
 //! CRLs (DESIGN §6): made of a snapshot of the journal's revocations, journaled by digest, signed, verified, published by
 //! compare-and-swap. By event within a second, by timer otherwise.
 //!
-//! Here is *when*; `make` is *how*; `spool` is where the files are.
+//! Here is who looks, `due` says when, `make` and `write` how; `spool` is where the files are. `imported` has the CRLs that are
+//! made elsewhere.
 
+mod due;
+mod imported;
+mod list;
 mod make;
+mod measure;
+mod pieces;
 mod spool;
+mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ca_store::{CrlShard, CrlShardRow, LeaseOutcome};
+use ca_store::{
+    CertificateFilter, CertificateQuery, CrlShard, CrlShardRow, IssuerState, LeaseOutcome, TimeRange,
+};
 use hsm::KeyHealth;
 use pki::Timestamp;
 use tokio::sync::broadcast::Receiver;
@@ -19,6 +28,11 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::due::{Kind, ended_long_ago};
+pub use self::imported::ImportedCrls;
+pub use self::list::CrlState;
+use self::make::Order;
+use self::measure::Late;
 pub(crate) use self::spool::Finished;
 use self::spool::Spool;
 use crate::ca::Ca;
@@ -47,7 +61,7 @@ const REST: u32 = 3;
 pub struct CrlMaker {
     ca: Arc<Ca>,
     objects: Objects,
-    spool: Spool,
+    spool: Arc<Spool>,
 }
 
 impl CrlMaker {
@@ -56,7 +70,7 @@ impl CrlMaker {
     /// # Errors
     /// When the folder cannot be made.
     pub fn new(ca: Arc<Ca>, objects: Objects, folder: PathBuf) -> std::io::Result<Self> {
-        Ok(Self { ca, objects, spool: Spool::open(folder)? })
+        Ok(Self { ca, objects, spool: Arc::new(Spool::open(folder)?) })
     }
 
     /// Keeps every shard's CRL current until the signer drains.
@@ -71,6 +85,21 @@ impl CrlMaker {
         Ok(())
     }
 
+    /// Makes and publishes the complete CRL of a shard, whether it is due or not. Answers how long it took from the snapshot
+    /// on: for measurements.
+    ///
+    /// # Errors
+    /// When there is no such issuer, or what [`CrlMaker::keep_current`] would report.
+    pub async fn make_now(&self, issuer: &str, shard: u32) -> Outcome<Duration> {
+        let no_issuer = || Failure::NoIssuer { pool: issuer.to_owned() };
+        let entry = self.ca.registry.issuer(issuer).ok_or_else(no_issuer)?;
+        let shard = CrlShard { issuer: issuer.to_owned(), shard };
+        let rows = self.ca.store.crl_shards(Some(issuer)).await?;
+        let row = rows.into_iter().find(|row| row.shard == shard);
+        let last = row.and_then(|row| row.published).map(|row| row.this_update);
+        self.make(&Order { entry, shard, kind: Kind::Complete, last_of_all: false }, last).await
+    }
+
     /// Removes what earlier lives left in the spool.
     async fn sweep(&self) {
         let rows = match self.ca.store.crl_shards(None).await {
@@ -80,7 +109,7 @@ impl CrlMaker {
                 return;
             }
         };
-        let current = rows.iter().filter_map(|row| row.published.as_ref());
+        let current = rows.iter().flat_map(|row| row.published.iter().chain(&row.published_delta));
         let current: BTreeSet<PathBuf> = current.map(|row| self.spool.file_of(&row.key)).collect();
         if let Err(error) = self.spool.sweep(current).await {
             tracing::warn!(%error, "crl.spool_not_swept");
@@ -94,10 +123,15 @@ struct Keeper<'a> {
     entry: &'a Arc<IssuerEntry>,
     changes: Receiver<Change>,
     ready: bool,
-    paces: BTreeMap<u32, Pace>,
+    /// The issuer's last CRLs are due, or made.
+    over: bool,
+    paces: BTreeMap<(u32, Kind), Pace>,
+    /// Since when revocations of this signer wait for their CRL.
+    waiting: BTreeMap<u32, Instant>,
+    late: Late,
 }
 
-/// When a shard's CRL may be made again.
+/// When a CRL may be made again.
 #[derive(Debug, Default, Clone, Copy)]
 struct Pace {
     not_before: Option<Instant>,
@@ -108,14 +142,24 @@ struct Pace {
 enum Need {
     /// Nothing before the next round.
     Nothing,
+    /// Nothing: a CRL was made.
+    Made,
     /// Another look at that time.
     Look(Instant),
 }
 
 impl<'a> Keeper<'a> {
     fn new(maker: &'a CrlMaker, entry: &'a Arc<IssuerEntry>) -> Self {
-        let changes = maker.ca.events.subscribe();
-        Self { maker, entry, changes, ready: false, paces: BTreeMap::new() }
+        Self {
+            maker,
+            entry,
+            changes: maker.ca.events.subscribe(),
+            ready: false,
+            over: false,
+            paces: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            late: Late::default(),
+        }
     }
 
     async fn run(mut self, draining: &CancellationToken) {
@@ -129,6 +173,9 @@ impl<'a> Keeper<'a> {
             }
             // Whatever else was revoked meanwhile goes into the same CRL.
             wanted.extend(waiting(&mut self.changes, &self.entry.id));
+            for shard in &wanted {
+                self.waiting.entry(*shard).or_insert_with(Instant::now);
+            }
         }
     }
 
@@ -136,22 +183,34 @@ impl<'a> Keeper<'a> {
     async fn round(&mut self, wanted: &mut BTreeSet<u32>) -> Instant {
         let next = Instant::now() + ROUND;
         self.look_at_key();
-        let rows = match self.maker.ca.store.crl_shards(Some(&self.entry.id)).await {
-            Ok(rows) => rows,
-            Err(error) => {
-                tracing::warn!(issuer = self.entry.id, %error, "crl.state_unknown");
-                return next;
-            }
-        };
+        self.look_at_end().await;
+        let Some(rows) = self.rows().await else { return next };
         let mut wake = next;
         for shard in 0..self.entry.shards {
             let row = rows.iter().find(|row| row.shard.shard == shard);
-            match self.look_after(shard, row, wanted.contains(&shard)).await {
-                Need::Nothing => drop(wanted.remove(&shard)),
-                Need::Look(at) => wake = wake.min(at),
+            match self.look_after_shard(shard, row, wanted.contains(&shard)).await {
+                Some(at) => wake = wake.min(at),
+                None => {
+                    wanted.remove(&shard);
+                    self.waiting.remove(&shard);
+                }
             }
         }
+        let maker = self.maker;
+        if let Some(rows) = self.rows().await {
+            self.late.look(&maker.ca, &maker.objects, self.entry, &rows, self.over);
+        }
         wake
+    }
+
+    async fn rows(&self) -> Option<Vec<CrlShardRow>> {
+        match self.maker.ca.store.crl_shards(Some(&self.entry.id)).await {
+            Ok(rows) => Some(rows),
+            Err(error) => {
+                tracing::warn!(issuer = self.entry.id, %error, "crl.state_unknown");
+                None
+            }
+        }
     }
 
     /// A key that has just become usable: whatever waited for it waits no longer.
@@ -164,8 +223,54 @@ impl<'a> Keeper<'a> {
         self.ready = ready;
     }
 
-    async fn look_after(&mut self, shard: u32, row: Option<&CrlShardRow>, wanted: bool) -> Need {
-        let published = row.and_then(|row| row.published.as_ref());
+    /// The last CRLs of a retired issuer are made when the operator says so, or when all its certificates have ended and
+    /// every entry has left.
+    async fn look_at_end(&mut self) {
+        if self.over || self.entry.state != IssuerState::Retired {
+            return;
+        }
+        let Ok(now) = self.maker.ca.now() else { return };
+        self.over = self.entry.last_crl || self.has_none_left(now).await;
+        if self.over {
+            tracing::info!(issuer = self.entry.id, "crl.issuer_is_over");
+        }
+    }
+
+    async fn has_none_left(&self, now: Timestamp) -> bool {
+        let mut query = CertificateQuery::first(CertificateFilter::Issuer(self.entry.id.clone()), 1);
+        query.expires = Some(TimeRange { from: ended_long_ago(self.entry, now), before: Timestamp::MAX });
+        match self.maker.ca.store.certificates(&query).await {
+            Ok(found) => found.items.is_empty(),
+            Err(error) => {
+                tracing::warn!(issuer = self.entry.id, %error, "crl.state_unknown");
+                false
+            }
+        }
+    }
+
+    /// The complete CRL, then the delta on it. Answers when to look again; none when nothing is due.
+    async fn look_after_shard(
+        &mut self,
+        shard: u32,
+        row: Option<&CrlShardRow>,
+        wanted: bool,
+    ) -> Option<Instant> {
+        let complete = self.look_after(shard, Kind::Complete, row, wanted).await;
+        if self.entry.deltas.is_none() {
+            return complete.look();
+        }
+        let fresh = match complete {
+            Need::Made => {
+                self.rows().await.and_then(|rows| rows.into_iter().find(|row| row.shard.shard == shard))
+            }
+            _ => None,
+        };
+        let delta = self.look_after(shard, Kind::Delta, fresh.as_ref().or(row), wanted).await;
+        complete.look().into_iter().chain(delta.look()).min()
+    }
+
+    async fn look_after(&mut self, shard: u32, kind: Kind, row: Option<&CrlShardRow>, wanted: bool) -> Need {
+        let published = row.and_then(|row| kind.published(row));
         let at_hand = match published {
             None => false,
             Some(published) => match self.maker.take_up(self.entry, published).await {
@@ -184,26 +289,30 @@ impl<'a> Keeper<'a> {
                 return Need::Nothing;
             }
         };
-        if at_hand && !is_due(self.entry, row, now) {
+        let lost = published.is_some() && !at_hand;
+        if due::has_ended(self.entry, now) || !lost && !kind.is_due(self.entry, row, now, self.over) {
             return Need::Nothing;
         }
-        let pace = self.paces.get(&shard).copied().unwrap_or_default();
+        let pace = self.paces.get(&(shard, kind)).copied().unwrap_or_default();
         if let Some(not_before) = pace.not_before.filter(|at| *at > Instant::now()) {
             return self.look_at(not_before);
         }
-        match self.make(shard, published.map(|row| row.this_update), wanted).await {
+        match self.make(shard, kind, published.map(|row| row.this_update), wanted).await {
             Ok(None) => Need::Look(Instant::now() + LEASE_LOOK),
             Ok(Some(took)) => {
                 let not_before = Some(Instant::now() + took.saturating_mul(REST));
-                self.paces.insert(shard, Pace { not_before, failures: 0 });
-                Need::Nothing
+                self.paces.insert((shard, kind), Pace { not_before, failures: 0 });
+                if let Some(since) = self.waiting.remove(&shard) {
+                    measure::revocation_is_out(since);
+                }
+                Need::Made
             }
             Err(failure) => {
                 self.report(shard, &failure);
                 let pause = Duration::from_secs(1 << pace.failures.min(5)).min(LONGEST_PAUSE);
                 let at = Instant::now() + pause;
                 let failures = pace.failures.saturating_add(1);
-                self.paces.insert(shard, Pace { not_before: Some(at), failures });
+                self.paces.insert((shard, kind), Pace { not_before: Some(at), failures });
                 self.look_at(at)
             }
         }
@@ -215,17 +324,27 @@ impl<'a> Keeper<'a> {
     }
 
     /// Makes a shard's CRL, unless another signer does; how long that took.
-    async fn make(&self, shard: u32, last: Option<Timestamp>, wanted: bool) -> Outcome<Option<Duration>> {
+    async fn make(
+        &self,
+        shard: u32,
+        kind: Kind,
+        last: Option<Timestamp>,
+        wanted: bool,
+    ) -> Outcome<Option<Duration>> {
         let store = &self.maker.ca.store;
         let shard = CrlShard { issuer: self.entry.id.clone(), shard };
-        let name = format!("crl/{}/{}", shard.issuer, shard.shard);
+        let name = match kind {
+            Kind::Complete => format!("crl/{}/{}", shard.issuer, shard.shard),
+            Kind::Delta => format!("crl/{}/{}/delta", shard.issuer, shard.shard),
+        };
         let held = matches!(store.claim_lease(&name, BUILD_LEASE).await?, LeaseOutcome::Held { .. });
         // An event is this signer's own: another's CRL may have been begun before it. What a timer finds is done once.
         if !held && !wanted {
             return Ok(None);
         }
+        let order = Order { entry: self.entry, shard, kind, last_of_all: self.over };
         let made = {
-            let making = self.maker.make(self.entry, &shard, last);
+            let making = self.maker.make(&order, last);
             tokio::pin!(making);
             loop {
                 tokio::select! {
@@ -249,6 +368,15 @@ impl<'a> Keeper<'a> {
         tracing::warn!(issuer = self.entry.id, shard, error = %failure, "crl.failed");
         if failure.class() == pki::ErrorClass::Fatal {
             self.maker.ca.alarm(failure);
+        }
+    }
+}
+
+impl Need {
+    const fn look(&self) -> Option<Instant> {
+        match self {
+            Self::Nothing | Self::Made => None,
+            Self::Look(at) => Some(*at),
         }
     }
 }
@@ -288,12 +416,4 @@ fn shard_of(change: &Change, of: &str) -> Option<u32> {
         Change::Shard { issuer, shard } if **issuer == *of => Some(*shard),
         _ => None,
     }
-}
-
-/// Whether a shard needs a new CRL: none yet, revocations since, or time.
-fn is_due(entry: &IssuerEntry, row: Option<&CrlShardRow>, now: Timestamp) -> bool {
-    let Some((row, published)) = row.and_then(|row| Some((row, row.published.as_ref()?))) else {
-        return true;
-    };
-    row.revision > published.revision || published.this_update.plus(entry.crl_interval) <= now
 }

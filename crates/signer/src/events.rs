@@ -36,6 +36,8 @@ pub enum Change {
     },
     /// A node joined, renewed or was revoked.
     Nodes,
+    /// The CRL of a root was imported.
+    ImportedCrl,
     /// Another signer published a CRL of this issuer.
     Published {
         /// Identity of the issuer in `ca`.

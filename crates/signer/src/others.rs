@@ -84,6 +84,7 @@ impl Ca {
             StoreChange::Crl(shard) => {
                 self.events.announce(Change::Published { issuer: shard.issuer.into() })
             }
+            StoreChange::ImportedCrl => self.events.announce(Change::ImportedCrl),
             StoreChange::Revoked(shard) => {
                 let (issuer, shard) = (shard.issuer.into(), shard.shard);
                 self.events.announce(Change::Revoked { issuer, shard });

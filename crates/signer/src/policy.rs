@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use acme::challenge::Method;
 use acme::directory::DirectoryName;
 use acme::resource::BaseUrl;
+use ca_store::IssuerState;
 use hsm::Origin;
 use pki::{DnsName, Name, Period, Profile, ProfileKind, Reason};
 use runtime::config::{FilePath, Version};
@@ -94,9 +95,53 @@ pub struct IssuerPolicy {
     /// A CRL is made anew after this time even when nothing was revoked. Default 1 day.
     #[serde(default = "default_crl_interval")]
     pub crl_interval: Period,
+    /// Delta CRLs (RFC 5280 §5.2.4): certificates and complete CRLs say where they are, a revocation makes one within a
+    /// second, and complete CRLs are made by the timer. For private directories only. Default false.
+    #[serde(default)]
+    pub delta_crls: bool,
+    /// From a delta CRL's thisUpdate to its nextUpdate; it is made anew after half of this. Default 1 day.
+    #[serde(default = "default_delta_crl_lifetime")]
+    pub delta_crl_lifetime: Period,
+    /// A complete CRL is made before its time when the delta has more than this many entries, and more than
+    /// `delta_crl_percent` of the complete one's. Default 1000.
+    #[serde(default = "default_delta_crl_entries")]
+    pub delta_crl_entries: u64,
+    /// See `delta_crl_entries`. Default 10.
+    #[serde(default = "default_delta_crl_percent")]
+    pub delta_crl_percent: u64,
+    /// Whether it issues. Default `"active"`.
+    #[serde(default)]
+    pub state: IssuerPolicyState,
+    /// Of a retired issuer: its CRLs are made once more, valid until its certificate ends, and never again. Without it that
+    /// happens when all its certificates have expired. Default false.
+    #[serde(default)]
+    pub last_crl: bool,
     /// Its OCSP responder; absent: there is none.
     #[serde(default)]
     pub ocsp: Option<OcspPolicy>,
+}
+
+/// What an issuer does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IssuerPolicyState {
+    /// Issues certificates.
+    #[default]
+    Active,
+    /// Issues when no active one of its pool is healthy.
+    Standby,
+    /// Signs CRLs and OCSP answers only.
+    Retired,
+}
+
+impl From<IssuerPolicyState> for IssuerState {
+    fn from(state: IssuerPolicyState) -> Self {
+        match state {
+            IssuerPolicyState::Active => Self::Active,
+            IssuerPolicyState::Standby => Self::Standby,
+            IssuerPolicyState::Retired => Self::Retired,
+        }
+    }
 }
 
 /// The delegated OCSP responder of an issuer (RFC 6960 §4.2.2.2). Its certificate is issued by the issuer itself, and renewed
@@ -307,6 +352,18 @@ fn default_crl_lifetime() -> Period {
 
 fn default_crl_interval() -> Period {
     Period::from_days(1)
+}
+
+fn default_delta_crl_lifetime() -> Period {
+    Period::from_days(1)
+}
+
+fn default_delta_crl_entries() -> u64 {
+    1000
+}
+
+fn default_delta_crl_percent() -> u64 {
+    10
 }
 
 fn default_ocsp_validity() -> Period {

@@ -91,8 +91,9 @@ impl Object {
         }
     }
 
-    fn imported_crl(der: &[u8], root: &Certificate) -> Option<Self> {
-        let crl = Crl::from_der(der).ok()?;
+    /// A root's CRL that was made elsewhere; none if the root did not sign it.
+    pub(crate) fn imported_crl(der: &[u8], root: &Certificate) -> Option<Self> {
+        let crl = Crl::from_der(der).ok().filter(|crl| crl.verify_issued_by(root).is_ok())?;
         Some(Self {
             kind: wire::ObjectKind::Crl,
             revision: crl.number(),
@@ -152,6 +153,18 @@ impl Objects {
     #[must_use]
     pub fn revision(&self, path: &str) -> Option<u64> {
         self.current.read().get(path).filter(|object| !object.spoiled).map(|object| object.revision)
+    }
+
+    /// The octets of what is at hand of a path.
+    #[must_use]
+    pub fn size(&self, path: &str) -> Option<u64> {
+        self.current.read().get(path).map(|object| object.size)
+    }
+
+    /// thisUpdate and nextUpdate of the CRL that is at hand of a path.
+    #[must_use]
+    pub fn updates(&self, path: &str) -> Option<(Timestamp, Timestamp)> {
+        self.current.read().get(path)?.updates
     }
 
     /// Publishes a newer revision; an older one changes nothing. Answers the file of the one before.

@@ -24,6 +24,7 @@ mod synchronize;
 pub use load::RegistryError;
 pub use synchronize::SynchronizeError;
 
+pub(crate) use load::pem_or_der;
 use load::{load_issuers, load_root};
 
 /// The CA's parts, read-only.
@@ -73,6 +74,10 @@ pub struct IssuerEntry {
     pub crl_lifetime: Period,
     /// The longest time between two CRLs.
     pub crl_interval: Period,
+    /// Its delta CRLs, if it makes them.
+    pub deltas: Option<DeltaCrls>,
+    /// Whether its last CRLs are to be made now, as far as the operator says so.
+    pub last_crl: bool,
     /// Its OCSP responder, if it has one.
     pub ocsp: Option<OcspSettings>,
     place: KeyPlace,
@@ -90,6 +95,17 @@ pub struct OcspSettings {
     /// By which requests name the issuer.
     pub hashes: IssuerHashes,
     place: KeyPlace,
+}
+
+/// How an issuer makes delta CRLs.
+#[derive(Debug, Clone, Copy)]
+pub struct DeltaCrls {
+    /// From thisUpdate to nextUpdate.
+    pub lifetime: Period,
+    /// A delta may have this many entries,
+    pub entries: u64,
+    /// or this many hundredths of the complete CRL's.
+    pub percent: u64,
 }
 
 /// A root for relying parties.
@@ -317,6 +333,12 @@ impl IssuerEntry {
     #[must_use]
     pub fn crl_path(&self, shard: u32) -> String {
         crl_path(self.issuer.key_id(), shard)
+    }
+
+    /// The path under which status nodes serve the delta CRL of a shard.
+    #[must_use]
+    pub fn delta_crl_path(&self, shard: u32) -> String {
+        pki::delta_crl_url("crl", self.issuer.key_id(), shard)
     }
 
     fn door_plan(&self) -> DoorPlan {

@@ -25,7 +25,7 @@ use crate::admin::AdminService;
 use crate::ca::{Ca, Parts, StartError};
 use crate::clock::{self, SigningClock};
 use crate::config::Config;
-use crate::crl::CrlMaker;
+use crate::crl::{CrlMaker, ImportedCrls};
 use crate::doors::{DoorError, Doors, KeySource, Tokens, WorkerCommand};
 use crate::membership_service::{EnrollmentService, MembershipService};
 use crate::node_ca::NodeCa;
@@ -208,13 +208,20 @@ impl RunningRole<'_> {
             .map_err(|source| RunError::State { path: spool, source })?;
         crate::publish::start(&config.publish, &objects, &ca.registry, lifecycle);
         lifecycle.spawn("crl", crls.keep_current(lifecycle.drain_token()));
+        let imported = ImportedCrls::new(Arc::clone(&ca), objects.clone(), lifecycle.readiness());
+        lifecycle.spawn("imported crls", imported.keep_current(lifecycle.drain_token()));
         let responder = Arc::new(Responder::new(Arc::clone(&ca)));
         lifecycle.spawn("responders", Arc::clone(&responder).keep_current(lifecycle.drain_token()));
         let routes = Routes::new(AuthorityServer::new(authority).max_decoding_message_size(REQUEST_BYTES))
             .add_service(MembershipServer::new(MembershipService::new(Arc::clone(&ca))))
-            .add_service(PublicationServer::new(PublicationService::new(objects, lifecycle.drain_token())))
+            .add_service(PublicationServer::new(PublicationService::new(
+                objects.clone(),
+                lifecycle.drain_token(),
+            )))
             .add_service(ResponderServer::new(ResponderService::new(responder, lifecycle.drain_token())))
-            .add_service(AdminServer::new(AdminService::new(Arc::clone(&ca), Some(tokens.clone()))));
+            .add_service(AdminServer::new(
+                AdminService::new(Arc::clone(&ca), Some(tokens.clone())).showing(objects),
+            ));
         if let Some(listen) = &config.enrollment_listen {
             let listener = lifecycle.listen(listen).await?;
             let enrollment = EnrollmentServer::new(EnrollmentService::new(Arc::clone(&ca)));

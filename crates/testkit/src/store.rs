@@ -9,11 +9,12 @@ use async_trait::async_trait;
 use ca_store::{
     AbandonOutcome, Abandonment, AccountFilter, AccountRecord, AccountRow, AccountSelector, AccountUpdate,
     AuditEvent, AuditHead, AuditRecord, Authority, AuthorityChanges, AuthoritySelector, BeginCrl,
-    BlockedKeyRow, CaStore, CertificateQuery, Changes, Clock, CrlDraft, CrlEntries, CrlEntry, CrlJournal,
-    CrlShardRow, Epoch, Evidence, Info, IntentOutcome, JoinTokenRow, JournalEntry, JournalKey, LeaseOutcome,
-    LedgerEntry, NewAccount, NewIntent, NewRevocation, NodeRow, Page, Paged, PublishCrl, PublishOutcome,
-    PutOutcome, RecordOutcome, RefusalCount, RegisterOutcome, RegistrationRow, Registry, RevokeOutcome,
-    Revoked, RevokedAfter, Sealed, SignedRow, StoreError, UpdateOutcome,
+    BlockedKeyRow, CaStore, CertificateQuery, Changes, Clock, CrlDraft, CrlEntries, CrlJournal, CrlPiece,
+    CrlShardRow, Epoch, Evidence, ImportCrl, ImportOutcome, ImportedCrl, Info, IntentOutcome, JoinTokenRow,
+    JournalEntry, JournalKey, LeaseOutcome, LedgerEntry, NewAccount, NewIntent, NewRevocation, NodeRow, Page,
+    Paged, PublishCrl, PublishOutcome, PutOutcome, RecordOutcome, RefusalCount, RegisterOutcome,
+    RegistrationRow, Registry, RevokeOutcome, Revoked, RevokedAfter, Sealed, SignedRow, StoreError,
+    UpdateOutcome,
 };
 use parking_lot::Mutex;
 use pki::{Serial, Timestamp};
@@ -272,9 +273,11 @@ passed_on! {
     fn ledger(serials: &[Serial]) -> Vec<LedgerEntry>, by ledger;
     fn revoked_after(after: &RevokedAfter) -> Vec<Revoked>;
     fn begin_crl(begin: BeginCrl) -> CrlDraft;
-    fn crl_entries(entries: &CrlEntries) -> Vec<CrlEntry>;
+    fn crl_entries(entries: &CrlEntries) -> CrlPiece;
     fn journal_crl(crl: CrlJournal) -> ();
     fn publish_crl(publish: PublishCrl) -> PublishOutcome;
+    fn import_crl(import: ImportCrl) -> ImportOutcome;
+    fn imported_crls() -> Vec<ImportedCrl>;
     fn append_audit(events: Vec<AuditEvent>, refusals: Vec<RefusalCount>) -> ();
     fn audit(incarnation: u64, after: u64, limit: u32) -> Vec<AuditRecord>;
     fn audit_heads() -> Vec<AuditHead>;

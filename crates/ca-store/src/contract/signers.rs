@@ -9,8 +9,8 @@ use tokio::time::timeout;
 use super::{Fixture, open, sample::*};
 use crate::{
     AccountRow, AccountUpdate, AuthorityRow, BeginCrl, CaStore, Changes, CrlJournal, CrlKey, CrlRow,
-    CrlShard, IntentOutcome, JournalKey, JournalRow, Limit, LimitScope, NewIntent, NewRevocation, NodeRow,
-    PublishCrl, PublishOutcome, RecordOutcome, StoreChange, UpdateOutcome,
+    CrlShard, ImportCrl, ImportedCrl, IntentOutcome, JournalKey, JournalRow, Limit, LimitScope, NewIntent,
+    NewRevocation, NodeRow, PublishCrl, PublishOutcome, RecordOutcome, StoreChange, UpdateOutcome,
 };
 
 pub async fn limits_hold_between_signers(fixture: &dyn Fixture) {
@@ -151,6 +151,17 @@ pub async fn changes_of_other_signers_are_heard(fixture: &dyn Fixture) {
     let shard = CrlShard { issuer: "an issuer".to_owned(), shard: 3 };
     publish(two.as_ref(), &shard).await;
     assert_eq!(heard(changes.as_mut()).await, StoreChange::Crl(shard));
+    let crl = ImportedCrl {
+        authority: "root".to_owned(),
+        number: 1,
+        this_update: at(1),
+        next_update: at(2),
+        der: vec![0x30],
+        imported_at: at(1),
+        imported_by: "alice".to_owned(),
+    };
+    two.import_crl(ImportCrl { crl, audit: vec![] }).await.unwrap();
+    assert_eq!(heard(changes.as_mut()).await, StoreChange::ImportedCrl);
     issue(two.as_ref(), journal_row(1), &[]).await;
     two.revoke(vec![revocation(1)]).await.unwrap();
     let shard = CrlShard { issuer: "issuer".to_owned(), shard: 3 };

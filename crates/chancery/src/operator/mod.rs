@@ -3,6 +3,7 @@
 
 mod commands;
 mod connection;
+mod crl;
 mod revoke;
 mod show;
 
@@ -13,6 +14,7 @@ use clap::Args;
 pub(crate) use commands::{CertificateCommand, EabCommand, GrantCommand, NodeCommand, RegistrationCommand};
 pub(crate) use commands::{certificate, eab, grant, node, overview, registration};
 pub(crate) use connection::{Connection, connect, explain};
+pub(crate) use crl::{CrlCommand, crl};
 pub(crate) use revoke::{RevokeArgs, revoke};
 
 /// Where the signer is, and how answers are shown.

@@ -1,6 +1,6 @@
 //! The streaming writer of TBSCertList.
 
-use std::io::Write;
+use std::io::{Read, Write};
 
 use aws_lc_rs::digest;
 use const_oid::db::rfc5280 as oid;
@@ -19,6 +19,55 @@ pub struct CrlTotals {
     octets: u64,
 }
 
+/// Writes entries alone, ahead of the TBSCertList that they will stand in: its header, which says how long they are, is known
+/// when they are.
+pub struct EntryWriter<W> {
+    out: W,
+    this_update: Timestamp,
+    written: CrlTotals,
+    buffer: Encoder,
+}
+
+impl<W: Write> EntryWriter<W> {
+    /// For a CRL of this time.
+    pub fn new(this_update: Timestamp, out: W) -> Self {
+        Self { out, this_update, written: CrlTotals::default(), buffer: Encoder::with_capacity(BUFFER + 256) }
+    }
+
+    /// Writes one entry.
+    ///
+    /// # Errors
+    /// When it was revoked after thisUpdate, or the output fails.
+    pub fn entry(&mut self, entry: &Entry) -> Result<(), CrlError> {
+        if entry.revoked_at > self.this_update {
+            return Err(CrlError::RevokedLater(entry.serial));
+        }
+        encode_entry(&mut self.buffer, entry);
+        self.written.add(entry);
+        if self.buffer.len() >= BUFFER { self.flush() } else { Ok(()) }
+    }
+
+    /// What was written until now.
+    pub const fn written(&self) -> CrlTotals {
+        self.written
+    }
+
+    /// Gives the output back, and what was written.
+    ///
+    /// # Errors
+    /// When the output fails.
+    pub fn finish(mut self) -> Result<(W, CrlTotals), CrlError> {
+        self.flush()?;
+        Ok((self.out, self.written))
+    }
+
+    fn flush(&mut self) -> Result<(), CrlError> {
+        self.out.write_all(self.buffer.as_bytes())?;
+        self.buffer.clear();
+        Ok(())
+    }
+}
+
 /// Writes a TBSCertList piece by piece.
 pub struct CrlWriter<W> {
     out: W,
@@ -31,6 +80,7 @@ pub struct CrlWriter<W> {
     buffer: Encoder,
     extensions: Vec<u8>,
     len: u64,
+    tbs_len: u64,
 }
 
 /// A finished TBSCertList: what its signature needs.
@@ -48,12 +98,26 @@ pub struct CrlTbs {
 
 /// How much is collected before it is written on.
 const BUFFER: usize = 64 * 1024;
+/// Encoded entries are copied in pieces of this many octets.
+const COPY: usize = 256 * 1024;
 
 impl CrlTotals {
     /// Counts one more entry.
     pub fn add(&mut self, entry: &Entry) {
         self.entries += 1;
         self.octets += entry_len(entry) as u64;
+    }
+
+    /// How many octets they take up.
+    #[must_use]
+    pub const fn octets(&self) -> u64 {
+        self.octets
+    }
+
+    /// Totals that were kept beside encoded entries.
+    #[must_use]
+    pub const fn of(entries: u64, octets: u64) -> Self {
+        Self { entries, octets }
     }
 
     /// How many entries were counted.
@@ -98,6 +162,7 @@ impl<W: Write> CrlWriter<W> {
         let content = fields.len().saturating_add(list).saturating_add(extensions.len());
         let mut buffer = Encoder::with_capacity(BUFFER + 256);
         let mut header = [0; super::PREFIX_MAX];
+        let tbs_len = header_len(content).saturating_add(content) as u64;
         buffer.raw(write_header(&mut header, tag::SEQUENCE, content)).raw(&fields);
         // RFC 5280 §5.1.2.6: without entries the list is absent, not empty.
         if totals.entries > 0 {
@@ -113,6 +178,7 @@ impl<W: Write> CrlWriter<W> {
             buffer,
             extensions,
             len: 0,
+            tbs_len,
         })
     }
 
@@ -127,6 +193,30 @@ impl<W: Write> CrlWriter<W> {
         encode_entry(&mut self.buffer, entry);
         self.written.add(entry);
         if self.buffer.len() >= BUFFER { self.flush() } else { Ok(()) }
+    }
+
+    /// The octets that the TBSCertList will have.
+    pub const fn tbs_len(&self) -> u64 {
+        self.tbs_len
+    }
+
+    /// Copies all entries from where an [`EntryWriter`] has written them.
+    ///
+    /// # Errors
+    /// When they are fewer octets than were counted, or input or output fail.
+    pub fn entries_from(&mut self, mut encoded: impl Read) -> Result<(), CrlError> {
+        self.flush()?;
+        let mut piece = vec![0; COPY];
+        let mut left = self.expected.octets;
+        while left > 0 {
+            let room = usize::try_from(left).unwrap_or(usize::MAX).min(COPY);
+            let read = encoded.read(piece.get_mut(..room).unwrap_or_default())?;
+            let octets = piece.get(..read).filter(|octets| !octets.is_empty()).ok_or(CrlError::Totals)?;
+            self.pass_on(octets)?;
+            left = left.saturating_sub(read as u64);
+        }
+        self.written = self.expected;
+        Ok(())
     }
 
     /// Writes the extensions, and gives the output back with what there is to sign.
@@ -146,13 +236,19 @@ impl<W: Write> CrlWriter<W> {
     }
 
     fn flush(&mut self) -> Result<(), CrlError> {
-        let octets = self.buffer.as_bytes();
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let passed_on = self.pass_on(buffer.as_bytes());
+        buffer.clear();
+        self.buffer = buffer;
+        passed_on
+    }
+
+    fn pass_on(&mut self, octets: &[u8]) -> Result<(), CrlError> {
         if let Some(digest) = &mut self.digest {
             digest.update(octets);
         }
         self.out.write_all(octets)?;
         self.len += octets.len() as u64;
-        self.buffer.clear();
         Ok(())
     }
 }

@@ -335,7 +335,8 @@ CREATE TABLE revocations (
     PRIMARY KEY (issuer, shard, serial)
 );
 
--- What was revoked, or revoked for another reason, since a revision.
+-- CRLs are made in the order of revisions, which is that of the rows on the disk. And what was revoked, or revoked for
+-- another reason, since a revision.
 CREATE UNIQUE INDEX revocations_revision ON revocations (issuer, shard, revision);
 CREATE UNIQUE INDEX revocations_upgrade ON revocations (issuer, shard, upgrade_revision)
     WHERE upgrade_revision IS NOT NULL;
@@ -373,6 +374,17 @@ CREATE TABLE crls (
     tbs_sha256     BYTEA    NOT NULL,
     signature      BYTEA,
     PRIMARY KEY (issuer, shard, number)
+);
+
+-- CRLs of authorities whose keys are elsewhere, as operators imported them: one an authority.
+CREATE TABLE imported_crls (
+    authority   TEXT COLLATE "C" PRIMARY KEY,
+    number      BIGINT NOT NULL,
+    this_update BIGINT NOT NULL,
+    next_update BIGINT NOT NULL,
+    der         BYTEA  NOT NULL,
+    imported_at BIGINT NOT NULL,
+    imported_by TEXT COLLATE "C" NOT NULL
 );
 
 -- Audit.
@@ -418,11 +430,12 @@ GRANT USAGE ON ALL SEQUENCES IN SCHEMA ca TO chancery_signer;
 GRANT INSERT ON
     incarnations, leases, tenants, directories, profiles, issuers, registrations, eab_keys, permits, grants,
     deactivations, nodes, join_tokens, blocked_keys, accounts, account_keys, account_requests, journal, pending,
-    signatures, evidence, journal_names, revocations, revocation_requests, crl_shards, crls, audit, refusals
+    signatures, evidence, journal_names, revocations, revocation_requests, crl_shards, crls, imported_crls,
+    audit, refusals
     TO chancery_signer;
 GRANT UPDATE ON
     ca_meta, leases, tenants, directories, profiles, issuers, registrations, eab_keys, permits, grants, nodes,
-    join_tokens, accounts, pending, crl_shards, refusals
+    join_tokens, accounts, pending, crl_shards, imported_crls, refusals
     TO chancery_signer;
 GRANT UPDATE (valid_until, mac_version, mac) ON account_keys TO chancery_signer;
 GRANT UPDATE (abandoned_at, mac_version, mac) ON journal TO chancery_signer;

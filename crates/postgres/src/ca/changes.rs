@@ -44,6 +44,7 @@ fn write(change: &StoreChange) -> String {
         StoreChange::Crl(CrlShard { issuer, shard }) => format!("crl {shard} {issuer}"),
         StoreChange::Revoked(CrlShard { issuer, shard }) => format!("revoked {shard} {issuer}"),
         StoreChange::Nodes => "nodes".to_owned(),
+        StoreChange::ImportedCrl => "imported-crl".to_owned(),
     }
 }
 
@@ -56,6 +57,7 @@ fn read(message: &str) -> Option<(i64, StoreChange)> {
         "crl" => StoreChange::Crl(read_shard(rest)?),
         "revoked" => StoreChange::Revoked(read_shard(rest)?),
         "nodes" => StoreChange::Nodes,
+        "imported-crl" => StoreChange::ImportedCrl,
         _ => return None,
     };
     Some((number.parse().ok()?, change))
@@ -131,6 +133,7 @@ mod tests {
             StoreChange::Crl(CrlShard { issuer: "an issuer".to_owned(), shard: 7 }),
             StoreChange::Revoked(CrlShard { issuer: "an issuer".to_owned(), shard: 7 }),
             StoreChange::Nodes,
+            StoreChange::ImportedCrl,
         ] {
             assert_eq!(read(&format!("12 {}", write(&change))), Some((12, change)));
         }

@@ -7,6 +7,7 @@ mod certificates;
 mod changes;
 mod crl;
 mod entry;
+mod imported;
 mod intent;
 mod limit;
 mod meta;

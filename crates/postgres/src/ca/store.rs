@@ -6,17 +6,18 @@ use async_trait::async_trait;
 use ca_store::{
     AbandonOutcome, Abandonment, AccountFilter, AccountRecord, AccountRow, AccountSelector, AccountUpdate,
     AuditEvent, AuditHead, AuditRecord, Authority, AuthorityChanges, AuthoritySelector, BeginCrl,
-    BlockedKeyRow, CaStore, CertificateQuery, Changes, Clock, CrlDraft, CrlEntries, CrlEntry, CrlJournal,
-    CrlShardRow, Digest, Epoch, Evidence, Info, IntentOutcome, JoinTokenRow, JournalEntry, JournalKey,
-    LeaseOutcome, LedgerEntry, NewAccount, NewIntent, NewRevocation, NodeRow, Page, Paged, PublishCrl,
-    PublishOutcome, PutOutcome, RecordOutcome, RefusalCount, RegisterOutcome, RegistrationRow, Registry,
-    RevokeOutcome, Revoked, RevokedAfter, Sealed, SignedRow, StoreError, UpdateOutcome,
+    BlockedKeyRow, CaStore, CertificateQuery, Changes, Clock, CrlDraft, CrlEntries, CrlJournal, CrlPiece,
+    CrlShardRow, Digest, Epoch, Evidence, ImportCrl, ImportOutcome, ImportedCrl, Info, IntentOutcome,
+    JoinTokenRow, JournalEntry, JournalKey, LeaseOutcome, LedgerEntry, NewAccount, NewIntent, NewRevocation,
+    NodeRow, Page, Paged, PublishCrl, PublishOutcome, PutOutcome, RecordOutcome, RefusalCount,
+    RegisterOutcome, RegistrationRow, Registry, RevokeOutcome, Revoked, RevokedAfter, Sealed, SignedRow,
+    StoreError, UpdateOutcome,
 };
 use ca_store::{Serial, Timestamp};
 
 use super::{
-    Ca, Write, account, audit, authority, certificates, changes, crl, entry, meta, node, orphan, registry,
-    revocation,
+    Ca, Write, account, audit, authority, certificates, changes, crl, entry, imported, meta, node, orphan,
+    registry, revocation,
 };
 use crate::reader::read;
 
@@ -142,7 +143,7 @@ impl CaStore for Ca {
         self.change(begin).await
     }
 
-    async fn crl_entries(&self, entries: &CrlEntries) -> Result<Vec<CrlEntry>, StoreError> {
+    async fn crl_entries(&self, entries: &CrlEntries) -> Result<CrlPiece, StoreError> {
         Ok(read!(self.readers, |connection| crl::entries(connection, entries))?)
     }
 
@@ -152,6 +153,14 @@ impl CaStore for Ca {
 
     async fn publish_crl(&self, publish: PublishCrl) -> Result<PublishOutcome, StoreError> {
         self.change(publish).await
+    }
+
+    async fn import_crl(&self, import: ImportCrl) -> Result<ImportOutcome, StoreError> {
+        self.change(import).await
+    }
+
+    async fn imported_crls(&self) -> Result<Vec<ImportedCrl>, StoreError> {
+        Ok(imported::all(&mut *self.readers.take().await?).await?)
     }
 
     async fn append_audit(

@@ -29,6 +29,7 @@ const SMALL: &[&str] = &[
     "ca_meta",
     "crl_shards",
     "directories",
+    "imported_crls",
     "incarnations",
     "issuers",
     "leases",

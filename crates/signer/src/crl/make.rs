@@ -4,25 +4,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ca_store::{BeginCrl, CrlDraft, CrlEntries, CrlKey, CrlRow, CrlShard, PublishCrl, PublishOutcome};
-use pki::crl::{CrlParameters, CrlScope, CrlTotals, CrlWriter, Entry};
-use pki::{Issuer, Serial, SignatureAlgorithm, Timestamp, lint};
+use ca_store::{BeginCrl, CrlDraft, CrlKey, CrlRow, CrlShard, PublishCrl, PublishOutcome};
+use pki::{Period, Timestamp};
 use tokio::time::Instant;
 
-use super::CrlMaker;
-use super::spool::{self, Finished, Written, blocking};
+use super::due::{Kind, expired_before};
+use super::spool::{self, Finished, Written};
+use super::{CrlMaker, measure};
 use crate::audit::Event;
 use crate::events::Change;
 use crate::publication::Object;
 use crate::refusal::{Failure, Outcome};
 use crate::registry::IssuerEntry;
 
-/// Entries are read in pieces of this many.
-const PIECE: u32 = 4096;
-/// Keys that sign messages take the whole list into the token's session: more than this would be refused there.
-const MESSAGE_CAP: u64 = 4 << 20;
-/// Lists up to this length are linted whole: some 400,000 entries.
-const LINT_CAP: u64 = 16 << 20;
 /// The ceremony's first CRL has this number.
 const CEREMONY_NUMBER: u64 = 1;
 /// Other signers may be faster this many times.
@@ -30,31 +24,32 @@ const TRIES: usize = 3;
 /// thisUpdate has whole seconds: this often it is asked whether the next one has come.
 const SECOND_LOOK: Duration = Duration::from_millis(50);
 
+/// A CRL to be made.
+pub(super) struct Order<'a> {
+    pub(super) entry: &'a Arc<IssuerEntry>,
+    pub(super) shard: CrlShard,
+    pub(super) kind: Kind,
+    /// Nothing follows it.
+    pub(super) last_of_all: bool,
+}
+
 impl CrlMaker {
-    /// Journals, signs, verifies, publishes. `last`: thisUpdate of the CRL that is published. Answers how long it took.
-    pub(super) async fn make(
-        &self,
-        entry: &Arc<IssuerEntry>,
-        shard: &CrlShard,
-        mut last: Option<Timestamp>,
-    ) -> Outcome<Duration> {
+    /// Journals, signs, verifies, publishes. `last`: thisUpdate of the CRL of this kind that is published. Answers how long
+    /// it took.
+    pub(super) async fn make(&self, order: &Order<'_>, mut last: Option<Timestamp>) -> Outcome<Duration> {
         for _ in 0..TRIES {
             // Waits before the snapshot, so that what is revoked in between is in it.
             self.after(last).await?;
             let started = Instant::now();
-            let draft = self.begin(shard).await?;
-            if draft
-                .published
-                .as_ref()
-                .is_some_and(|made| Some(made.this_update) > last && made.revision >= draft.revision)
-            {
+            let draft = self.begin(&order.shard).await?;
+            if order.is_done(&draft, last) {
                 // Another signer made it since this one looked.
                 return Ok(started.elapsed());
             }
-            let (row, written) = self.draft(entry, draft).await?;
-            match self.finish(entry, row.clone(), written).await? {
+            let (row, written) = self.draft(order, draft).await?;
+            match self.finish(order, row.clone(), written).await? {
                 PublishOutcome::Published => {
-                    metrics::histogram!("chancery_crl_build_seconds").record(started.elapsed().as_secs_f64());
+                    measure::made(order.kind, started.elapsed());
                     return Ok(started.elapsed());
                 }
                 // Another signer was faster. Its CRL may lack what this one has: they may be of the same second.
@@ -80,79 +75,49 @@ impl CrlMaker {
     }
 
     /// The bytes of a snapshot.
-    async fn draft(&self, entry: &Arc<IssuerEntry>, draft: CrlDraft) -> Outcome<(CrlRow, Written)> {
-        let previous = draft.published.as_ref().map(|row| row.this_update);
-        let this_update = self.after(previous).await?;
+    async fn draft(&self, order: &Order<'_>, draft: CrlDraft) -> Outcome<(CrlRow, Written)> {
+        let entry = order.entry;
+        let base = match order.kind {
+            Kind::Complete => None,
+            // It was there when this one was ordered, and none is ever taken back.
+            Kind::Delta => Some(draft.published.as_ref().ok_or(Failure::Contended)?),
+        };
+        let previous = order.kind.drafted_after(&draft).map(|row| row.this_update);
+        // A delta is not older than what it adds to: another signer's clock may be a little ahead.
+        let earliest = base.map(|base| base.this_update.minus(Period::from_seconds(1)));
+        let this_update = self.after(previous.max(earliest)).await?;
+        let next_update = match order.last_of_all {
+            true => entry.issuer.certificate().not_after(),
+            false => this_update.plus(order.kind.lifetime(entry)),
+        };
+        let complete = draft.published.as_ref().map(|row| row.this_update);
         let mut row = CrlRow {
             key: CrlKey { shard: draft.shard.clone(), number: draft.number },
             revision: draft.revision,
-            base: None,
-            base_revision: None,
+            base: base.map(|base| base.key.number),
+            base_revision: base.map(|base| base.revision),
             this_update,
-            next_update: this_update.plus(entry.crl_lifetime),
-            expired_before: expired_before(previous, this_update, entry),
+            next_update,
+            expired_before: expired_before(complete, this_update, entry),
             entries: 0,
             tbs_sha256: [0; 32],
             signature: None,
         };
         let written = self.write(entry, &row).await?;
         row.entries = written.tbs.entries;
-        self.lint(entry, &row, draft.published.as_ref().map(|row| row.key.number), &written).await?;
+        let rows = draft.published.iter().chain(&draft.published_delta);
+        let previous_number = rows.map(|row| row.key.number).max();
+        let written = self.lint(entry, &row, previous_number, written).await?;
         Ok((row, written))
     }
 
-    /// An independent parse of the very bytes, before they are journaled. Of a list that is too long to be held in memory: of
-    /// one that is the same but for its entries, which are all of one kind.
-    async fn lint(
-        &self,
-        entry: &Arc<IssuerEntry>,
-        row: &CrlRow,
-        previous_number: Option<u64>,
-        written: &Written,
-    ) -> Outcome<()> {
-        let (entry, row, len) = (Arc::clone(entry), row.clone(), written.tbs.len);
-        let file = written.file.clone();
-        blocking(move || {
-            let bytes = if len <= LINT_CAP {
-                spool::read(&file)?
-            } else {
-                let totals = CrlTotals::default();
-                let writer = CrlWriter::start(&parameters(&entry.issuer, &row), totals, Vec::new());
-                writer.and_then(CrlWriter::finish).map_err(unmakeable)?.0
-            };
-            let url = entry.issuer.crl_url(row.key.shard.shard);
-            let delta_url = entry.issuer.delta_crl_url(row.key.shard.shard);
-            let findings = lint::check_crl(
-                &bytes,
-                &lint::CrlLintContext {
-                    issuer: entry.issuer.certificate(),
-                    signed_at: row.this_update,
-                    url: url.as_deref(),
-                    delta_url: delta_url.as_deref(),
-                    previous_number,
-                    publicly_trusted: false,
-                },
-            );
-            if lint::stops(&findings) {
-                let said: Vec<_> = findings.iter().map(|found| found.lint).collect();
-                return Err(Failure::Unmakeable { detail: format!("CRL: {}", said.join(", ")) });
-            }
-            Ok(())
-        })
-        .await
-    }
-
     /// Journal, signature, file, publication.
-    async fn finish(
-        &self,
-        entry: &Arc<IssuerEntry>,
-        row: CrlRow,
-        written: Written,
-    ) -> Outcome<PublishOutcome> {
-        let path = entry.crl_path(row.key.shard.shard);
+    async fn finish(&self, order: &Order<'_>, row: CrlRow, written: Written) -> Outcome<PublishOutcome> {
+        let entry = order.entry;
+        let path = order.kind.path(entry, row.key.shard.shard);
         let (number, entries) = (row.key.number, row.entries);
         let event = Event::CrlIntended { path: &path, number, entries };
-        let Written { file: tbs_file, tbs, digester, sha256: _ } = written;
+        let Written { draft, tbs, digester, listed: _ } = written;
         fail::fail_point!("signer.crl.before-journal");
         let journaled =
             self.ca.journal.commit_crl(row.clone(), digester, vec![event.at(row.this_update)]).await?;
@@ -160,7 +125,7 @@ impl CrlMaker {
         let signature = self.ca.doors.issuer(&entry.id)?.sign(&journaled).await?;
         fail::fail_point!("signer.crl.after-sign");
         // Never published without having been verified with the issuer's certificate.
-        let finished = self.spool.finish(entry, &row.key, (tbs_file, tbs), signature.clone()).await?;
+        let finished = self.spool.finish(entry, &row.key, (draft, tbs), signature.clone()).await?;
         let event = Event::CrlPublished { path: &path, number };
         let publish = PublishCrl { key: row.key.clone(), signature, audit: vec![event.at(row.this_update)] };
         fail::fail_point!("signer.crl.before-publish");
@@ -189,7 +154,8 @@ impl CrlMaker {
     /// Takes up a CRL that is published and not yet at hand: another signer made it, or this one before it was started
     /// again. Answers whether it is at hand now; if not, a new one must be made.
     pub(super) async fn take_up(&self, entry: &Arc<IssuerEntry>, row: &CrlRow) -> Outcome<bool> {
-        if self.objects.revision(&entry.crl_path(row.key.shard.shard)) >= Some(row.key.number) {
+        let path = Kind::of(row).path(entry, row.key.shard.shard);
+        if self.objects.revision(&path) >= Some(row.key.number) {
             return Ok(true);
         }
         let Some(signature) = row.signature.clone() else { return Ok(false) };
@@ -198,13 +164,12 @@ impl CrlMaker {
             return Ok(true);
         }
         let written = self.write(entry, row).await?;
-        if written.sha256 != row.tbs_sha256 {
-            spool::remove(&written.file).await;
+        if written.digester.sha256() != row.tbs_sha256 {
             // Its URL or issuer has changed since, or the database was.
             tracing::warn!(issuer = entry.id, number = row.key.number, "crl.cannot_be_made_again");
             return Ok(false);
         }
-        match self.spool.finish(entry, &row.key, (written.file, written.tbs), signature).await {
+        match self.spool.finish(entry, &row.key, (written.draft, written.tbs), signature).await {
             Ok(finished) => {
                 self.show(entry, row, finished).await;
                 Ok(true)
@@ -218,61 +183,9 @@ impl CrlMaker {
         }
     }
 
-    /// The to-be-signed bytes, into a file: entries are read twice, so that memory stays flat.
-    async fn write(&self, entry: &Arc<IssuerEntry>, row: &CrlRow) -> Outcome<Written> {
-        let mut totals = CrlTotals::default();
-        let mut pieces = Pieces::of(row);
-        while let Some(piece) = self.next(&mut pieces).await? {
-            piece.iter().for_each(|one| totals.add(one));
-        }
-        let algorithm = entry.issuer.signature();
-        let cap = if algorithm == SignatureAlgorithm::Ed25519 { MESSAGE_CAP } else { u64::MAX };
-        let sink = self.spool.sink(&row.key, algorithm, cap).await?;
-        let mut writer =
-            CrlWriter::start(&parameters(&entry.issuer, row), totals, sink).map_err(unmakeable)?;
-        let mut pieces = Pieces::of(row);
-        while let Some(piece) = self.next(&mut pieces).await? {
-            writer = blocking(move || {
-                piece.iter().try_for_each(|one| writer.entry(one)).map_err(unmakeable)?;
-                Ok(writer)
-            })
-            .await?;
-        }
-        blocking(move || {
-            let (sink, tbs) = writer.finish().map_err(unmakeable)?;
-            sink.close(tbs)
-        })
-        .await
-    }
-
-    async fn next(&self, pieces: &mut Pieces<'_>) -> Outcome<Option<Vec<Entry>>> {
-        let row = pieces.row;
-        if pieces.ended {
-            return Ok(None);
-        }
-        let query = CrlEntries {
-            shard: row.key.shard.clone(),
-            after_revision: row.base_revision.unwrap_or(0),
-            revision: row.revision,
-            expired_before: row.expired_before,
-            after: pieces.after,
-            limit: PIECE,
-        };
-        let entries = self.ca.store.crl_entries(&query).await?;
-        pieces.after = entries.last().map(|last| last.serial);
-        pieces.ended = entries.len() < PIECE as usize;
-        let entry = |one: ca_store::CrlEntry| Entry {
-            serial: one.serial,
-            // Another signer's clock may have been a little ahead when it revoked.
-            revoked_at: one.revoked_at.min(row.this_update),
-            reason: one.reason,
-        };
-        Ok(Some(entries.into_iter().map(entry).collect()))
-    }
-
     /// Hands a published CRL to the status nodes.
     async fn show(&self, entry: &IssuerEntry, row: &CrlRow, finished: Finished) {
-        let path = entry.crl_path(row.key.shard.shard);
+        let path = Kind::of(row).path(entry, row.key.shard.shard);
         let file = finished.file.clone();
         let times = (row.this_update, row.next_update);
         let object = Object::crl(row.key.number, times, entry.issuer.certificate(), finished);
@@ -284,43 +197,13 @@ impl CrlMaker {
     }
 }
 
-/// A reading of a snapshot's entries, piece by piece.
-struct Pieces<'a> {
-    row: &'a CrlRow,
-    after: Option<Serial>,
-    ended: bool,
-}
-
-impl<'a> Pieces<'a> {
-    const fn of(row: &'a CrlRow) -> Self {
-        Self { row, after: None, ended: false }
-    }
-}
-
-/// Certificates that ended before this are left out. An entry stays until it was in a *scheduled* CRL after its
-/// certificate's end (BR §7.2): that is not the next one, which an event may make a second later, but comes within two
-/// intervals, since an event sets the timer back by one at most.
-fn expired_before(previous: Option<Timestamp>, this_update: Timestamp, entry: &IssuerEntry) -> Timestamp {
-    let scheduled = this_update.minus(entry.crl_interval).minus(entry.crl_interval);
-    previous.unwrap_or(Timestamp::from_unix(0)).min(scheduled)
-}
-
-fn parameters<'a>(issuer: &'a Issuer, row: &CrlRow) -> CrlParameters<'a> {
-    CrlParameters {
-        issuer,
-        number: row.key.number,
-        this_update: row.this_update,
-        next_update: row.next_update,
-        scope: CrlScope::Shard(row.key.shard.shard),
-        delta_base: row.base,
-    }
-}
-
-fn unmakeable(error: pki::crl::CrlError) -> Failure {
-    match error {
-        pki::crl::CrlError::Io(error) if error.kind() != std::io::ErrorKind::FileTooLarge => {
-            Failure::Spool { path: "crl".to_owned(), detail: error.to_string() }
-        }
-        error => Failure::Unmakeable { detail: error.to_string() },
+impl Order<'_> {
+    /// Whether the one that is published since is as good.
+    fn is_done(&self, draft: &CrlDraft, last: Option<Timestamp>) -> bool {
+        let Some(made) = self.kind.drafted_after(draft) else { return false };
+        let base = draft.published.as_ref().map(|row| row.key.number);
+        Some(made.this_update) > last
+            && made.revision >= draft.revision
+            && (self.kind == Kind::Complete || made.base == base)
     }
 }

@@ -96,6 +96,14 @@ impl CrlDigester {
         Self { sha256: digest::Context::new(&digest::SHA256), algorithm, signed }
     }
 
+    /// SHA-256 of what went by until now.
+    #[must_use]
+    pub fn sha256(&self) -> [u8; 32] {
+        let mut sha256 = [0; 32];
+        sha256.copy_from_slice(self.sha256.clone().finish().as_ref());
+        sha256
+    }
+
     fn finish(self) -> ([u8; 32], Job) {
         let sha256 = self.sha256.finish();
         let mut journaled = [0; 32];

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use pki::{Period, Profile, ProfileKind};
 use url::Url;
 
-use super::{DirectoryPolicy, IssuerPolicy, OcspPolicy, Policy, ServerCertificatePolicy};
+use super::{DirectoryPolicy, IssuerPolicy, IssuerPolicyState, OcspPolicy, Policy, ServerCertificatePolicy};
 
 /// What is wrong with a policy. Each names the entry, because the file is long.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -88,6 +88,29 @@ pub enum PolicyError {
         /// What it must be.
         range: &'static str,
     },
+    /// Delta CRLs are for private directories.
+    #[error(
+        "directory {directory:?}: its pool has issuer {issuer:?} with delta_crls, and profile {profile:?} is public"
+    )]
+    PublicDelta {
+        /// Which directory.
+        directory: String,
+        /// Which issuer.
+        issuer: String,
+        /// Which profile.
+        profile: String,
+    },
+    /// A pool of retired issuers.
+    #[error("{entry}: every issuer of pool {pool:?} is retired")]
+    Retired {
+        /// Which entry.
+        entry: String,
+        /// Which pool.
+        pool: String,
+    },
+    /// The last CRL of an issuer that goes on issuing.
+    #[error("issuer {0:?}: last_crl is for issuers of state \"retired\"")]
+    LastCrl(String),
     /// Not hexadecimal.
     #[error("issuer {issuer:?}: key_id {key_id:?} is not hexadecimal")]
     KeyId {
@@ -151,6 +174,8 @@ impl Policy {
             };
             refers("tenant", &tenants, &directory.tenant)?;
             refers("pool", &pools, &directory.pool)?;
+            self.issues(directory.entry(), &directory.pool)?;
+            self.check_deltas(directory)?;
             for profile in &directory.profiles {
                 refers("profile", &profiles, profile)?;
                 if internal(profile) {
@@ -159,7 +184,37 @@ impl Policy {
                 }
             }
         }
-        self.server_certificates.iter().try_for_each(|servers| servers.validate(&profiles, &pools, internal))
+        if let Some(servers) = &self.server_certificates {
+            servers.validate(&profiles, &pools, internal)?;
+            self.issues("server_certificates".to_owned(), &servers.pool)?;
+        }
+        Ok(())
+    }
+
+    /// Somebody in the pool issues.
+    fn issues(&self, entry: String, pool: &str) -> Result<(), PolicyError> {
+        let mut members = self.issuer.iter().filter(|issuer| issuer.pool == pool);
+        if members.any(|issuer| issuer.state != IssuerPolicyState::Retired) {
+            return Ok(());
+        }
+        Err(PolicyError::Retired { entry, pool: pool.to_owned() })
+    }
+
+    fn check_deltas(&self, directory: &DirectoryPolicy) -> Result<(), PolicyError> {
+        let mut issuers = self.issuer.iter().filter(|issuer| issuer.pool == directory.pool);
+        let Some(issuer) = issuers.find(|issuer| issuer.delta_crls) else { return Ok(()) };
+        let public = self.profile.iter().find(|profile| {
+            profile.kind() == ProfileKind::PublicDv
+                && directory.profiles.iter().any(|name| name == profile.name())
+        });
+        match public {
+            None => Ok(()),
+            Some(profile) => Err(PolicyError::PublicDelta {
+                directory: directory.name.to_string(),
+                issuer: issuer.name.clone(),
+                profile: profile.name().to_owned(),
+            }),
+        }
     }
 }
 
@@ -192,6 +247,13 @@ impl IssuerPolicy {
         if self.crl_interval.seconds() == 0 || self.crl_interval >= self.crl_lifetime {
             let range = "more than zero and less than crl_lifetime";
             return Err(PolicyError::Range { entry: entry(), key: "crl_interval", range });
+        }
+        if self.delta_crl_lifetime.seconds() < 60 {
+            let range = "at least a minute";
+            return Err(PolicyError::Range { entry: entry(), key: "delta_crl_lifetime", range });
+        }
+        if self.last_crl && self.state != IssuerPolicyState::Retired {
+            return Err(PolicyError::LastCrl(self.name.clone()));
         }
         self.check_url("crl_url_base", &self.crl_url_base, "/crl")?;
         if let Some(url) = &self.ca_issuers_url {
@@ -393,6 +455,14 @@ quorum = { perspectives = ["v1", "v2"], maximum_dissent = 1 }
             ("key_id = \"11\"", "key_id = \"1\"", "not hexadecimal"),
             ("shards = 2", "shards = 0", "shards"),
             ("crl_lifetime = \"4d\"", "crl_lifetime = \"1d\"", "crl_interval"),
+            ("shards = 2", "delta_crl_lifetime = \"59s\"", "delta_crl_lifetime"),
+            ("shards = 2", "last_crl = true", "last_crl is for"),
+            ("shards = 2", "state = \"retired\"", "every issuer of pool \"tls\" is retired"),
+            (
+                "[[profile]]\nname = \"tls\"",
+                "delta_crls = true\n[[profile]]\nname = \"tls\"\nkind = \"public-dv\"",
+                "is public",
+            ),
             ("http://status.test/crl", "https://status.test/crl", "crl_url_base"),
             ("http://status.test/ocsp", "https://status.test/ocsp", "ocsp.url"),
             ("http://status.test/ocsp", "http://status.test/ocsp?a", "ocsp.url"),

@@ -3,14 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ca_store::IssuerState;
 use hsm::Origin;
 use pki::crl::Crl;
 use pki::ocsp::IssuerHashes;
 use pki::{Certificate, Issuer, chain};
 use runtime::config::FilePath;
 
-use super::{IssuerEntry, OcspSettings, Root};
+use super::{DeltaCrls, IssuerEntry, OcspSettings, Root};
 use crate::doors::KeyPlace;
 use crate::policy::{IssuerPolicy, OcspPolicy, Policy, RootPolicy};
 
@@ -88,7 +87,8 @@ impl IssuerEntry {
                 Some(ocsp) => issuer.with_ocsp_url(ocsp.url.as_str()),
                 None => Ok(issuer),
             })
-            .map_err(wrong)?;
+            .map_err(wrong)?
+            .with_delta_crls(declared.delta_crls);
         Ok(Self {
             id: declared.name.clone(),
             ocsp: declared.ocsp.as_ref().map(|ocsp| OcspSettings::of(ocsp, issuer.certificate())),
@@ -96,9 +96,15 @@ impl IssuerEntry {
             chain,
             pool: declared.pool.clone(),
             shards: declared.shards,
-            state: IssuerState::Active,
+            state: declared.state.into(),
             crl_lifetime: declared.crl_lifetime,
             crl_interval: declared.crl_interval,
+            deltas: declared.delta_crls.then_some(DeltaCrls {
+                lifetime: declared.delta_crl_lifetime,
+                entries: declared.delta_crl_entries,
+                percent: declared.delta_crl_percent,
+            }),
+            last_crl: declared.last_crl,
             place: place(&declared.token, &declared.key_id, declared.origin),
         })
     }
@@ -165,7 +171,7 @@ fn read(path: &FilePath) -> Result<Vec<u8>, RegistryError> {
 }
 
 /// The DER inside of a PEM block; other bytes as they are.
-fn pem_or_der(bytes: Vec<u8>) -> Vec<u8> {
+pub(crate) fn pem_or_der(bytes: Vec<u8>) -> Vec<u8> {
     let Ok(text) = std::str::from_utf8(&bytes) else { return bytes };
     if !text.contains("-----BEGIN ") {
         return bytes;

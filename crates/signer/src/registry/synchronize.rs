@@ -224,6 +224,7 @@ fn issuer_row(entry: &IssuerEntry, created_at: Timestamp, version: u64) -> Issue
         ca_issuers_url: Option<&'a str>,
         crl_lifetime: pki::Period,
         crl_interval: pki::Period,
+        delta_crls: bool,
         #[serde(skip_serializing_if = "Option::is_none")]
         ocsp: Option<Ocsp<'a>>,
     }
@@ -252,6 +253,7 @@ fn issuer_row(entry: &IssuerEntry, created_at: Timestamp, version: u64) -> Issue
         ca_issuers_url: entry.issuer.ca_issuers_url(),
         crl_lifetime: entry.crl_lifetime,
         crl_interval: entry.crl_interval,
+        delta_crls: entry.deltas.is_some(),
         ocsp,
     };
     IssuerRow {

@@ -23,8 +23,8 @@ use tonic::Request;
 
 use crate::support::World;
 
-const SHARDS: u32 = 4;
-const ISSUER: &str = "tls-1";
+pub(crate) const SHARDS: u32 = 4;
+pub(crate) const ISSUER: &str = "tls-1";
 
 /// A maker at work, and what it publishes.
 pub(crate) struct Works {
@@ -61,7 +61,7 @@ impl Works {
         self.fetch(&path).await.unwrap()
     }
 
-    async fn fetch(&self, path: &str) -> Result<Vec<u8>, tonic::Status> {
+    pub(crate) async fn fetch(&self, path: &str) -> Result<Vec<u8>, tonic::Status> {
         let request = wire::FetchObjectRequest { path: path.to_owned(), revision: 0 };
         let mut pieces = self.service.fetch_object(Request::new(request)).await?.into_inner();
         let mut content = Vec::new();
@@ -85,7 +85,7 @@ impl World {
         self.ca.revoke_by_operator("alice", serial, Reason::Superseded).await.unwrap();
     }
 
-    async fn published(&self, shard: u32) -> CrlRow {
+    pub(crate) async fn published(&self, shard: u32) -> CrlRow {
         let rows = self.store.crl_shards(Some(ISSUER)).await.unwrap();
         rows.into_iter().find(|row| row.shard.shard == shard).unwrap().published.unwrap()
     }
@@ -103,7 +103,7 @@ pub(crate) fn path(world: &World, shard: u32) -> String {
     world.ca.registry().issuer(ISSUER).unwrap().crl_path(shard)
 }
 
-async fn wait(mut done: impl FnMut() -> bool) {
+pub(crate) async fn wait(mut done: impl FnMut() -> bool) {
     for _ in 0..1500 {
         if done() {
             return;
@@ -113,7 +113,7 @@ async fn wait(mut done: impl FnMut() -> bool) {
     panic!("it never came");
 }
 
-fn files(folder: &Path) -> Vec<String> {
+pub(crate) fn files(folder: &Path) -> Vec<String> {
     let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
     let mut names: Vec<String> = names.map(|name| name.into_string().unwrap()).collect();
     names.sort();

@@ -106,10 +106,10 @@ async fn ocsp_and_crl_agree() {
             after_revision: 0,
             revision,
             expired_before: pki::Timestamp::from_unix(0),
-            after: None,
-            limit: 10,
+            after: 0,
+            span: 10,
         };
-        let entry = it.world.store.crl_entries(&entries).await.unwrap().remove(0);
+        let entry = it.world.store.crl_entries(&entries).await.unwrap().entries.remove(0);
         let expected = CertStatus::Revoked { at: entry.revoked_at, reason: entry.reason };
         assert_eq!(it.status(&serial).await, expected);
         assert_eq!(entry.reason, reason);

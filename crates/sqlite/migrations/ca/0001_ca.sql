@@ -300,7 +300,7 @@ CREATE TABLE journal_names (
     PRIMARY KEY (name, entry)
 ) STRICT, WITHOUT ROWID;
 
--- Revocation.
+-- Revocation. In the order of revisions: a CRL is read as it lies.
 
 CREATE TABLE revocations (
     issuer           TEXT    NOT NULL,
@@ -312,11 +312,13 @@ CREATE TABLE revocations (
     not_after        INTEGER NOT NULL,
     upgrade_revision INTEGER,
     upgraded_at      INTEGER,
-    PRIMARY KEY (issuer, shard, serial)
+    PRIMARY KEY (issuer, shard, revision)
 ) STRICT, WITHOUT ROWID;
 
--- What was revoked, or revoked for another reason, since a revision.
-CREATE UNIQUE INDEX revocations_revision ON revocations (issuer, shard, revision);
+-- A certificate is revoked once; its revocation is read with its entry.
+CREATE UNIQUE INDEX revocations_serial ON revocations (issuer, shard, serial);
+
+-- What was revoked for another reason since a revision: almost nothing.
 CREATE UNIQUE INDEX revocations_upgrade ON revocations (issuer, shard, upgrade_revision)
     WHERE upgrade_revision IS NOT NULL;
 
@@ -354,6 +356,17 @@ CREATE TABLE crls (
     signature      BLOB,
     PRIMARY KEY (issuer, shard, number)
 ) STRICT, WITHOUT ROWID;
+
+-- CRLs of authorities whose keys are elsewhere, as operators imported them: one an authority.
+CREATE TABLE imported_crls (
+    authority   TEXT    PRIMARY KEY,
+    number      INTEGER NOT NULL,
+    this_update INTEGER NOT NULL,
+    next_update INTEGER NOT NULL,
+    der         BLOB    NOT NULL,
+    imported_at INTEGER NOT NULL,
+    imported_by TEXT    NOT NULL
+) STRICT;
 
 -- Audit.
 

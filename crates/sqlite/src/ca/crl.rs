@@ -2,8 +2,8 @@
 
 use ca_store::Reason;
 use ca_store::{
-    BeginCrl, CrlDraft, CrlEntries, CrlEntry, CrlJournal, CrlKey, CrlRow, CrlShard, CrlShardRow, PublishCrl,
-    PublishOutcome,
+    BeginCrl, CrlDraft, CrlEntries, CrlEntry, CrlJournal, CrlKey, CrlPiece, CrlRow, CrlShard, CrlShardRow,
+    PublishCrl, PublishOutcome,
 };
 use sqlx::SqliteConnection;
 
@@ -136,58 +136,100 @@ impl Change<Context> for BeginCrl {
     }
 }
 
-/// [`crl_entries`](ca_store::CaStore::crl_entries). The rows of a chunk come as one text: a row of
-/// sqlx costs several times what its contents do, and a CRL may have a million.
+/// [`crl_entries`](ca_store::CaStore::crl_entries). The rows of a piece come as one: a row of sqlx costs several times what
+/// its contents do, and a CRL may have a million. Serials are joined as octets, which the cast leaves as they are; the rest
+/// of an entry is one number.
 pub(super) async fn entries(
     connection: &mut SqliteConnection,
     wanted: &CrlEntries,
-) -> Result<Vec<CrlEntry>, Failure> {
-    let after = wanted.after.as_ref().map_or(&[] as &[u8], |serial| serial.as_bytes());
-    let text = sqlx::query_scalar!(
-        r#"SELECT group_concat(hex(serial) || ' ' || revoked_at || ' ' || reason) AS "text: String"
-           FROM (SELECT serial, revoked_at,
-                        CASE WHEN upgrade_revision <= ?1 THEN ?2 ELSE reason END AS reason
+) -> Result<CrlPiece, Failure> {
+    let nothing = CrlPiece { entries: Vec::new(), reached: wanted.revision };
+    let Some(first) = first(connection, wanted).await? else { return Ok(nothing) };
+    let last = last(wanted, first);
+    let row = sqlx::query!(
+        r#"SELECT CAST(group_concat(serial, '') AS BLOB) AS "serials: Vec<u8>",
+                  group_concat(revoked_at * 512 + reason * 32 + length(serial)) AS "facts: String"
+           FROM (SELECT serial, revoked_at, CASE WHEN upgrade_revision <= ?1 THEN ?2 ELSE reason END AS reason
                  FROM revocations
-                 WHERE issuer = ?3 AND shard = ?4 AND serial > ?5 AND revision <= ?1 AND not_after >= ?6
-                   AND (revision > ?7 OR upgrade_revision > ?7 AND upgrade_revision <= ?1)
-                 ORDER BY serial LIMIT ?8)"#,
+                 WHERE issuer = ?3 AND shard = ?4 AND revision >= ?5 AND revision <= ?6 AND not_after >= ?7
+                   AND (revision > ?8 OR upgrade_revision > ?8 AND upgrade_revision <= ?1)
+                 ORDER BY revision)"#,
         number(wanted.revision),
         i64::from(Reason::KeyCompromise.code()),
         wanted.shard.issuer,
         wanted.shard.shard,
-        after,
+        first,
+        last,
         seconds(wanted.expired_before),
-        number(wanted.after_revision),
-        wanted.limit
+        number(wanted.after_revision)
     )
     .fetch_one(connection)
     .await?;
-    text.as_deref().unwrap_or_default().split(',').filter(|entry| !entry.is_empty()).map(parse).collect()
+    let entries = parse(&row.serials.unwrap_or_default(), &row.facts.unwrap_or_default(), wanted.span)?;
+    Ok(CrlPiece { entries, reached: REVOCATIONS.unsigned("revision", last)? })
 }
 
-fn parse(text: &str) -> Result<CrlEntry, Failure> {
-    let mut parts = text.split(' ');
-    let serial = parts.next().and_then(octets).ok_or(REVOCATIONS.corrupt("serial"))?;
-    let mut next =
-        |column| parts.next().and_then(|part| part.parse::<i64>().ok()).ok_or(REVOCATIONS.corrupt(column));
-    let (revoked_at, reason) = (next("revoked_at")?, next("reason")?);
-    Ok(CrlEntry {
-        serial: REVOCATIONS.serial("serial", &serial)?,
-        revoked_at: REVOCATIONS.time("revoked_at", revoked_at)?,
-        reason: REVOCATIONS.reason("reason", reason)?,
-    })
+/// The last revision of a piece: `after + span`, but behind a gap that is wider than that.
+fn last(wanted: &CrlEntries, first: i64) -> i64 {
+    let (after, span) = (number(wanted.after), i64::from(wanted.span));
+    let expected = after.saturating_add(span);
+    let last = if first <= expected { expected } else { first.saturating_add(span).saturating_sub(1) };
+    last.min(number(wanted.revision))
 }
 
-/// Octets from hexadecimal digits.
-fn octets(hex: &str) -> Option<Vec<u8>> {
-    let digit = |character: u8| char::from(character).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    hex.as_bytes()
-        .chunks(2)
-        .map(|pair| match pair {
-            [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
-            _ => None,
-        })
-        .collect()
+/// The revision of the next entry.
+async fn first(connection: &mut SqliteConnection, wanted: &CrlEntries) -> Result<Option<i64>, Failure> {
+    let (after, base) = (number(wanted.after), number(wanted.after_revision));
+    let upgraded = if base > after {
+        sqlx::query_scalar!(
+            r#"SELECT min(revision) AS "revision: i64" FROM revocations
+               WHERE issuer = ? AND shard = ? AND upgrade_revision IS NOT NULL AND upgrade_revision > ?
+                 AND upgrade_revision <= ? AND revision > ? AND revision <= ? AND not_after >= ?"#,
+            wanted.shard.issuer,
+            wanted.shard.shard,
+            base,
+            number(wanted.revision),
+            after,
+            base,
+            seconds(wanted.expired_before)
+        )
+        .fetch_one(&mut *connection)
+        .await?
+    } else {
+        None
+    };
+    if upgraded.is_some() {
+        return Ok(upgraded);
+    }
+    Ok(sqlx::query_scalar!(
+        "SELECT revision FROM revocations
+         WHERE issuer = ? AND shard = ? AND revision > ? AND revision <= ? AND not_after >= ?
+         ORDER BY revision LIMIT 1",
+        wanted.shard.issuer,
+        wanted.shard.shard,
+        after.max(base),
+        number(wanted.revision),
+        seconds(wanted.expired_before)
+    )
+    .fetch_optional(connection)
+    .await?)
+}
+
+fn parse(serials: &[u8], facts: &str, span: u32) -> Result<Vec<CrlEntry>, Failure> {
+    let mut entries = Vec::with_capacity(usize::try_from(span).unwrap_or(0).min(facts.len() / 8));
+    let mut left = serials;
+    for fact in facts.split(',').filter(|fact| !fact.is_empty()) {
+        let fact: i64 = fact.parse().map_err(|_| REVOCATIONS.corrupt("revoked_at"))?;
+        let length = usize::try_from(fact & 31).unwrap_or_default();
+        let (serial, rest) = left.split_at_checked(length).ok_or(REVOCATIONS.corrupt("serial"))?;
+        left = rest;
+        entries.push(CrlEntry {
+            serial: REVOCATIONS.serial("serial", serial)?,
+            revoked_at: REVOCATIONS.time("revoked_at", fact >> 9)?,
+            reason: REVOCATIONS.reason("reason", fact >> 5 & 15)?,
+        });
+    }
+    Ok(entries)
 }
 
 impl Change<Context> for CrlJournal {

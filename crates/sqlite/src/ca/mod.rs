@@ -6,6 +6,7 @@ mod authority;
 mod certificates;
 mod crl;
 mod entry;
+mod imported;
 mod intent;
 mod limit;
 mod meta;

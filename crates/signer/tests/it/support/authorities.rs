@@ -1,6 +1,7 @@
 //! Root, issuer and node CA of a test, from keys in memory.
 
 use std::path::Path;
+use std::sync::LazyLock;
 
 use pki::crl::{CrlParameters, CrlScope, CrlTotals, CrlWriter};
 use pki::tbs::{self, IntermediateRequest, RootRequest};
@@ -18,6 +19,9 @@ pub(crate) struct Authorities {
     pub(crate) node_ca: Certificate,
     pub(crate) root_key: SoftKey,
 }
+
+/// The key of `successor.pem`, another issuer that a policy may have.
+pub(crate) static SUCCESSOR: LazyLock<SoftKey> = LazyLock::new(SoftKey::generate);
 
 impl Authorities {
     /// Makes them and writes `root.pem` and `issuer.pem`.
@@ -48,18 +52,23 @@ impl Authorities {
         let node_ca = own(2, &name("Test Nodes"), node_key);
         let above = Issuer::new(root.clone(), SignatureAlgorithm::EcdsaSha256).unwrap();
         let above = above.with_crl_url_base("http://status.test/crl").unwrap();
-        let subject = name("Test TLS 1");
-        let request = IntermediateRequest {
-            serial: Serial::from_random([3; 16]),
-            subject: &subject,
-            public_key: issuer_key,
-            validity,
-            shard: 0,
-            path_length: Some(0),
-            extended_key_usages: &[],
-            policies: &[],
+        let intermediate = |serial: u8, common_name: &str, public_key: &PublicKey| {
+            let subject = name(common_name);
+            let request = IntermediateRequest {
+                serial: Serial::from_random([serial; 16]),
+                subject: &subject,
+                public_key,
+                validity,
+                shard: 0,
+                path_length: Some(0),
+                extended_key_usages: &[],
+                policies: &[],
+            };
+            signed(&tbs::intermediate(&above, request).unwrap(), &root_key)
         };
-        let issuer = signed(&tbs::intermediate(&above, request).unwrap(), &root_key);
+        let issuer = intermediate(3, "Test TLS 1", issuer_key);
+        let successor = intermediate(4, "Test TLS 2", SUCCESSOR.public());
+        std::fs::write(folder.join("successor.pem"), successor.pem()).unwrap();
         std::fs::write(folder.join("root.pem"), root.pem()).unwrap();
         std::fs::write(folder.join("issuer.pem"), issuer.pem()).unwrap();
         Self { root, issuer, node_ca, root_key }

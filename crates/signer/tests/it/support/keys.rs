@@ -8,6 +8,8 @@ use pki::PublicKey;
 use signer::doors::{DoorError, DoorPlan, KeyPlace, KeySource};
 use testkit::signing::SoftKey;
 
+use super::authorities::SUCCESSOR;
+
 #[derive(Debug)]
 pub(super) struct TokenKeys {
     pub(super) tokens: Arc<dyn KeySource>,
@@ -35,7 +37,11 @@ pub(super) struct SoftKeys {
 
 impl KeySource for SoftKeys {
     fn key(&self, plan: &DoorPlan) -> Option<Arc<dyn Signing>> {
-        let key = if plan.name == signer::doors::NODE_CA { &self.node } else { &self.issuer };
+        let key = match plan.name.as_str() {
+            signer::doors::NODE_CA => &self.node,
+            "tls-2" => &*SUCCESSOR,
+            _ => &self.issuer,
+        };
         Some(Arc::new(key.clone()))
     }
 

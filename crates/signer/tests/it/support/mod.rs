@@ -197,6 +197,15 @@ impl World {
         }
     }
 
+    /// The process ends, and is started again with another policy.
+    pub(crate) async fn with_policy(self, from: &str, to: &str) -> Self {
+        let file = self.folder.path().join("policy.toml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(text.contains(from), "{from}");
+        std::fs::write(&file, text.replacen(from, to, 1)).unwrap();
+        self.restart().await
+    }
+
     pub(crate) fn now(&self) -> Timestamp {
         Timestamp::from_unix(self.clock.now().unix_timestamp() as u64)
     }

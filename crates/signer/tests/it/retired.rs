@@ -1,0 +1,137 @@
+//! Issuers that issue no more: what they go on signing, and their last CRLs.
+
+use std::time::Duration;
+
+use ca_store::CaStore as _;
+use ca_store::{CrlRow, JournalKey};
+use pki::Certificate;
+use pki::crl::Crl;
+
+use crate::crls::{Works, wait};
+use crate::support::World;
+
+const SECOND: &str = r#"
+[[issuer]]
+name = "tls-2"
+certificate = "successor.pem"
+token = "soft"
+key_id = "03"
+pool = "tls"
+crl_url_base = "http://status.test/crl"
+
+[[profile]]
+name = "tls"
+"#;
+
+/// The issuer is retired, and another one has taken its place.
+async fn retire(world: World, more: &str) -> World {
+    let world = world.with_policy("\n[[profile]]\nname = \"tls\"\n", SECOND).await;
+    world.with_policy("shards = 4\n", &format!("shards = 4\nstate = \"retired\"\n{more}")).await
+}
+
+fn not_after(world: &World) -> pki::Timestamp {
+    world.authorities.issuer.not_after()
+}
+
+/// Waits until the shard's published CRL is the last.
+async fn last(world: &World, shard: u32) -> CrlRow {
+    for _ in 0..1500 {
+        let row = world.published(shard).await;
+        if row.next_update == not_after(world) {
+            return row;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("it never came");
+}
+
+#[tokio::test]
+async fn a_retired_issuer_signs_crls_only() {
+    let world = World::start().await;
+    let (issued, shard) = world.some_certificate().await;
+    let works = Works::start(&world);
+    works.reaches(&world, shard, 2).await;
+    works.stop().await;
+    let world = retire(world, "").await;
+    for _ in 0..3 {
+        let (other, _) = world.some_certificate().await;
+        let entry = world.store.journal(&JournalKey::Serial(other.serial)).await.unwrap().remove(0);
+        assert_eq!(entry.row.unverified().issuer, "tls-2");
+    }
+    let works = Works::start(&world);
+    world.later(0);
+    world.withdraw(issued.serial).await;
+    let der = works.reaches(&world, shard, 3).await;
+    let crl = Crl::from_der(&der).unwrap();
+    crl.verify_issued_by(&world.authorities.issuer).unwrap();
+    assert!(crl.find(&issued.serial).is_some());
+    assert!(crl.next_update() < not_after(&world), "others will follow: its certificates live");
+    works.stop().await;
+}
+
+#[tokio::test]
+async fn nothing_follows_the_last_crl_that_the_operator_ordered() {
+    let world = World::start().await;
+    let (issued, shard) = world.some_certificate().await;
+    world.withdraw(issued.serial).await;
+    let works = Works::start(&world);
+    works.reaches(&world, shard, 2).await;
+    works.stop().await;
+    world.later(0);
+    let world = retire(world, "last_crl = true\n").await;
+    let works = Works::start(&world);
+    let row = last(&world, shard).await;
+    let der = works.reaches(&world, shard, row.key.number).await;
+    assert!(Crl::from_der(&der).unwrap().find(&issued.serial).is_some(), "what was revoked stays revoked");
+    for shard in 0..4 {
+        last(&world, shard).await;
+    }
+    // Neither time nor an event makes another one.
+    world.later(30);
+    let begun = world.store.calls().iter().filter(|call| **call == "begin_crl").count();
+    let looks = || world.store.calls().iter().filter(|call| **call == "crl_shards").count();
+    let before = looks();
+    world.nudge(shard);
+    wait(|| looks() > before + 1).await;
+    works.stop().await;
+    let calls = world.store.calls();
+    // The successor's are made on.
+    let (_, successor) = calls.iter().filter(|call| **call == "begin_crl").enumerate().last().unwrap();
+    assert_eq!(*successor, "begin_crl");
+    assert!(begun > 0);
+    assert_eq!(world.published(shard).await, row);
+}
+
+#[tokio::test]
+async fn an_issuer_whose_certificates_have_all_ended_makes_its_last_crl() {
+    let world = World::start().await;
+    let (issued, shard) = world.some_certificate().await;
+    world.withdraw(issued.serial).await;
+    let works = Works::start(&world);
+    works.reaches(&world, shard, 2).await;
+    works.stop().await;
+    let world = retire(world, "").await;
+    // It has ended, but has not yet been in a scheduled CRL since.
+    let ended = Certificate::from_der(&issued.certificate).unwrap().not_after();
+    world.clock.advance(Duration::from_secs(ended.since(world.now()).seconds() + 1));
+    let works = Works::start(&world);
+    let der = works.reaches(&world, shard, 3).await;
+    works.stop().await;
+    let crl = Crl::from_der(&der).unwrap();
+    assert!(crl.find(&issued.serial).is_some());
+    assert!(crl.next_update() < not_after(&world));
+    world.later(2);
+    let works = Works::start(&world);
+    let row = last(&world, shard).await;
+    works.stop().await;
+    assert_eq!(row.entries, 0);
+    // After the end of its certificate, too, there is nothing to make.
+    let left = not_after(&world).since(world.now()).seconds();
+    world.clock.advance(Duration::from_secs(left + 1));
+    let works = Works::start(&world);
+    let looks = || world.store.calls().iter().filter(|call| **call == "crl_shards").count();
+    let before = looks();
+    wait(|| looks() > before + 3).await;
+    works.stop().await;
+    assert_eq!(world.published(shard).await, row);
+}
