@@ -172,6 +172,7 @@ const SMALL: &[&str] = &[
     "crl_shards",
     "directories",
     "i",
+    "imported_crls",
     "issuers",
     "nodes",
     "profiles",

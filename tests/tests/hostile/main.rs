@@ -4,4 +4,5 @@
 
 mod administrator;
 mod front;
+mod status;
 mod support;

@@ -459,7 +459,10 @@ quorum = { perspectives = ["v1", "v2"], maximum_dissent = 1 }
             ("shards = 2", "last_crl = true", "last_crl is for"),
             ("shards = 2", "state = \"retired\"", "every issuer of pool \"tls\" is retired"),
             (
-                "[[profile]]\nname = \"tls\"",
+                concat!(
+                    "[issuer.ocsp]\nurl = \"http://status.test/ocsp\"\ntoken = \"main\"\nkey_id = \"1f\"\n",
+                    "validity = \"2d\"\ncertificate_lifetime = \"7d\"\n[[profile]]\nname = \"tls\"",
+                ),
                 "delta_crls = true\n[[profile]]\nname = \"tls\"\nkind = \"public-dv\"",
                 "is public",
             ),

@@ -4,18 +4,20 @@ use std::time::Duration;
 
 use ca_store::CaStore as _;
 use ca_store::{CrlRow, JournalKey};
-use pki::Certificate;
 use pki::crl::Crl;
+use pki::ocsp::CertStatus;
+use pki::{Certificate, Period, Reason};
 
 use crate::crls::{Works, wait};
-use crate::support::World;
+use crate::support::ocsp::wait as wait_until;
+use crate::support::{OcspWorld, World};
 
 const SECOND: &str = r#"
 [[issuer]]
 name = "tls-2"
 certificate = "successor.pem"
 token = "soft"
-key_id = "03"
+key_id = "04"
 pool = "tls"
 crl_url_base = "http://status.test/crl"
 
@@ -67,6 +69,27 @@ async fn a_retired_issuer_signs_crls_only() {
     assert!(crl.find(&issued.serial).is_some());
     assert!(crl.next_update() < not_after(&world), "others will follow: its certificates live");
     works.stop().await;
+}
+
+/// Relying parties ask about its certificates until the last one ends.
+#[tokio::test]
+async fn a_retired_issuer_answers_ocsp() {
+    let it = OcspWorld::start().await;
+    let (issued, other) = (it.certificate("a.example.org").await, it.certificate("b.example.org").await);
+    let it = it.with_policy("\n[[profile]]\nname = \"tls\"\n", SECOND).await;
+    let it = it.with_policy("shards = 4\n", "shards = 4\nstate = \"retired\"\n").await;
+    it.work();
+    it.ready().await;
+    assert_eq!(it.status(&issued.serial).await, CertStatus::Good);
+    it.world.ca.revoke_by_operator("alice", issued.serial, Reason::Superseded).await.unwrap();
+    let revoked = CertStatus::Revoked { at: it.world.now(), reason: Reason::Superseded };
+    assert_eq!(it.status(&issued.serial).await, revoked);
+    assert_eq!(it.status(&other.serial).await, CertStatus::Good);
+    // Its responder's certificate is renewed by it, too.
+    let before = it.responder_rows().await.len();
+    it.advance(Period::from_days(6)).await;
+    wait_until(async || it.responder_rows().await.len() > before).await;
+    assert_eq!(it.status(&other.serial).await, CertStatus::Good);
 }
 
 #[tokio::test]

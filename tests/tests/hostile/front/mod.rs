@@ -20,7 +20,7 @@ mod receipts;
 mod revocation;
 mod roles;
 pub(crate) mod scene;
-mod words;
+pub(crate) mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;

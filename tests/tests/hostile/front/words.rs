@@ -274,7 +274,7 @@ fn next(state: &mut u64) -> u64 {
 }
 
 /// A call with a message of any octets.
-pub(super) async fn call(channel: &Channel, path: &'static str, message: Bytes) -> Result<Bytes, Status> {
+pub(crate) async fn call(channel: &Channel, path: &'static str, message: Bytes) -> Result<Bytes, Status> {
     let mut grpc = tonic::client::Grpc::new(channel.clone());
     grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
     let path = path.parse().expect("a path");

@@ -176,10 +176,11 @@ impl World {
             validators,
             limits,
         } = self;
+        let life = u8::try_from(store.info().await.unwrap().incarnation).unwrap();
         store.close().await;
         // The lock goes with the last hand on the database.
         drop((ca, store));
-        let store = open_store(folder.path(), 2).await;
+        let store = open_store(folder.path(), life + 1).await;
         store.follow(&clock);
         let ca = start_ca(folder.path(), &authorities, (&store, &clock, &secrets, &keys, &limits)).await;
         Self {

@@ -18,6 +18,7 @@ use testkit::signing::SoftKey;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::World;
+use super::authorities::SUCCESSOR;
 
 /// The issuer of the policy.
 pub(crate) const ISSUER: &str = "tls-1";
@@ -34,6 +35,7 @@ impl KeySource for ResponderKeys {
         let key = match plan.name.as_str() {
             signer::doors::NODE_CA => &self.node,
             name if name.starts_with(RESPONDER_OF) => &self.responder,
+            "tls-2" => &*SUCCESSOR,
             _ => &self.issuer,
         };
         Some(Arc::new(key.clone()))
@@ -116,6 +118,14 @@ impl OcspWorld {
         let request = self.request(&[serial(0)], None);
         wait(async || matches!(read(&self.responder.answer(&request, false).await), Answer::Successful(_)))
             .await;
+    }
+
+    /// The process ends, and is started again with another policy; its responder does not work yet.
+    pub(crate) async fn with_policy(self, from: &str, to: &str) -> Self {
+        let Self { world, responder, key, draining, .. } = self;
+        draining.cancel();
+        drop(responder);
+        Self::of(world.with_policy(from, to).await, key)
     }
 
     /// The process dies, and another is started whose responder does not work yet.
