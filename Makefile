@@ -12,7 +12,7 @@ help:
 	@echo "make test        everything that CI runs: format, lints, unit, contract, tidy and end-to-end tests"
 	@echo "make build       the programs, optimised, in target/release"
 	@echo "make bench-acme  certificates a second over the whole path, beside the ceilings of this machine"
-	@echo "make bench-revocation  CRLs of a million entries, from the snapshot to the signed file, beside OpenSSL's"
+	@echo "make bench-revocation  CRLs of a million entries, OCSP answers a second, and how long a revocation takes to be seen"
 	@echo "make chaos       kills every process at every failpoint, over and over; goes on where the last run ended (docs/chaos.md)"
 	@echo "make fuzz        what strangers send and what is written, under libFuzzer, 20 minutes a target"
 	@echo "make fmt lint    format; clippy with warnings as errors"
@@ -45,16 +45,16 @@ fmt:
 	$(CARGO) fmt --all
 
 bench-acme:
-	@.ci/setup test
+	@.ci/setup bench
 	$(CARGO) build --quiet --locked --release -p chancery -p benches
 	$(CARGO) build --quiet --locked --release -p hsm --example bare_sign
 	@.ci/isolated target/release/bench-acme $(BENCH)
 
-# BENCH="--entries 10000 --rounds 1" and the like.
+# BENCH="--parts crl --entries 10000 --rounds 1" and the like.
 bench-revocation:
-	@.ci/setup test
-	$(CARGO) build --quiet --locked --release -p benches --bin bench-revocation
-	$(CARGO) build --quiet --locked --release -p hsm --bin hsm-worker
+	@.ci/setup bench
+	$(CARGO) build --quiet --locked --release -p chancery -p benches
+	$(CARGO) build --quiet --locked --release -p hsm --bin hsm-worker --example bare_sign
 	@.ci/isolated target/release/bench-revocation $(BENCH)
 
 # CHAOS="--kills 20000 --minutes 240" and the like.

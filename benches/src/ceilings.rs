@@ -44,15 +44,18 @@ fn ceiling(count: u64, began: Instant, cpu_seconds: f64) -> Ceiling {
     Ceiling { per_second: count / began.elapsed().as_secs_f64(), cpu_us: cpu_seconds * 1e6 / count }
 }
 
-/// Bare `C_Sign`, P-256, one thread.
+/// Bare `C_Sign` with a key of this algorithm (`ecdsa-p256` or `rsa-2048`), so many threads.
 ///
 /// # Errors
 ///
 /// When the example of `hsm` is not built, or SoftHSM is missing.
-pub fn token() -> anyhow::Result<Ceiling> {
+pub fn token(algorithm: &str, threads: usize) -> anyhow::Result<Ceiling> {
     let program = std::env::current_exe()?.with_file_name("examples").join("bare_sign");
     let missing = || format!("{}: cargo build --release -p hsm --example bare_sign", program.display());
-    let output = Command::new(&program).arg(TIME.as_millis().to_string()).output().with_context(missing)?;
+    let output = Command::new(&program)
+        .args([&TIME.as_millis().to_string(), &threads.to_string(), algorithm])
+        .output()
+        .with_context(missing)?;
     ensure!(output.status.success(), "bare_sign: {}", String::from_utf8_lossy(&output.stderr));
     Ok(serde_json::from_slice(&output.stdout)?)
 }

@@ -7,6 +7,8 @@ pub mod connection;
 pub mod crl;
 pub mod disk;
 pub mod load;
+pub mod operator;
 pub mod processes;
 pub mod responder;
+pub mod revocation;
 pub mod stored;

@@ -24,6 +24,12 @@ pub struct Facts {
     pub directory: String,
     /// PEM of the root.
     pub root: PathBuf,
+    /// PEM of the issuer.
+    pub issuer: PathBuf,
+    /// URL of the issuer's CRL.
+    pub crl: String,
+    /// URL of the OCSP responder.
+    pub ocsp: String,
 }
 
 impl Demo {
@@ -54,9 +60,17 @@ impl Demo {
     /// CPU seconds so far by role, worker included; and peak memory in MiB.
     #[must_use]
     pub fn costs(&self) -> Costs {
-        let mut costs = BTreeMap::new();
-        collect(self.child.id(), &mut costs);
-        costs
+        self.costs_later()()
+    }
+
+    /// [`Demo::costs`] for one who does not hold it.
+    pub fn costs_later(&self) -> impl Fn() -> Costs + Send + Sync + 'static {
+        let id = self.child.id();
+        move || {
+            let mut costs = BTreeMap::new();
+            collect(id, &mut costs);
+            costs
+        }
     }
 }
 

@@ -61,7 +61,7 @@ async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let folder = tempfile::tempdir()?;
     let ceilings = Ceilings {
-        token: ceilings::token()?,
+        token: ceilings::token("ecdsa-p256", 1)?,
         verification: ceilings::verifications()?,
         request: ceilings::tls_requests(folder.path()).await?,
     };

@@ -43,6 +43,8 @@ pub(crate) struct Addresses {
     pub(crate) signer_database: Option<String>,
     pub(crate) front_database: Option<String>,
     pub(crate) http_01_port: u16,
+    /// Whom the status node sets no limits, as its configuration has it.
+    pub(crate) trusted_proxies: &'static str,
 }
 
 impl Layout {
@@ -137,7 +139,7 @@ impl Layout {
     /// # Errors
     ///
     /// When it cannot be written.
-    pub(crate) fn ceremony(&self, status: SocketAddr) -> anyhow::Result<PathBuf> {
+    pub(crate) fn ceremony(&self, status: SocketAddr, responder_algorithm: &str) -> anyhow::Result<PathBuf> {
         let path = self.path("ceremony.toml");
         if !path.exists() {
             let mut text = String::from("version = 1\ntitle = \"Chancery demo\"\noutput = \"ca\"\n");
@@ -149,7 +151,9 @@ impl Layout {
                     quoted(&self.softhsm_conf())
                 );
             }
-            text += &CEREMONY.replace("{status}", &status.to_string());
+            text += &CEREMONY
+                .replace("{status}", &status.to_string())
+                .replace("{responder_algorithm}", responder_algorithm);
             runtime::files::write_atomically(&path, text.as_bytes(), 0o644)?;
         }
         Ok(path)
@@ -189,6 +193,7 @@ impl Layout {
                 .replace("{authority}", &addresses.authority)
                 .replace("{resolver}", &addresses.resolver.to_string())
                 .replace("{http_01_port}", &addresses.http_01_port.to_string())
+                .replace("{trusted_proxies}", addresses.trusted_proxies)
         };
         for (name, template) in [
             ("signer.toml", SIGNER),

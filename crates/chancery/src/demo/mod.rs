@@ -45,6 +45,12 @@ pub(crate) struct DemoArgs {
     /// As --signer-database, for the front's database and the role `chancery_front`.
     #[arg(long, value_name = "URL", requires = "signer_database")]
     front_database: Option<String>,
+    /// For measurements: the status node sets those who ask from this host no limits.
+    #[arg(long, hide = true)]
+    unlimited_status: bool,
+    /// For measurements: the kind of the OCSP responder's key, as a ceremony names it.
+    #[arg(long, hide = true, value_name = "ALGORITHM", default_value = "ecdsa-p256")]
+    responder_algorithm: String,
     /// Keep keys, databases and logs in this folder, and go on with those that are there. Default: a temporary folder.
     #[arg(long, value_name = "FOLDER")]
     state: Option<PathBuf>,

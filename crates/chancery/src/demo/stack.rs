@@ -70,8 +70,9 @@ impl Stack {
         let step = steps.begin("ceremony: root, intermediate, node CA, CRLs");
         let program = std::env::current_exe()?;
         let worker = hsm::WorkerCommand::this_program([crate::WORKER]);
+        let plan = layout.ceremony(addresses.status, &args.responder_algorithm)?;
         let outcome =
-            crate::ceremony::run(&layout.ceremony(addresses.status)?, worker, &runtime::SystemClock).await?;
+            crate::ceremony::run(&plan, worker, &runtime::SystemClock).await?;
         step.done(&format!("{} signed, {} kept", outcome.signed, outcome.kept));
 
         layout.configurations(&addresses)?;
@@ -156,6 +157,7 @@ impl Sockets {
             signer_database: args.signer_database.clone(),
             front_database: args.front_database.clone(),
             http_01_port: args.http_01_port,
+            trusted_proxies: if args.unlimited_status { "\"127.0.0.0/8\"" } else { "" },
         };
         let sockets = Self {
             signer: vec![signer, enrollment],
