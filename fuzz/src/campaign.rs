@@ -61,11 +61,15 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<usize> {
     for name in
         known().filter(|name| arguments.targets.is_empty() || arguments.targets.iter().any(|t| t == name))
     {
-        let program = programs.join(format!("fuzz-{}", name.replace('_', "-")));
+        let program = programs.join(program(name));
         let time = Duration::from_secs_f64(arguments.minutes * 60.0);
         findings += usize::from(!fuzz(root, name, &program, time)?);
     }
     Ok(findings)
+}
+
+fn program(target: &str) -> String {
+    format!("fuzz-{}", target.replace('_', "-"))
 }
 
 /// The folder with the programs.
@@ -78,7 +82,9 @@ fn build(root: &Path) -> anyhow::Result<PathBuf> {
     let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .current_dir(root)
         .args(["build", "--quiet", "--locked", "--profile", "fuzz", "-p", "fuzz", "--features", "libfuzzer"])
-        .args(["--bins", "--target", host, "--target-dir"])
+        // Not the program that this is: it has no fuzzer to call for coverage.
+        .args(crate::TARGETS.iter().map(|(name, _)| format!("--bin={}", program(name))))
+        .args(["--target", host, "--target-dir"])
         .arg(&target_dir)
         .env("CARGO_ENCODED_RUSTFLAGS", COVERAGE.join("\u{1f}"))
         .status()
@@ -113,7 +119,9 @@ fn fuzz(root: &Path, name: &str, program: &Path, time: Duration) -> anyhow::Resu
     let mut said = Vec::new();
     for line in BufReader::new(child.stderr.take().context("no stderr")?).lines() {
         let line = line?;
-        if let Some(progress) = line.strip_prefix('#') {
+        // `#1234 NEW cov: …`; a recommended dictionary has lines of `#` as well.
+        let progress = line.strip_prefix('#').filter(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+        if let Some(progress) = progress {
             progress.clone_into(&mut last);
             bar.set_message(last.split_whitespace().collect::<Vec<_>>().join(" "));
         } else {

@@ -108,7 +108,8 @@ async fn octets(scene: &Scene, method: Method, line: &str) -> anyhow::Result<f64
     };
     let read = pki::ocsp::read(answer.body())?;
     ensure!(matches!(read, pki::ocsp::Answer::Successful(_)), "no answer");
-    let headers: usize = answer.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    let headers: usize =
+        answer.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
     Ok(("HTTP/1.1 200 OK\r\n".len() + headers + 2 + answer.body().len()) as f64)
 }
 

@@ -53,7 +53,7 @@ pub use journal::{
     IntentOutcome, JournalEntry, JournalKey, JournalKind, JournalRow, Lease, Limit, LimitScope, NewIntent,
     RecordOutcome, SignedRow, TimeRange, indexed_name,
 };
-pub use node::{BlockedKeyRow, JoinTokenRow, NodeRow, NodeState};
+pub use node::{BlockedAfter, BlockedKeyRow, JoinTokenRow, NodeRow, NodeState};
 pub use page::{Cursor, Page, Paged};
 /// Types of [`pki`] that rows are made of, for backends.
 pub use pki::{ErrorClass, Reason, Serial, Timestamp};

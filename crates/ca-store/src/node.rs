@@ -65,13 +65,24 @@ sealed_row! {
     }
 }
 
+/// Which blocked keys, in the order in which they were blocked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlockedAfter {
+    /// Only keys that were blocked at this time or later…
+    pub at: Timestamp,
+    /// …and of those that were blocked at this time only keys after this one.
+    pub key: Digest,
+    /// At most how many.
+    pub limit: u32,
+}
+
 /// A key that no certificate may have. It grants nothing, so it has no MAC; the first row of a key
 /// stays.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BlockedKeyRow {
     /// SHA-256 of the subject public key info; the key.
     pub spki_sha256: Digest,
-    /// `key-compromise`, `weak`, `operator`.
+    /// `keyCompromise`, or why else.
     pub reason: String,
     /// Who said so: a serial, an operator, a list.
     pub source: String,

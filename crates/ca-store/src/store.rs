@@ -8,11 +8,11 @@ use pki::Timestamp;
 use crate::{
     AbandonOutcome, Abandonment, AccountFilter, AccountRecord, AccountRow, AccountSelector, AccountUpdate,
     AuditEvent, AuditHead, AuditRecord, Authority, AuthorityChanges, AuthoritySelector, BeginCrl,
-    BlockedKeyRow, CertificateQuery, CrlDraft, CrlEntries, CrlJournal, CrlPiece, CrlShardRow, Digest,
-    Evidence, ImportCrl, ImportOutcome, ImportedCrl, IntentOutcome, JoinTokenRow, JournalEntry, JournalKey,
-    LedgerEntry, NewAccount, NewIntent, NewRevocation, NodeRow, Page, Paged, PublishCrl, PublishOutcome,
-    PutOutcome, RecordOutcome, RefusalCount, RegisterOutcome, RegistrationRow, Registry, RevokeOutcome,
-    Revoked, RevokedAfter, Sealed, SignedRow, StoreError, UpdateOutcome,
+    BlockedAfter, BlockedKeyRow, CertificateQuery, CrlDraft, CrlEntries, CrlJournal, CrlPiece, CrlShardRow,
+    Digest, Evidence, ImportCrl, ImportOutcome, ImportedCrl, IntentOutcome, JoinTokenRow, JournalEntry,
+    JournalKey, LedgerEntry, NewAccount, NewIntent, NewRevocation, NodeRow, Page, Paged, PublishCrl,
+    PublishOutcome, PutOutcome, RecordOutcome, RefusalCount, RegisterOutcome, RegistrationRow, Registry,
+    RevokeOutcome, Revoked, RevokedAfter, Sealed, SignedRow, StoreError, UpdateOutcome,
 };
 
 /// The signers' database. See the crate's documentation for what all methods promise.
@@ -66,6 +66,9 @@ pub trait CaStore: Send + Sync + 'static {
 
     /// Those of these keys that are blocked.
     async fn blocked_keys(&self, keys: &[Digest]) -> Result<Vec<BlockedKeyRow>, StoreError>;
+
+    /// The keys that were blocked last, ascending by time and key.
+    async fn blocked_after(&self, after: &BlockedAfter) -> Result<Vec<BlockedKeyRow>, StoreError>;
 
     // Accounts
 

@@ -23,9 +23,11 @@ use crate::issue::issued;
 use crate::refusal::{Failure, Outcome, Reason, Refusal};
 use crate::request::{AccountSlot, ClientRequest};
 
+mod compromised;
 mod run;
 mod selection;
 
+pub(crate) use compromised::ROUND as COMPROMISED_ROUND;
 pub(crate) use run::{PageRequest, RunRequest, Selected, SelectionPage};
 pub(crate) use selection::{Selector, names_of};
 
@@ -44,6 +46,8 @@ enum By {
     Operator(String),
     /// An operator's run, by its id.
     Run(String, String),
+    /// Whoever had the certificate's key blocked as compromised, in his words.
+    Block(String),
 }
 
 impl By {
@@ -52,7 +56,7 @@ impl By {
         match self {
             Self::Account(_) => "account",
             Self::Names(_) => "names",
-            Self::Key | Self::SharedKey(_) => "key",
+            Self::Key | Self::SharedKey(_) | Self::Block(_) => "key",
             Self::Operator(_) | Self::Run(..) => "operator",
         }
     }
@@ -64,6 +68,7 @@ impl std::fmt::Display for By {
         match self {
             Self::Account(id) | Self::Names(id) => write!(f, "account {id}"),
             Self::Key => f.write_str("certificate key"),
+            Self::Block(who) => write!(f, "key blocked by {who}"),
             Self::SharedKey(serial) => write!(f, "certificate key of {serial}"),
             Self::Operator(name) => write!(f, "operator {name}"),
             Self::Run(name, run) => write!(f, "operator {name} run {run}"),
@@ -203,21 +208,32 @@ impl Ca {
     /// Revokes, as compromised, every other certificate with the key of `found`, which is blocked: of whatever directory and
     /// account, a page a commit.
     async fn revoke_others(&self, found: &Found, by: &By, now: Timestamp) -> Outcome<()> {
-        let reason = Because::KeyCompromise;
-        let filter = CertificateFilter::Key(found.row.spki_sha256);
+        self.revoke_sharers(found.row.spki_sha256, Some(found.row.serial), by, now).await.map(drop)
+    }
+
+    /// Revokes every certificate that has a compromised key but `first`, with which it began; says how many.
+    async fn revoke_sharers(
+        &self,
+        key: Digest,
+        first: Option<Serial>,
+        by: &By,
+        now: Timestamp,
+    ) -> Outcome<u64> {
+        let (reason, mut revoked) = (Because::KeyCompromise, 0);
+        let filter = CertificateFilter::Key(key);
         let mut query = CertificateQuery::first(filter, self.limits.revocation_page);
         loop {
             let page = self.store.certificates(&query).await?;
             let others = self.open_each(page.items, shares_keys).found.into_iter();
             let others: Vec<_> = others
-                .filter(|other| other.row.serial != found.row.serial && other.is_revocable(reason, now))
+                .filter(|other| Some(other.row.serial) != first && other.is_revocable(reason, now))
                 .collect();
-            let new =
-                others.iter().map(|other| of_with(other, reason, by, now, Some(found.row.serial))).collect();
+            revoked += others.len() as u64;
+            let new = others.iter().map(|other| of_with(other, reason, by, now, first)).collect();
             self.revoke_all(others.iter().map(|other| &other.row), new, by).await?;
             match page.next {
                 Some(cursor) => query = query.after(cursor),
-                None => return Ok(()),
+                None => return Ok(revoked),
             }
         }
     }
@@ -365,8 +381,13 @@ fn no_outcome() -> Failure {
     }
 }
 
+/// As the row of a compromised key has it.
+const fn block_reason() -> &'static str {
+    Because::KeyCompromise.as_str()
+}
+
 fn block(spki_sha256: Digest, by: &By, at: Timestamp) -> BlockedKeyRow {
-    BlockedKeyRow { spki_sha256, reason: "keyCompromise".to_owned(), source: by.to_string(), at }
+    BlockedKeyRow { spki_sha256, reason: block_reason().to_owned(), source: by.to_string(), at }
 }
 
 fn blocked(block: &BlockedKeyRow) -> AuditEvent {

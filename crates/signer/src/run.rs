@@ -33,6 +33,7 @@ use crate::ocsp::{Responder, ResponderService};
 use crate::publication::{Objects, PublicationService};
 use crate::random::{Randomness, RandomnessError, SystemRandomness};
 use crate::registry::{Registry, RegistryError};
+use crate::revoke::COMPROMISED_ROUND;
 use crate::secrets::{Secrets, SecretsError};
 use crate::service::AuthorityService;
 
@@ -329,6 +330,11 @@ fn start_tasks(ca: &Arc<Ca>, lifecycle: &Lifecycle, tokens: &Tokens) {
     every(ca, lifecycle, "takeover", ca.journal.lease() / 3, |ca| async move {
         if let Err(error) = ca.take_over().await {
             tracing::warn!(%error, "takeover.failed");
+        }
+    });
+    every(ca, lifecycle, "compromised keys", COMPROMISED_ROUND, |ca| async move {
+        if let Err(error) = ca.finish_compromised().await {
+            tracing::warn!(%error, "revocation.compromised_keys_left");
         }
     });
     every(ca, lifecycle, "refusals", Duration::from_secs(10), |ca| async move {

@@ -9,12 +9,12 @@ use async_trait::async_trait;
 use ca_store::{
     AbandonOutcome, Abandonment, AccountFilter, AccountRecord, AccountRow, AccountSelector, AccountUpdate,
     AuditEvent, AuditHead, AuditRecord, Authority, AuthorityChanges, AuthoritySelector, BeginCrl,
-    BlockedKeyRow, CaStore, CertificateQuery, Changes, Clock, CrlDraft, CrlEntries, CrlJournal, CrlPiece,
-    CrlShardRow, Epoch, Evidence, ImportCrl, ImportOutcome, ImportedCrl, Info, IntentOutcome, JoinTokenRow,
-    JournalEntry, JournalKey, LeaseOutcome, LedgerEntry, NewAccount, NewIntent, NewRevocation, NodeRow, Page,
-    Paged, PublishCrl, PublishOutcome, PutOutcome, RecordOutcome, RefusalCount, RegisterOutcome,
-    RegistrationRow, Registry, RevokeOutcome, Revoked, RevokedAfter, Sealed, SignedRow, StoreError,
-    UpdateOutcome,
+    BlockedAfter, BlockedKeyRow, CaStore, CertificateQuery, Changes, Clock, CrlDraft, CrlEntries, CrlJournal,
+    CrlPiece, CrlShardRow, Epoch, Evidence, ImportCrl, ImportOutcome, ImportedCrl, Info, IntentOutcome,
+    JoinTokenRow, JournalEntry, JournalKey, LeaseOutcome, LedgerEntry, NewAccount, NewIntent, NewRevocation,
+    NodeRow, Page, Paged, PublishCrl, PublishOutcome, PutOutcome, RecordOutcome, RefusalCount,
+    RegisterOutcome, RegistrationRow, Registry, RevokeOutcome, Revoked, RevokedAfter, Sealed, SignedRow,
+    StoreError, UpdateOutcome,
 };
 use parking_lot::Mutex;
 use pki::{Serial, Timestamp};
@@ -256,6 +256,7 @@ passed_on! {
     fn nodes() -> Vec<Sealed<NodeRow>>, by nodes;
     fn join_token(digest: &ca_store::Digest) -> Option<Sealed<JoinTokenRow>>;
     fn blocked_keys(keys: &[ca_store::Digest]) -> Vec<BlockedKeyRow>;
+    fn blocked_after(after: &BlockedAfter) -> Vec<BlockedKeyRow>;
     fn register_account(account: NewAccount) -> RegisterOutcome;
     fn account(selector: &AccountSelector) -> Option<AccountRecord>, by account;
     fn accounts(filter: &AccountFilter, page: &Page) -> Paged<Sealed<AccountRow>>;

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use aws_lc_rs::digest::{SHA256, digest};
 use pki::{Serial, Tbs};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 
 use super::client::Got;
+use super::http;
 use super::ledger::{Database, Ledger};
 use super::load::Held;
+use super::relying::Relying;
 use super::stack::Stack;
 
 /// What an audit remembers until the next one.
@@ -93,6 +93,7 @@ impl Auditor {
         faults.extend(compare(&journaled, held));
         faults.extend(orders(&mut acme, &held.fresh).await?);
         faults.extend(self.crl(stack, held).await?);
+        faults.extend(Relying::of(&stack.facts)?.audit(held).await?);
         for got in held.fresh.drain(..) {
             held.audited.insert(got.serial, sha256(&got.certificate));
         }
@@ -151,7 +152,7 @@ impl Auditor {
         for place in 0..self.crl.len() {
             loop {
                 let der = match place {
-                    0 => fetch(&stack.facts.crl).await,
+                    0 => http::get(&stack.facts.crl).await,
                     _ => std::fs::read(&published).map_err(Into::into),
                 };
                 match self.judge(place, der, issuer, held) {
@@ -264,19 +265,6 @@ async fn ends(ledger: &mut Ledger, what: &str, condition: &str, table: &str) -> 
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-}
-
-async fn fetch(url: &str) -> anyhow::Result<Vec<u8>> {
-    let rest = url.strip_prefix("http://").context("http")?;
-    let (authority, path) = rest.split_once('/').context("a path")?;
-    let mut stream = TcpStream::connect(authority).await?;
-    let request = format!("GET /{path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await?;
-    let at = answer.windows(4).position(|four| four == b"\r\n\r\n").context("no header")?;
-    anyhow::ensure!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer[..at]));
-    Ok(answer.split_off(at + 4))
 }
 
 fn sha256(bytes: &[u8]) -> [u8; 32] {

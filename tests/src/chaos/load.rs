@@ -4,11 +4,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use pki::ocsp::CertStatus;
 use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
 use tokio::task::JoinSet;
 
 use super::client::{Client, Got};
 use super::director::Director;
+use super::relying::Relying;
 use super::stack::{DOMAIN, GRANTED, Stack};
 
 /// What clients have, by serial.
@@ -116,6 +118,7 @@ impl Worker {
     }
 
     async fn use_up(&self, mut client: Client, count: &mut u64, life: u64) -> anyhow::Result<()> {
+        let relying = Relying::of(&self.facts)?;
         for _ in 0..life {
             let _going = self.gate.read().await;
             *count += 1;
@@ -124,6 +127,10 @@ impl Worker {
             let got = client.certificate(&[name]).await?;
             self.director.issued(std::mem::take(&mut client.retries));
             self.held().fresh.push(got.clone());
+            match relying.ask(&got.serial).await? {
+                None | Some(CertStatus::Good) => {}
+                Some(said) => anyhow::bail!("OCSP says {said:?} of what was just issued"),
+            }
             if count.is_multiple_of(REVOKED_EACH) {
                 client.revoke(&got).await?;
                 self.held().revoked.push(got.serial);

@@ -80,6 +80,8 @@ pub const POINTS: &[Point] = &[
     often("store.acme.after-commit", Role::Front),
     often("store.ca.before-commit", Role::Signer),
     often("store.ca.after-commit", Role::Signer),
+    // OCSP: a process that dies so often answers few.
+    seldom("signer.ocsp.before-reply", Role::Signer),
     // Accounts.
     seldom("front.register.before-rpc", Role::Front),
     seldom("front.register.after-rpc", Role::Front),

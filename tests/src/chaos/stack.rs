@@ -258,7 +258,7 @@ impl Sockets {
             ("policy", ""),
             ("validator", ""),
             ("front", FRONT),
-            ("status", ""),
+            ("status", STATUS),
             ("operator", ""),
         ] {
             let path = state.join(format!("{name}.toml"));
@@ -295,6 +295,13 @@ name = \"web\"
 folder = \"web\"
 compare_seconds = 5
 retry_max_seconds = 1
+";
+
+/// All clients and audits are one peer.
+const STATUS: &str = "
+[limits]
+live_per_second = 100000
+live_burst = 100000
 ";
 
 const FRONT: &str = "

@@ -2,8 +2,9 @@ use futures::future::join_all;
 
 use super::{Fixture, open, sample::*};
 use crate::{
-    AuthorityChange, AuthorityChanges, AuthorityRow, AuthoritySelector, BlockedKeyRow, Cursor, EabKeyRow,
-    GrantRow, JoinTokenRow, NodeRow, NodeState, Page, PutOutcome, RegistrationRow, State, StoreError,
+    AuthorityChange, AuthorityChanges, AuthorityRow, AuthoritySelector, BlockedAfter, BlockedKeyRow, Cursor,
+    EabKeyRow, GrantRow, JoinTokenRow, NodeRow, NodeState, Page, PutOutcome, RegistrationRow, State,
+    StoreError,
 };
 
 pub async fn every_row_of_authority_reads_back(fixture: &dyn Fixture) {
@@ -135,6 +136,27 @@ pub async fn first_rows_stay(fixture: &dyn Fixture) {
     let asked = [digest("other"), digest("key")];
     assert_eq!(store.blocked_keys(&asked).await.unwrap(), [blocked_key("key")]);
     assert_eq!(store.blocked_keys(&[]).await.unwrap(), []);
+}
+
+pub async fn blocked_keys_come_in_the_order_of_time(fixture: &dyn Fixture) {
+    let store = open(fixture, "one").await;
+    let mut rows: Vec<BlockedKeyRow> = [("a", 20), ("b", 30), ("c", 20), ("d", 10)]
+        .map(|(tag, time)| BlockedKeyRow { at: at(time), ..blocked_key(tag) })
+        .into();
+    let changes = rows.iter().cloned().map(AuthorityRow::BlockedKey).collect();
+    assert_eq!(store.put_authority(new(changes)).await.unwrap(), PutOutcome::Applied);
+    rows.sort_by_key(|row| (row.at, row.spki_sha256));
+    let mut found = Vec::new();
+    let mut after = BlockedAfter { at: at(0), key: [0; 32], limit: 3 };
+    loop {
+        let page = store.blocked_after(&after).await.unwrap();
+        let Some(last) = page.last() else { break };
+        after = BlockedAfter { at: last.at, key: last.spki_sha256, ..after };
+        found.extend(page);
+    }
+    assert_eq!(found, rows);
+    let since = BlockedAfter { at: at(21), key: [0; 32], limit: 9 };
+    assert_eq!(store.blocked_after(&since).await.unwrap(), rows[3..]);
 }
 
 pub async fn registrations_are_paged(fixture: &dyn Fixture) {

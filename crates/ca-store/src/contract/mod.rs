@@ -73,6 +73,7 @@ macro_rules! contract_suite {
             changes_of_authority_are_all_or_none
             a_join_token_is_redeemed_once
             first_rows_stay
+            blocked_keys_come_in_the_order_of_time
             registrations_are_paged
             an_account_is_registered_once
             an_eab_key_is_used_once

@@ -185,6 +185,8 @@ CREATE TABLE blocked_keys (
     at          BIGINT NOT NULL
 );
 
+CREATE INDEX blocked_keys_by_time ON blocked_keys (at, spki_sha256);
+
 -- Accounts.
 
 CREATE TABLE accounts (

@@ -1,9 +1,12 @@
 //! Nodes, join tokens, blocked keys, read.
 
-use ca_store::{BlockedKeyRow, Digest, JoinTokenRow, NodeRow, NodeState, Sealed};
+use ca_store::{BlockedAfter, BlockedKeyRow, Digest, JoinTokenRow, NodeRow, NodeState, Sealed};
 use sqlx::PgConnection;
 
-use crate::{failure::Failure, stored::Table};
+use crate::{
+    failure::Failure,
+    stored::{Table, seconds},
+};
 
 const NODES: Table = Table("nodes");
 const JOIN_TOKENS: Table = Table("join_tokens");
@@ -73,14 +76,31 @@ pub(super) async fn blocked_keys(
     )
     .fetch_all(connection)
     .await?;
-    rows.into_iter()
-        .map(|row| {
-            Ok(BlockedKeyRow {
-                spki_sha256: BLOCKED_KEYS.digest("spki_sha256", row.spki_sha256)?,
-                reason: row.reason,
-                source: row.source,
-                at: BLOCKED_KEYS.time("at", row.at)?,
-            })
-        })
-        .collect()
+    rows.into_iter().map(|row| blocked_key(row.spki_sha256, row.reason, row.source, row.at)).collect()
+}
+
+pub(super) async fn blocked_after(
+    connection: &mut PgConnection,
+    after: &BlockedAfter,
+) -> Result<Vec<BlockedKeyRow>, Failure> {
+    let (at, key, limit) = (seconds(after.at), after.key.as_slice(), i64::from(after.limit));
+    let rows = sqlx::query!(
+        "SELECT spki_sha256, reason, source, at FROM blocked_keys
+         WHERE (at, spki_sha256) > ($1, $2) ORDER BY at, spki_sha256 LIMIT $3",
+        at,
+        key,
+        limit
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter().map(|row| blocked_key(row.spki_sha256, row.reason, row.source, row.at)).collect()
+}
+
+fn blocked_key(key: Vec<u8>, reason: String, source: String, at: i64) -> Result<BlockedKeyRow, Failure> {
+    Ok(BlockedKeyRow {
+        spki_sha256: BLOCKED_KEYS.digest("spki_sha256", key)?,
+        reason,
+        source,
+        at: BLOCKED_KEYS.time("at", at)?,
+    })
 }

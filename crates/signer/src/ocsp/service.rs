@@ -59,6 +59,7 @@ impl ResponderApi for ResponderService {
         let answers =
             questions.iter().map(|question| self.responder.answer(&question.request, question.ahead));
         let answers = futures::future::join_all(answers).await;
+        fail::fail_point!("signer.ocsp.before-reply");
         Ok(Response::new(wire::AnswerResponse { answers: answers.into_iter().map(answer).collect() }))
     }
 

@@ -341,6 +341,31 @@ async fn who_proves_that_a_key_is_compromised_revokes_all_its_certificates() {
 }
 
 #[tokio::test]
+async fn what_a_compromised_key_leaves_behind_is_finished_by_any_signer() {
+    let world = World::start().await;
+    let (client, key) = (world.client().await, Client::new(OPEN));
+    let first = with_key(&world, &client, &key, &["first.example"]).await;
+    let mut others = Vec::new();
+    for n in 0..3 {
+        others.push(with_key(&world, &client, &key, &[&format!("n{n}.example")]).await.serial);
+    }
+    let bystander = world.certificate(&client, &["bystander.example"]).await.issued.serial;
+    assert_eq!(world.ca.finish_compromised().await.unwrap(), 0, "no key is compromised");
+    world.store.fail_after("revoke", 1, StoreFault::Failed);
+    assert!(matches!(world.revoke(by_key(&key, &first.certificate, 1)).await, Err(Failure::Store(_))));
+    assert_eq!(world.revoked(&others[0]).await, None);
+    // The process dies, and nobody asks again.
+    let world = world.restart().await;
+    assert_eq!(world.ca.finish_compromised().await.unwrap(), 3);
+    for serial in &others {
+        let row = world.revoked(serial).await.unwrap();
+        assert_eq!((row.reason.code(), row.source.as_str()), (1, "key blocked by certificate key"));
+    }
+    assert_eq!(world.ca.finish_compromised().await.unwrap(), 0);
+    assert_eq!(world.revoked(&bystander).await, None);
+}
+
+#[tokio::test]
 async fn by_another_reason_a_key_takes_nothing_along() {
     let world = World::start().await;
     let client = world.client().await;

@@ -180,6 +180,8 @@ CREATE TABLE blocked_keys (
     at          INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+CREATE INDEX blocked_keys_by_time ON blocked_keys (at, spki_sha256);
+
 -- Accounts.
 
 CREATE TABLE accounts (

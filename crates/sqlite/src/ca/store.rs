@@ -6,10 +6,10 @@ use async_trait::async_trait;
 use ca_store::{
     AbandonOutcome, Abandonment, AccountFilter, AccountRecord, AccountRow, AccountSelector, AccountUpdate,
     AuditEvent, AuditHead, AuditRecord, Authority, AuthorityChanges, AuthoritySelector, BeginCrl,
-    BlockedKeyRow, CaStore, CertificateQuery, Changes, Clock, CrlDraft, CrlEntries, CrlJournal, CrlPiece,
-    CrlShardRow, Digest, Epoch, Evidence, ImportCrl, ImportOutcome, ImportedCrl, Info, IntentOutcome,
-    JoinTokenRow, JournalEntry, JournalKey, LeaseOutcome, LedgerEntry, NewAccount, NewIntent, NewRevocation,
-    NodeRow, Page, Paged, PublishCrl, PublishOutcome, PutOutcome, RecordOutcome, RefusalCount,
+    BlockedAfter, BlockedKeyRow, CaStore, CertificateQuery, Changes, Clock, CrlDraft, CrlEntries, CrlJournal,
+    CrlPiece, CrlShardRow, Digest, Epoch, Evidence, ImportCrl, ImportOutcome, ImportedCrl, Info,
+    IntentOutcome, JoinTokenRow, JournalEntry, JournalKey, LeaseOutcome, LedgerEntry, NewAccount, NewIntent,
+    NewRevocation, NodeRow, Page, Paged, PublishCrl, PublishOutcome, PutOutcome, RecordOutcome, RefusalCount,
     RegisterOutcome, RegistrationRow, Registry, RevokeOutcome, Revoked, RevokedAfter, Sealed, SignedRow,
     StoreChange, StoreError, UpdateOutcome,
 };
@@ -66,6 +66,10 @@ impl CaStore for Ca {
 
     async fn join_token(&self, digest: &Digest) -> Result<Option<Sealed<JoinTokenRow>>, StoreError> {
         Ok(node::join_token(&mut *self.readers.take().await?, digest).await?)
+    }
+
+    async fn blocked_after(&self, after: &BlockedAfter) -> Result<Vec<BlockedKeyRow>, StoreError> {
+        Ok(node::blocked_after(&mut *self.readers.take().await?, after).await?)
     }
 
     async fn blocked_keys(&self, keys: &[Digest]) -> Result<Vec<BlockedKeyRow>, StoreError> {

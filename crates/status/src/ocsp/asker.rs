@@ -7,6 +7,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use metrics::{Counter, Histogram};
 use parking_lot::Mutex;
+use pki::Timestamp;
 use pki::ocsp::{CertId, CertStatus, Response};
 use rpc::proto::status::v1 as proto;
 use rpc::proto::status::v1::responder_client::ResponderClient;
@@ -22,7 +23,7 @@ use super::answer::{Ground, Kept, Unfit};
 use super::cache::Cache;
 use super::issuers::Issuers;
 use super::log::Entry;
-use super::queue::{Batch, Outcome, Question, Queue, Ticket};
+use super::queue::{Batch, Lane, Outcome, Question, Queue, Ticket};
 use super::spool::Journal;
 use super::truth::{Standing, Truth};
 use crate::config::OcspSection;
@@ -54,6 +55,7 @@ pub(crate) struct Line {
     silent: Counter,
     call_seconds: Histogram,
     call_size: Histogram,
+    revoked_seconds: Histogram,
 }
 
 impl Line {
@@ -70,6 +72,7 @@ impl Line {
             silent: live("silence"),
             call_seconds: metrics::histogram!("chancery_status_ocsp_call_seconds"),
             call_size: metrics::histogram!("chancery_status_ocsp_call_size"),
+            revoked_seconds: metrics::histogram!("chancery_status_revocation_to_ocsp_seconds"),
         }
     }
 }
@@ -249,7 +252,7 @@ impl Asker {
             Ok((kept, response)) if is_assigned && ticket.question.ids.contains(&kept.id) => {
                 let now = self.clock.now().unix_timestamp();
                 match self.issuers.prove(&kept, &response, now) {
-                    Ok(()) => self.keep(kept, &response, ticket.is_asked, resets),
+                    Ok(()) => self.keep(kept, &response, ticket.lane, resets),
                     Err(error) => refuse(&error),
                 }
             }
@@ -262,25 +265,40 @@ impl Asker {
         }
     }
 
-    fn keep(&self, kept: Kept, response: &Response, is_asked: bool, resets: u64) -> Verdict {
-        let is_revoked =
-            response.singles().iter().all(|single| matches!(single.status, CertStatus::Revoked { .. }));
+    fn keep(&self, kept: Kept, response: &Response, lane: Lane, resets: u64) -> Verdict {
+        let revoked_at = response.singles().iter().find_map(|single| match single.status {
+            CertStatus::Revoked { at, .. } => Some(at),
+            _ => None,
+        });
         let body = kept.body.clone();
         let kept = Arc::new(kept);
         let (ground, serial) = (kept.ground.clone(), kept.serial);
         // Noted before a notice can be: whoever reads the log finds them in the order in which they became true.
         let put = || {
-            let now = self.cache.put(Arc::clone(&kept), is_asked);
+            let now = self.cache.put(Arc::clone(&kept), lane != Lane::Ahead);
             if Arc::ptr_eq(&now, &kept) {
                 self.journal.note(Entry::Keep(kept));
             }
             now
         };
         match self.truth.if_true(&ground, &serial, resets, put) {
-            Some(kept) => Verdict::Done(Outcome::Kept(kept)),
-            None if is_revoked => Verdict::Again(Outcome::Passed(body)),
+            Some(kept) => {
+                if let Some(revoked_at) = revoked_at.filter(|_| lane == Lane::Renewed) {
+                    self.line.revoked_seconds.record(self.seconds_since(revoked_at));
+                }
+                Verdict::Done(Outcome::Kept(kept))
+            }
+            None if revoked_at.is_some() => Verdict::Again(Outcome::Passed(body)),
             None => Verdict::Again(Outcome::Silence),
         }
+    }
+
+    /// 0 when this host's clock is behind.
+    fn seconds_since(&self, then: Timestamp) -> f64 {
+        let now = self.clock.now();
+        let whole = i64::try_from(then.unix()).unwrap_or(i64::MAX);
+        let seconds = u32::try_from(now.unix_timestamp().saturating_sub(whole).max(0)).unwrap_or(u32::MAX);
+        f64::from(seconds) + f64::from(now.nanosecond()) / 1e9
     }
 
     fn unkept(&self, ticket: &Ticket, answer: &proto::Answer, resets: u64) -> Verdict {

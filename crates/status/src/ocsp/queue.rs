@@ -72,8 +72,7 @@ impl Question {
 pub(crate) struct Ticket {
     number: u64,
     pub(crate) question: Question,
-    /// Whether somebody asked, and it is not made ahead.
-    pub(crate) is_asked: bool,
+    pub(crate) lane: Lane,
 }
 
 /// The questions of the next call.
@@ -214,8 +213,7 @@ impl Queue {
             }
             job.is_under_way = true;
             job.attempts += 1;
-            let is_asked = lane != Lane::Ahead;
-            tickets.push(Ticket { number, question: job.question.clone(), is_asked });
+            tickets.push(Ticket { number, question: job.question.clone(), lane });
         }
     }
 
