@@ -103,7 +103,7 @@ async fn a_revocation_is_in_the_delta_alone() {
     assert_eq!((read.delta_base(), read.entry_count()), (Some(number), 0), "after each complete CRL a delta");
     assert!(read.number() > number, "one sequence for both");
     let url = format!("http://status.test/{}", delta_path(&world, shard));
-    assert_eq!(Crl::from_der(&base).unwrap().delta_urls(), [url.clone()]);
+    assert_eq!(Crl::from_der(&base).unwrap().delta_urls(), std::slice::from_ref(&url));
     let leaf = pki::Certificate::from_der(&issued.certificate).unwrap();
     assert_eq!(leaf.delta_crl_urls(), [url]);
     assert_eq!(openssl(&world, [&base, &empty], &issued.certificate), None);

@@ -186,7 +186,7 @@ fn check_shard(
         before = Some((crl.this_update(), *revision, listed));
     }
     let (number, der) =
-        published.keys().map(|number| (number, files[0].get(&(shard, *number)))).last().unwrap();
+        published.keys().map(|number| (number, files[0].get(&(shard, *number)))).next_back().unwrap();
     if let Some(der) = der {
         let said = openssl(der);
         assert!(said.contains(&format!("{number:x}").to_uppercase()), "{said}");
