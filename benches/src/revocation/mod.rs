@@ -24,6 +24,7 @@ use crate::responder::Responder;
 
 /// What is measured.
 #[derive(Debug, Clone, clap::Args)]
+#[group(id = "revocation")]
 pub struct Arguments {
     /// Seconds that each rate of OCSP answers is measured for.
     #[arg(long, default_value_t = 10)]

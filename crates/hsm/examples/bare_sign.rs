@@ -29,14 +29,14 @@ fn main() {
     let argument = |at, default: &str| std::env::args().nth(at).unwrap_or_else(|| default.to_owned());
     let time = Duration::from_millis(argument(1, "2000").parse().unwrap());
     let threads: usize = argument(2, "1").parse().unwrap();
-    let (generation, mechanism, public, data) = match argument(3, "ecdsa-p256").as_str() {
+    let (generation, is_rsa, public, data) = match argument(3, "ecdsa-p256").as_str() {
         "ecdsa-p256" => {
-            (Mechanism::EccKeyPairGen, Mechanism::Ecdsa, Attribute::EcParams(P256.to_vec()), &[7; 32][..])
+            (Mechanism::EccKeyPairGen, false, Attribute::EcParams(P256.to_vec()), &[7; 32][..])
         }
         // What is signed is a DigestInfo with SHA-256.
         "rsa-2048" => (
             Mechanism::RsaPkcsKeyPairGen,
-            Mechanism::RsaPkcs,
+            true,
             Attribute::ModulusBits(2048.into()),
             &[7; 51][..],
         ),
@@ -57,11 +57,11 @@ fn main() {
     let (began, before) = (Instant::now(), cpu());
     let count: u64 = std::thread::scope(|scope| {
         let each = |session: Session| {
-            let mechanism = &mechanism;
             scope.spawn(move || {
+                let mechanism = if is_rsa { Mechanism::RsaPkcs } else { Mechanism::Ecdsa };
                 let mut count = 0;
                 while began.elapsed() < time {
-                    session.sign(mechanism, key, data).unwrap();
+                    session.sign(&mechanism, key, data).unwrap();
                     count += 1;
                 }
                 count
