@@ -54,7 +54,9 @@ fn url(demo: &Demo) -> String {
 
 /// The line beside a word in what openssl prints.
 fn beside<'a>(text: &'a str, word: &str) -> &'a str {
-    text.lines().find_map(|line| line.trim().strip_prefix(word)).unwrap_or_else(|| panic!("no {word}: {text}"))
+    text.lines()
+        .find_map(|line| line.trim().strip_prefix(word))
+        .unwrap_or_else(|| panic!("no {word}: {text}"))
 }
 
 #[test]
@@ -62,7 +64,8 @@ fn a_revocation_reaches_crl_and_ocsp_and_both_say_the_same() {
     let demo = Demo::start();
     let (victim, other, url) = (leaf(&demo, "victim"), leaf(&demo, "other"), url(&demo));
     // The URL that relying parties use is the one in the certificate.
-    let said = succeed(Command::new("openssl").args(["x509", "-noout", "-ocsp_uri", "-in"]).arg(&victim.file));
+    let said =
+        succeed(Command::new("openssl").args(["x509", "-noout", "-ocsp_uri", "-in"]).arg(&victim.file));
     assert_eq!(String::from_utf8(said.stdout).unwrap().trim(), url);
     for leaf in [&victim, &other] {
         for more in [&["-no_nonce"][..], &["-nonce"], &["-no_nonce", "-sha256"]] {
@@ -89,7 +92,11 @@ fn a_revocation_reaches_crl_and_ocsp_and_both_say_the_same() {
     assert!(!by_crl.to_lowercase().contains(&other.serial));
     // Never good for what was not issued.
     let mut unknown = Command::new("openssl");
-    unknown.args(["ocsp", "-url", &url, "-issuer"]).arg(&demo.facts.issuer).arg("-CAfile").arg(&demo.facts.root);
+    unknown
+        .args(["ocsp", "-url", &url, "-issuer"])
+        .arg(&demo.facts.issuer)
+        .arg("-CAfile")
+        .arg(&demo.facts.root);
     let said = run(unknown.args(["-serial", "0x41424344454647484142434445464748"])).stdout;
     let said = String::from_utf8(said).unwrap();
     assert!(said.contains(": unknown") && !said.contains("good"), "{said}");

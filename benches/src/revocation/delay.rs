@@ -60,7 +60,10 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<Map<String, Value>> {
     let mut figures = Map::new();
     for (name, times) in [("crl", &delays.crl), ("ocsp", &delays.ocsp)] {
         let (p50, p99, most) = (at(times, 0.5), at(times, 0.99), at(times, 1.0));
-        println!("{:34}{p50:>10.1}{p99:>10.1}{most:>10.1}", format!("the status node's {}", name.to_uppercase()));
+        println!(
+            "{:34}{p50:>10.1}{p99:>10.1}{most:>10.1}",
+            format!("the status node's {}", name.to_uppercase())
+        );
         figures.insert(format!("revoke_to_{name}_p50_ms"), rounded(p50));
         figures.insert(format!("revoke_to_{name}_p99_ms"), rounded(p99));
     }

@@ -1,6 +1,7 @@
 //! OCSP answers a second of the status node, and of `openssl ocsp` as a responder.
 
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -109,7 +110,8 @@ async fn octets(scene: &Scene, method: Method, line: &str) -> anyhow::Result<f64
     };
     let read = pki::ocsp::read(answer.body())?;
     ensure!(matches!(read, pki::ocsp::Answer::Successful(_)), "no answer");
-    let headers: usize = answer.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    let headers: usize =
+        answer.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
     Ok(("HTTP/1.1 200 OK\r\n".len() + headers + 2 + answer.body().len()) as f64)
 }
 
@@ -149,11 +151,14 @@ pub fn openssl(scene: &Scene, serials: &[pki::Serial], seconds: u64) -> anyhow::
     std::fs::write(folder.join("signer.pem"), certificate.pem())?;
     let index: String = serials
         .iter()
-        .map(|serial| format!("V\t350101000000Z\t\t{0}\tunknown\t/CN={0}\n", serial.to_string().to_uppercase()))
+        .map(|serial| {
+            format!("V\t350101000000Z\t\t{0}\tunknown\t/CN={0}\n", serial.to_string().to_uppercase())
+        })
         .collect();
     std::fs::write(folder.join("index.txt"), index)?;
     let port = std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let log = std::fs::File::create(folder.join("log"))?;
     let responder = OpenSsl(
         Command::new("openssl")
             .args(["ocsp", "-ignore_err", "-port", &port.to_string(), "-multi", &cores.to_string()])
@@ -162,25 +167,27 @@ pub fn openssl(scene: &Scene, serials: &[pki::Serial], seconds: u64) -> anyhow::
             .current_dir(&folder)
             .process_group(0)
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(std::fs::File::create(folder.join("log"))?)
+            .stdout(log.try_clone()?)
+            .stderr(log)
             .spawn()
             .context("openssl is missing")?,
     );
     let authority = format!("127.0.0.1:{port}");
-    wait_for(&authority).with_context(|| std::fs::read_to_string(folder.join("log")).unwrap_or_default())?;
+    wait_for(&folder.join("log"))?;
     let lines: Vec<String> = serials.iter().map(|serial| hex::encode(&scene.request(serial))).collect();
     let counted = wrk::run(&scene.folder, &authority, Method::Post, "/", &lines, (CONNECTIONS, seconds));
     drop(responder);
     counted
 }
 
-fn wait_for(authority: &str) -> anyhow::Result<()> {
+/// Until it says that it listens: a connection without a request would end one of its processes, and the next comes half a minute
+/// later.
+fn wait_for(log: &Path) -> anyhow::Result<()> {
     for _ in 0..200 {
-        if std::net::TcpStream::connect(authority).is_ok() {
+        if std::fs::read_to_string(log)?.contains("ACCEPT") {
             return Ok(());
         }
         std::thread::sleep(Duration::from_millis(50));
     }
-    anyhow::bail!("openssl ocsp does not answer at {authority}")
+    anyhow::bail!("openssl ocsp: {}", std::fs::read_to_string(log)?)
 }

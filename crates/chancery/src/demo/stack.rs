@@ -71,8 +71,7 @@ impl Stack {
         let program = std::env::current_exe()?;
         let worker = hsm::WorkerCommand::this_program([crate::WORKER]);
         let plan = layout.ceremony(addresses.status, &args.responder_algorithm)?;
-        let outcome =
-            crate::ceremony::run(&plan, worker, &runtime::SystemClock).await?;
+        let outcome = crate::ceremony::run(&plan, worker, &runtime::SystemClock).await?;
         step.done(&format!("{} signed, {} kept", outcome.signed, outcome.kept));
 
         layout.configurations(&addresses)?;
