@@ -81,7 +81,9 @@ impl Bench {
         let policy: Policy = runtime::config::load(&folder.path().join("policy.toml"))?;
         let registry = Registry::from_policy(policy, &BTreeSet::from(["soft"]))?;
         let doors = Doors::open(&tokens, registry.door_plans(), None, Duration::from_secs(20))?;
-        let secret = TierSecret::new(1, [7; 32]).context("a tier secret")?;
+        let mut random = [0; 32];
+        aws_lc_rs::rand::fill(&mut random)?;
+        let secret = TierSecret::new(1, random).context("a tier secret")?;
         let limits = Limits::default();
         let ca = Ca::start(Parts {
             store,

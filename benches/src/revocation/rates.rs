@@ -67,7 +67,7 @@ pub async fn cached_get(scene: &Scene, serials: &[pki::Serial], seconds: u64) ->
 ///
 /// By [`wrk::run`].
 pub async fn cached_post(scene: &Scene, serials: &[pki::Serial], seconds: u64) -> anyhow::Result<Rate> {
-    let lines: Vec<String> = serials.iter().map(|serial| hex::encode(&scene.request(serial))).collect();
+    let lines: Vec<String> = serials.iter().map(|serial| hex::encode(scene.request(serial))).collect();
     rate(scene, Method::Post, lines, seconds).await
 }
 
@@ -79,7 +79,7 @@ pub async fn cached_post(scene: &Scene, serials: &[pki::Serial], seconds: u64) -
 pub async fn live(scene: &Scene, serials: &[pki::Serial], seconds: u64) -> anyhow::Result<Rate> {
     let lines = (0..NONCES).zip(serials.iter().cycle()).map(|(number, serial)| {
         let nonce = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &number.to_be_bytes());
-        hex::encode(&pki::ocsp::encode_request(&[scene.cert_id(serial)], Some(nonce.as_ref())))
+        hex::encode(pki::ocsp::encode_request(&[scene.cert_id(serial)], Some(nonce.as_ref())))
     });
     rate(scene, Method::Post, lines.collect(), seconds).await
 }
@@ -174,7 +174,7 @@ pub fn openssl(scene: &Scene, serials: &[pki::Serial], seconds: u64) -> anyhow::
     );
     let authority = format!("127.0.0.1:{port}");
     wait_for(&folder.join("log"))?;
-    let lines: Vec<String> = serials.iter().map(|serial| hex::encode(&scene.request(serial))).collect();
+    let lines: Vec<String> = serials.iter().map(|serial| hex::encode(scene.request(serial))).collect();
     let counted = wrk::run(&scene.folder, &authority, Method::Post, "/", &lines, (CONNECTIONS, seconds));
     drop(responder);
     counted
