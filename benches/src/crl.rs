@@ -34,6 +34,7 @@ pub enum Database {
 
 /// What is measured.
 #[derive(Debug, Clone, clap::Args)]
+#[group(id = "crl")]
 pub struct Arguments {
     /// Entries of the CRLs.
     #[arg(long, value_delimiter = ',', default_value = "10000,100000,1000000")]

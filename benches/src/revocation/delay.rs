@@ -28,8 +28,6 @@ const CRL_LOOK: Duration = Duration::from_millis(4);
 /// More than this is a failure and no figure.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Between two revocations.
-const PAUSE: Duration = Duration::from_millis(20);
 /// Clients register, before the first revocation.
 const SETTLE: Duration = Duration::from_secs(2);
 
@@ -41,19 +39,20 @@ const SETTLE: Duration = Duration::from_secs(2);
 pub async fn run(arguments: &Arguments) -> anyhow::Result<Map<String, Value>> {
     let world = World::start(&[]).await?;
     let serials = world.certificates(arguments.revocations).await?;
-    let paused = PAUSE * u32::try_from(arguments.revocations)?;
+    let pause = Duration::from_millis(arguments.pause_ms);
+    let paused = pause * u32::try_from(arguments.revocations)?;
     let round =
         Round { clients: arguments.clients, names: 1, seconds: (SETTLE * 2 + paused).as_secs().max(1) };
     let delays = async {
         tokio::time::sleep(SETTLE).await;
-        measure(&world.scene, &serials, PAUSE).await
+        measure(&world.scene, &serials, pause).await
     };
     let (load, delays) = tokio::join!(world.issue(round), delays);
     let (load, delays) = (load?, delays?);
     println!(
-        "\n{} revocations, {:.0} a second, while {:.0} certificates a second are issued",
+        "\n{} revocations, {:.1} a second, while {:.0} certificates a second are issued",
         serials.len(),
-        1.0 / PAUSE.as_secs_f64(),
+        1.0 / pause.as_secs_f64(),
         load.per_second
     );
     println!("{:34}{:>10}{:>10}{:>10}", "from the operator's word until", "p50 ms", "p99 ms", "most ms");

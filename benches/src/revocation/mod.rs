@@ -24,6 +24,7 @@ use crate::responder::Responder;
 
 /// What is measured.
 #[derive(Debug, Clone, clap::Args)]
+#[group(id = "revocation")]
 pub struct Arguments {
     /// Seconds that each rate of OCSP answers is measured for.
     #[arg(long, default_value_t = 10)]
@@ -34,6 +35,9 @@ pub struct Arguments {
     /// Revocations that are followed to CRL and OCSP.
     #[arg(long, default_value_t = 1000)]
     pub revocations: usize,
+    /// Milliseconds from one revocation to the next.
+    #[arg(long, default_value_t = 20)]
+    pub pause_ms: u64,
     /// ACME clients that get certificates meanwhile.
     #[arg(long, default_value_t = 8)]
     pub clients: usize,

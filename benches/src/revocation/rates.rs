@@ -1,5 +1,7 @@
 //! OCSP answers a second of the status node, and of `openssl ocsp` as a responder.
 
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -126,8 +128,8 @@ struct OpenSsl(Child);
 impl Drop for OpenSsl {
     fn drop(&mut self) {
         if let Some(id) = i32::try_from(self.0.id()).ok().and_then(rustix::process::Pid::from_raw) {
-            // Its children go with it.
-            let _ = rustix::process::kill_process(id, rustix::process::Signal::TERM);
+            // Its children too: on SIGTERM it would first wait for one of them to end.
+            let _ = rustix::process::kill_process_group(id, rustix::process::Signal::KILL);
         }
         let _ = self.0.wait();
     }
@@ -149,37 +151,43 @@ pub fn openssl(scene: &Scene, serials: &[pki::Serial], seconds: u64) -> anyhow::
     std::fs::write(folder.join("signer.pem"), certificate.pem())?;
     let index: String = serials
         .iter()
-        .map(|serial| format!("V\t350101000000Z\t\t{}\tunknown\t/CN=x\n", serial.to_string().to_uppercase()))
+        .map(|serial| {
+            format!("V\t350101000000Z\t\t{0}\tunknown\t/CN={0}\n", serial.to_string().to_uppercase())
+        })
         .collect();
     std::fs::write(folder.join("index.txt"), index)?;
     let port = std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let log = std::fs::File::create(folder.join("log"))?;
     let responder = OpenSsl(
         Command::new("openssl")
             .args(["ocsp", "-ignore_err", "-port", &port.to_string(), "-multi", &cores.to_string()])
             .args(["-index", "index.txt", "-rsigner", "signer.pem", "-rkey", "key.pem", "-CA"])
             .arg(&scene.issuer_file)
             .current_dir(&folder)
+            .process_group(0)
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
             .spawn()
             .context("openssl is missing")?,
     );
     let authority = format!("127.0.0.1:{port}");
-    wait_for(&authority)?;
+    wait_for(&folder.join("log"))?;
     let lines: Vec<String> = serials.iter().map(|serial| hex::encode(scene.request(serial))).collect();
     let counted = wrk::run(&scene.folder, &authority, Method::Post, "/", &lines, (CONNECTIONS, seconds));
     drop(responder);
     counted
 }
 
-fn wait_for(authority: &str) -> anyhow::Result<()> {
+/// Until it says that it listens: a connection without a request would end one of its processes, and the next comes half a minute
+/// later.
+fn wait_for(log: &Path) -> anyhow::Result<()> {
     for _ in 0..200 {
-        if std::net::TcpStream::connect(authority).is_ok() {
+        if std::fs::read_to_string(log)?.contains("ACCEPT") {
             return Ok(());
         }
         std::thread::sleep(Duration::from_millis(50));
     }
-    anyhow::bail!("openssl ocsp does not answer at {authority}")
+    anyhow::bail!("openssl ocsp: {}", std::fs::read_to_string(log)?)
 }

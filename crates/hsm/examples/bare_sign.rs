@@ -30,16 +30,9 @@ fn main() {
     let time = Duration::from_millis(argument(1, "2000").parse().unwrap());
     let threads: usize = argument(2, "1").parse().unwrap();
     let (generation, is_rsa, public, data) = match argument(3, "ecdsa-p256").as_str() {
-        "ecdsa-p256" => {
-            (Mechanism::EccKeyPairGen, false, Attribute::EcParams(P256.to_vec()), &[7; 32][..])
-        }
+        "ecdsa-p256" => (Mechanism::EccKeyPairGen, false, Attribute::EcParams(P256.to_vec()), &[7; 32][..]),
         // What is signed is a DigestInfo with SHA-256.
-        "rsa-2048" => (
-            Mechanism::RsaPkcsKeyPairGen,
-            true,
-            Attribute::ModulusBits(2048.into()),
-            &[7; 51][..],
-        ),
+        "rsa-2048" => (Mechanism::RsaPkcsKeyPairGen, true, Attribute::ModulusBits(2048.into()), &[7; 51][..]),
         other => panic!("{other}?"),
     };
     let softhsm = TestToken::create("bare");
