@@ -32,11 +32,14 @@ pub struct Arguments {
     /// Certificates that OCSP is asked about.
     #[arg(long, default_value_t = 1000)]
     pub certificates: usize,
-    /// Revocations that are followed to CRL and OCSP.
-    #[arg(long, default_value_t = 1000)]
+    /// Revocations that are followed to CRL and OCSP, each more than a second after the one before.
+    #[arg(long, default_value_t = 100)]
     pub revocations: usize,
-    /// Milliseconds from one revocation to the next.
-    #[arg(long, default_value_t = 20)]
+    /// As many as these in a stream, for which a shard's one CRL a second is too few.
+    #[arg(long, default_value_t = 300)]
+    pub streamed: usize,
+    /// Milliseconds from one revocation of the stream to the next.
+    #[arg(long, default_value_t = 100)]
     pub pause_ms: u64,
     /// ACME clients that get certificates meanwhile.
     #[arg(long, default_value_t = 8)]

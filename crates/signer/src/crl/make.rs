@@ -22,7 +22,7 @@ const CEREMONY_NUMBER: u64 = 1;
 /// Other signers may be faster this many times.
 const TRIES: usize = 3;
 /// thisUpdate has whole seconds: this often it is asked whether the next one has come.
-const SECOND_LOOK: Duration = Duration::from_millis(50);
+const SECOND_LOOK: Duration = Duration::from_millis(10);
 
 /// A CRL to be made.
 pub(super) struct Order<'a> {
