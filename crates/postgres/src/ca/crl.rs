@@ -147,24 +147,43 @@ pub(super) async fn entries(connection: &mut PgConnection, wanted: &CrlEntries) 
     let nothing = CrlPiece { entries: Vec::new(), reached: wanted.revision };
     let Some(first) = first(connection, wanted).await? else { return Ok(nothing) };
     let last = last(wanted, first);
-    let packed = sqlx::query_scalar!(
-        r#"SELECT string_agg(int8send(revoked_at * 512 + reason * 32 + length(serial)) || serial, '')
-           FROM (SELECT serial, revoked_at, CASE WHEN upgrade_revision <= $1 THEN $2 ELSE reason END AS reason
-                 FROM revocations
-                 WHERE issuer = $3 AND shard = $4 AND revision >= $5 AND revision <= $6 AND not_after >= $7
-                   AND (revision > $8 OR upgrade_revision > $8 AND upgrade_revision <= $1)
-                 ORDER BY revision) AS entry"#,
-        number(wanted.revision),
-        i64::from(Reason::KeyCompromise.code()),
-        wanted.shard.issuer,
-        i64::from(wanted.shard.shard),
-        first,
-        last,
-        seconds(wanted.expired_before),
-        number(wanted.after_revision)
-    )
-    .fetch_one(connection)
-    .await?;
+    let packed = if wanted.after_revision == 0 {
+        sqlx::query_scalar!(
+            r#"SELECT string_agg(int8send(revoked_at * 512 + reason * 32 + length(serial)) || serial, NULL)
+               FROM (SELECT serial, revoked_at, CASE WHEN upgrade_revision <= $1 THEN $2 ELSE reason END AS reason
+                     FROM revocations
+                     WHERE issuer = $3 AND shard = $4 AND revision >= $5 AND revision <= $6 AND not_after >= $7
+                     ORDER BY revision) AS entry"#,
+            number(wanted.revision),
+            i64::from(Reason::KeyCompromise.code()),
+            wanted.shard.issuer,
+            i64::from(wanted.shard.shard),
+            first,
+            last,
+            seconds(wanted.expired_before)
+        )
+        .fetch_one(connection)
+        .await?
+    } else {
+        sqlx::query_scalar!(
+            r#"SELECT string_agg(int8send(revoked_at * 512 + reason * 32 + length(serial)) || serial, NULL)
+               FROM (SELECT serial, revoked_at, CASE WHEN upgrade_revision <= $1 THEN $2 ELSE reason END AS reason
+                     FROM revocations
+                     WHERE issuer = $3 AND shard = $4 AND revision >= $5 AND revision <= $6 AND not_after >= $7
+                       AND (revision > $8 OR upgrade_revision > $8 AND upgrade_revision <= $1)
+                     ORDER BY revision) AS entry"#,
+            number(wanted.revision),
+            i64::from(Reason::KeyCompromise.code()),
+            wanted.shard.issuer,
+            i64::from(wanted.shard.shard),
+            first,
+            last,
+            seconds(wanted.expired_before),
+            number(wanted.after_revision)
+        )
+        .fetch_one(connection)
+        .await?
+    };
     let entries = parse(&packed.unwrap_or_default())?;
     Ok(CrlPiece { entries, reached: REVOCATIONS.unsigned("revision", last)? })
 }

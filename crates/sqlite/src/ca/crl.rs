@@ -146,26 +146,47 @@ pub(super) async fn entries(
     let nothing = CrlPiece { entries: Vec::new(), reached: wanted.revision };
     let Some(first) = first(connection, wanted).await? else { return Ok(nothing) };
     let last = last(wanted, first);
-    let row = sqlx::query!(
-        r#"SELECT CAST(group_concat(serial, '') AS BLOB) AS "serials: Vec<u8>",
-                  group_concat(revoked_at * 512 + reason * 32 + length(serial)) AS "facts: String"
-           FROM (SELECT serial, revoked_at, CASE WHEN upgrade_revision <= ?1 THEN ?2 ELSE reason END AS reason
-                 FROM revocations
-                 WHERE issuer = ?3 AND shard = ?4 AND revision >= ?5 AND revision <= ?6 AND not_after >= ?7
-                   AND (revision > ?8 OR upgrade_revision > ?8 AND upgrade_revision <= ?1)
-                 ORDER BY revision)"#,
-        number(wanted.revision),
-        i64::from(Reason::KeyCompromise.code()),
-        wanted.shard.issuer,
-        wanted.shard.shard,
-        first,
-        last,
-        seconds(wanted.expired_before),
-        number(wanted.after_revision)
-    )
-    .fetch_one(connection)
-    .await?;
-    let entries = parse(&row.serials.unwrap_or_default(), &row.facts.unwrap_or_default(), wanted.span)?;
+    // Of one row after another, in the order of the key: what a subquery with its own order would say costs as much again.
+    let (serials, facts) = if wanted.after_revision == 0 {
+        let row = sqlx::query!(
+            r#"SELECT CAST(group_concat(serial, '') AS BLOB) AS "serials: Vec<u8>",
+                      group_concat(revoked_at * 512 + CASE WHEN upgrade_revision <= ? THEN ? ELSE reason END * 32
+                                   + length(serial)) AS "facts: String"
+               FROM revocations NOT INDEXED
+               WHERE issuer = ? AND shard = ? AND revision >= ? AND revision <= ? AND not_after >= ?"#,
+            number(wanted.revision),
+            i64::from(Reason::KeyCompromise.code()),
+            wanted.shard.issuer,
+            wanted.shard.shard,
+            first,
+            last,
+            seconds(wanted.expired_before)
+        )
+        .fetch_one(connection)
+        .await?;
+        (row.serials, row.facts)
+    } else {
+        let row = sqlx::query!(
+            r#"SELECT CAST(group_concat(serial, '') AS BLOB) AS "serials: Vec<u8>",
+                      group_concat(revoked_at * 512 + CASE WHEN upgrade_revision <= ?1 THEN ?2 ELSE reason END * 32
+                                   + length(serial)) AS "facts: String"
+               FROM revocations NOT INDEXED
+               WHERE issuer = ?3 AND shard = ?4 AND revision >= ?5 AND revision <= ?6 AND not_after >= ?7
+                 AND (revision > ?8 OR upgrade_revision > ?8 AND upgrade_revision <= ?1)"#,
+            number(wanted.revision),
+            i64::from(Reason::KeyCompromise.code()),
+            wanted.shard.issuer,
+            wanted.shard.shard,
+            first,
+            last,
+            seconds(wanted.expired_before),
+            number(wanted.after_revision)
+        )
+        .fetch_one(connection)
+        .await?;
+        (row.serials, row.facts)
+    };
+    let entries = parse(&serials.unwrap_or_default(), &facts.unwrap_or_default(), wanted.span)?;
     Ok(CrlPiece { entries, reached: REVOCATIONS.unsigned("revision", last)? })
 }
 
