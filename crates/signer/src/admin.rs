@@ -269,7 +269,8 @@ impl Admin for AdminService {
         request: Request<proto::ImportCrlRequest>,
     ) -> Result<Response<proto::ImportCrlResponse>, Status> {
         let operator = self.operator(&request).await?;
-        let imported = self.ca.import_crl(&operator, request.into_inner().crl.into()).await;
+        let request = request.into_inner();
+        let imported = self.ca.import_crl(&operator, request.crl.into(), request.allow_removals).await;
         self.answer(imported.map(|(root, row)| proto::ImportCrlResponse {
             root,
             number: row.number,

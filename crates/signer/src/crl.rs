@@ -19,7 +19,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ca_store::{
-    CertificateFilter, CertificateQuery, CrlShard, CrlShardRow, IssuerState, LeaseOutcome, TimeRange,
+    CertificateFilter, CertificateQuery, CrlShard, CrlShardRow, IssuerState, JournalKind, LeaseOutcome,
+    TimeRange,
 };
 use hsm::KeyHealth;
 use pki::Timestamp;
@@ -52,6 +53,8 @@ const BUILD_LEASE: Duration = Duration::from_secs(3);
 const LEASE_LOOK: Duration = Duration::from_secs(1);
 /// After a failure, the pause doubles from a second up to this: each try takes a number and a row.
 const LONGEST_PAUSE: Duration = Duration::from_secs(32);
+/// Certificates that are looked at at once.
+const PAGE: u32 = 100;
 /// A shard rests for this many times as long as its CRL took to make, so that revocations without end leave time for
 /// other shards.
 const REST: u32 = 3;
@@ -96,7 +99,7 @@ impl CrlMaker {
         let shard = CrlShard { issuer: issuer.to_owned(), shard };
         let rows = self.ca.store.crl_shards(Some(issuer)).await?;
         let row = rows.into_iter().find(|row| row.shard == shard);
-        let last = row.and_then(|row| row.published).map(|row| row.this_update);
+        let last = row.as_ref().and_then(due::latest);
         self.make(&Order { entry, shard, kind: Kind::Complete, last_of_all: false }, last).await
     }
 
@@ -236,14 +239,24 @@ impl<'a> Keeper<'a> {
         }
     }
 
+    /// Its responder's certificates do not count: they are renewed for as long as there is anything to answer.
     async fn has_none_left(&self, now: Timestamp) -> bool {
-        let mut query = CertificateQuery::first(CertificateFilter::Issuer(self.entry.id.clone()), 1);
+        let mut query = CertificateQuery::first(CertificateFilter::Issuer(self.entry.id.clone()), PAGE);
         query.expires = Some(TimeRange { from: ended_long_ago(self.entry, now), before: Timestamp::MAX });
-        match self.maker.ca.store.certificates(&query).await {
-            Ok(found) => found.items.is_empty(),
-            Err(error) => {
-                tracing::warn!(issuer = self.entry.id, %error, "crl.state_unknown");
-                false
+        loop {
+            let found = match self.maker.ca.store.certificates(&query).await {
+                Ok(found) => found,
+                Err(error) => {
+                    tracing::warn!(issuer = self.entry.id, %error, "crl.state_unknown");
+                    return false;
+                }
+            };
+            if found.items.iter().any(|entry| entry.row.unverified().kind != JournalKind::Responder) {
+                return false;
+            }
+            match found.next {
+                Some(cursor) => query = query.after(cursor),
+                None => return true,
             }
         }
     }
@@ -297,7 +310,7 @@ impl<'a> Keeper<'a> {
         if let Some(not_before) = pace.not_before.filter(|at| *at > Instant::now()) {
             return self.look_at(not_before);
         }
-        match self.make(shard, kind, published.map(|row| row.this_update), wanted).await {
+        match self.make(shard, kind, row.and_then(due::latest), wanted).await {
             Ok(None) => Need::Look(Instant::now() + LEASE_LOOK),
             Ok(Some(took)) => {
                 let not_before = Some(Instant::now() + took.saturating_mul(REST));

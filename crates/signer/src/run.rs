@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ca_store::{CaStore, Incarnation, StoreError};
@@ -332,9 +333,14 @@ fn start_tasks(ca: &Arc<Ca>, lifecycle: &Lifecycle, tokens: &Tokens) {
             tracing::warn!(%error, "takeover.failed");
         }
     });
-    every(ca, lifecycle, "compromised keys", COMPROMISED_ROUND, |ca| async move {
-        if let Err(error) = ca.finish_compromised().await {
-            tracing::warn!(%error, "revocation.compromised_keys_left");
+    let all_seen = Arc::new(AtomicBool::new(false));
+    every(ca, lifecycle, "compromised keys", COMPROMISED_ROUND, move |ca| {
+        let all_seen = Arc::clone(&all_seen);
+        async move {
+            match ca.finish_compromised(!all_seen.load(Ordering::Relaxed)).await {
+                Ok(_) => all_seen.store(true, Ordering::Relaxed),
+                Err(error) => tracing::warn!(%error, "revocation.compromised_keys_left"),
+            }
         }
     });
     every(ca, lifecycle, "refusals", Duration::from_secs(10), |ca| async move {

@@ -221,16 +221,25 @@ pub async fn a_crl_is_never_replaced_by_an_older_one(fixture: &dyn Fixture) {
     for row in [&early_number, &early_revision] {
         assert_eq!(publish(one, row).await, PublishOutcome::Superseded(Box::new(last.clone())), "{row:?}");
     }
-    // A delta has a line of its own.
+    // A delta has a place of its own, and is of the same sequence: not of the complete one's time, nor that of its.
+    let delta_of = |draft: &CrlDraft, time: u64| {
+        let (base, base_revision) = (Some(rows[3].key.number), Some(rows[3].revision));
+        CrlRow { base, base_revision, ..row_of(draft, time) }
+    };
     let draft = begin(one).await;
     assert_eq!(draft.published_delta, None);
-    let delta =
-        CrlRow { base: Some(rows[3].key.number), base_revision: Some(rows[3].revision), ..row_of(&draft, 5) };
-    journal(one, delta.clone()).await.unwrap();
+    let (same_time, late_complete) = (delta_of(&draft, 40), row_of(&begin(one).await, 41));
+    let delta = delta_of(&begin(two).await, 41);
+    for row in [&same_time, &late_complete, &delta] {
+        journal(one, row.clone()).await.unwrap();
+    }
+    assert_eq!(publish(one, &same_time).await, PublishOutcome::Superseded(Box::new(last.clone())));
     assert_eq!(publish(one, &delta).await, PublishOutcome::Published);
+    let delta = CrlRow { signature: Some(vec![1, 2]), ..delta };
+    assert_eq!(publish(one, &late_complete).await, PublishOutcome::Superseded(Box::new(delta.clone())));
     let shards = two.crl_shards(None).await.unwrap();
     assert_eq!(shards[0].published, Some(last));
-    assert_eq!(shards[0].published_delta, Some(CrlRow { signature: Some(vec![1, 2]), ..delta }));
+    assert_eq!(shards[0].published_delta, Some(delta));
 }
 
 pub async fn an_imported_crl_is_never_replaced_by_an_older_one(fixture: &dyn Fixture) {

@@ -17,6 +17,9 @@ pub(crate) enum CrlCommand {
     Import {
         /// The CRL, DER or PEM. It must be newer than the one that is published.
         file: PathBuf,
+        /// Certificates that the published CRL lists, and this one does not, have ended and may leave.
+        #[arg(long)]
+        allow_removals: bool,
     },
     /// List the CRLs that are published.
     List,
@@ -26,9 +29,9 @@ pub(crate) enum CrlCommand {
 pub(crate) async fn crl(args: &OperatorArgs, command: CrlCommand) -> anyhow::Result<()> {
     let mut signer = connect(&args.operator)?;
     match command {
-        CrlCommand::Import { file } => {
+        CrlCommand::Import { file, allow_removals } => {
             let crl = std::fs::read(&file).with_context(|| format!("{} cannot be read", file.display()))?;
-            let request = admin::ImportCrlRequest { crl: crl.into() };
+            let request = admin::ImportCrlRequest { crl: crl.into(), allow_removals };
             let done = signer.import_crl(request).await.map_err(explain)?.into_inner();
             show::object(
                 args.json,

@@ -30,6 +30,7 @@ pub struct Crl<'a> {
     number: u64,
     delta_base: Option<u64>,
     authority_key_id: Vec<u8>,
+    lists_ca_certificates: bool,
     urls: Vec<String>,
     delta_urls: Vec<String>,
 }
@@ -81,6 +82,7 @@ impl<'a> Crl<'a> {
             delta_base: None,
             authority_key_id: Vec::new(),
             urls: Vec::new(),
+            lists_ca_certificates: true,
             delta_urls: Vec::new(),
         };
         crl.read_extensions(&fields.extensions)?;
@@ -124,8 +126,15 @@ impl<'a> Crl<'a> {
         if point.indirect_crl || point.only_contains_attribute_certs || point.only_some_reasons.is_some() {
             return Err(CrlReadError::Unsupported);
         }
+        self.lists_ca_certificates = !point.only_contains_user_certs;
         self.urls = urls(point.distribution_point);
         Ok(())
+    }
+
+    /// Whether CAs' certificates are in its scope: not with onlyContainsUserCerts (RFC 5280 §5.2.5).
+    #[must_use]
+    pub const fn lists_ca_certificates(&self) -> bool {
+        self.lists_ca_certificates
     }
 
     /// The octets that were signed.

@@ -338,11 +338,17 @@ impl Change<Context> for PublishCrl {
         .fetch_optional(&mut *connection)
         .await?;
         let Some(standing) = standing else { return Ok(PublishOutcome::Unknown) };
-        let current = if is_delta { standing.published_delta } else { standing.published };
-        if let Some(current) = published(connection, shard, current).await?
-            && !rises(&current, &row)
-        {
-            return Ok(PublishOutcome::Superseded(Box::new(current)));
+        // Both kinds are of one sequence (RFC 5280 §5.2.3); its own kind is what a maker wants to hear of.
+        let (own, other) = match is_delta {
+            true => (standing.published_delta, standing.published),
+            false => (standing.published, standing.published_delta),
+        };
+        for current in [own, other] {
+            if let Some(current) = published(connection, shard, current).await?
+                && !rises(&current, &row)
+            {
+                return Ok(PublishOutcome::Superseded(Box::new(current)));
+            }
         }
         let signature = self.signature.as_slice();
         sqlx::query!(

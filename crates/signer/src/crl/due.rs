@@ -96,6 +96,12 @@ impl Kind {
     }
 }
 
+/// thisUpdate of the shard's last CRL, complete or delta: it rises with each, as the number does, which both kinds share
+/// (RFC 5280 §5.2.3, §5.2.4: those of one time would have one number).
+pub(super) fn latest(row: &CrlShardRow) -> Option<Timestamp> {
+    row.published.iter().chain(&row.published_delta).map(|crl| crl.this_update).max()
+}
+
 /// A retired issuer whose certificate has ended needs no CRL, and could give none a time to live.
 pub(super) fn has_ended(entry: &IssuerEntry, now: Timestamp) -> bool {
     entry.state == IssuerState::Retired && now >= entry.issuer.certificate().not_after()
@@ -115,7 +121,7 @@ fn has_grown(entry: &IssuerEntry, row: &CrlShardRow, complete: &CrlRow) -> bool 
 
 /// The last CRL of a retired issuer lives as long as the issuer's certificate.
 fn is_last(entry: &IssuerEntry, row: &CrlRow) -> bool {
-    row.next_update >= entry.issuer.certificate().not_after()
+    row.next_update == entry.issuer.certificate().not_after()
 }
 
 /// Certificates that ended before this are left out. An entry stays until it was in a *scheduled* complete CRL after its

@@ -131,9 +131,14 @@ impl Ca {
     /// the row.
     ///
     /// # Errors
-    /// When it is not a complete CRL of one of the roots, is of another time than now, or is not newer than the one that is
-    /// there.
-    pub async fn import_crl(&self, operator: &str, file: Vec<u8>) -> Outcome<(String, ImportedCrl)> {
+    /// When it is not a complete CRL of one of the roots, is of another time than now, is not newer than the one that is
+    /// there, or lacks one of its entries without `allow_removals`.
+    pub async fn import_crl(
+        &self,
+        operator: &str,
+        file: Vec<u8>,
+        allow_removals: bool,
+    ) -> Outcome<(String, ImportedCrl)> {
         let der = pem_or_der(file);
         let crl = Crl::from_der(&der).map_err(|error| refused(&error.to_string()))?;
         let root = self.registry.roots().iter().find(|root| crl.verify_issued_by(&root.certificate).is_ok());
@@ -141,6 +146,9 @@ impl Ca {
         let now = self.now()?;
         if crl.delta_base().is_some() {
             return Err(refused("it is a delta CRL").into());
+        }
+        if !crl.lists_ca_certificates() {
+            return Err(refused("CAs' certificates are not in its scope (onlyContainsUserCerts)").into());
         }
         if crl.this_update() > now {
             return Err(refused("its thisUpdate is in the future").into());
@@ -160,6 +168,9 @@ impl Ca {
         };
         if let Some(first) = root.crl.as_deref().and_then(|der| Crl::from_der(der).ok()) {
             newer(first.number(), first.this_update())?;
+        }
+        if !allow_removals {
+            self.check_nothing_leaves(root, &crl).await?;
         }
         let row = ImportedCrl {
             authority: authority(root),
@@ -181,6 +192,27 @@ impl Ca {
         }
         self.events.announce(Change::ImportedCrl);
         Ok((root.name.clone(), row))
+    }
+}
+
+impl Ca {
+    /// A CRL never loses an entry before it may (DESIGN §2.5), and only the root's operators know when that is.
+    async fn check_nothing_leaves(&self, root: &Root, new: &Crl<'_>) -> Outcome<()> {
+        let rows = self.store.imported_crls().await?;
+        let name = authority(root);
+        let row = rows.iter().find(|row| row.authority == name).map(|row| row.der.as_slice());
+        let standing = row.into_iter().chain(root.crl.as_deref()).filter_map(|der| Crl::from_der(der).ok());
+        let Some(standing) = standing.max_by_key(Crl::number) else { return Ok(()) };
+        let missing = |entry: &pki::crl::Entry| new.find(&entry.serial).is_none();
+        let missing: Vec<_> = standing.entries().filter_map(Result::ok).filter(missing).collect();
+        let Some(first) = missing.first() else { return Ok(()) };
+        let (count, serial) = (missing.len(), first.serial);
+        let detail = format!(
+            "{count} certificates that number {} lists are not in it, {serial} first; if all of them have ended, \
+             say --allow-removals",
+            standing.number()
+        );
+        Err(refused(&detail).into())
     }
 }
 

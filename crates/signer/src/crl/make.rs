@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ca_store::{BeginCrl, CrlDraft, CrlKey, CrlRow, CrlShard, PublishCrl, PublishOutcome};
-use pki::{Period, Timestamp};
+use pki::Timestamp;
 use tokio::time::Instant;
 
 use super::due::{Kind, expired_before};
@@ -82,10 +82,8 @@ impl CrlMaker {
             // It was there when this one was ordered, and none is ever taken back.
             Kind::Delta => Some(draft.published.as_ref().ok_or(Failure::Contended)?),
         };
-        let previous = order.kind.drafted_after(&draft).map(|row| row.this_update);
-        // A delta is not older than what it adds to: another signer's clock may be a little ahead.
-        let earliest = base.map(|base| base.this_update.minus(Period::from_seconds(1)));
-        let this_update = self.after(previous.max(earliest)).await?;
+        let before = draft.published.iter().chain(&draft.published_delta);
+        let this_update = self.after(before.map(|row| row.this_update).max()).await?;
         let next_update = match order.last_of_all {
             true => entry.issuer.certificate().not_after(),
             false => this_update.plus(order.kind.lifetime(entry)),

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use ca_store::{BlockedAfter, BlockedKeyRow, LeaseOutcome};
-use pki::Period;
+use pki::{Period, Timestamp};
 
 use super::{By, block_reason};
 use crate::ca::Ca;
@@ -14,22 +14,22 @@ use crate::refusal::Outcome;
 pub(crate) const ROUND: Duration = Duration::from_secs(600);
 /// Longer than a round takes.
 const LEASE: Duration = Duration::from_secs(60);
-/// Keys that were blocked longer ago have been looked at often enough.
+/// Keys that were blocked longer ago have been looked at often enough, but by a signer that has just been started.
 const SINCE: Period = Period::from_days(7);
 /// Keys that are read at once.
 const PAGE: u32 = 500;
 
 impl Ca {
-    /// Revokes what was left of the keys that were blocked in the last week; says how many certificates that were.
+    /// Revokes what was left of the keys that were blocked, in the last week or `ever`; says how many certificates that were.
     ///
     /// # Errors
     /// When the store does not answer, or the clock cannot be trusted. What was done is done.
-    pub async fn finish_compromised(&self) -> Outcome<u64> {
+    pub async fn finish_compromised(&self, ever: bool) -> Outcome<u64> {
         let name = "compromised keys";
         if !matches!(self.store.claim_lease(name, LEASE).await?, LeaseOutcome::Held { .. }) {
             return Ok(0);
         }
-        let finished = self.finish_blocked().await;
+        let finished = self.finish_blocked(ever).await;
         // Freed at once: a signer that is started now has something to finish.
         self.store.claim_lease(name, Duration::ZERO).await?;
         let revoked = finished?;
@@ -39,9 +39,10 @@ impl Ca {
         Ok(revoked)
     }
 
-    async fn finish_blocked(&self) -> Outcome<u64> {
+    async fn finish_blocked(&self, ever: bool) -> Outcome<u64> {
         let now = self.now()?;
-        let mut after = BlockedAfter { at: now.minus(SINCE), key: [0; 32], limit: PAGE };
+        let since = if ever { Timestamp::from_unix(0) } else { now.minus(SINCE) };
+        let mut after = BlockedAfter { at: since, key: [0; 32], limit: PAGE };
         let mut revoked = 0;
         loop {
             let page = self.store.blocked_after(&after).await?;

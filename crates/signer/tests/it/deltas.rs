@@ -46,6 +46,8 @@ async fn delta(
                 works.fetch(&path).await.unwrap(),
             );
         }
+        // Each is of a second of its own.
+        world.clock.advance(std::time::Duration::from_secs(1));
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     panic!("it never came: {:?}", row(world, shard).await);

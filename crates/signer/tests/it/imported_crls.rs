@@ -19,6 +19,18 @@ use crate::crls::wait;
 use crate::support::{World, reason};
 
 fn crl(root: &Certificate, key: &SoftKey, number: u64, this_update: Timestamp) -> Vec<u8> {
+    let revoked =
+        Entry { serial: Serial::from_random([7; 16]), revoked_at: this_update, reason: Why::CaCompromise };
+    crl_of(root, key, number, this_update, &[revoked])
+}
+
+fn crl_of(
+    root: &Certificate,
+    key: &SoftKey,
+    number: u64,
+    this_update: Timestamp,
+    entries: &[Entry],
+) -> Vec<u8> {
     let issuer = Issuer::new(root.clone(), SignatureAlgorithm::EcdsaSha256).unwrap();
     let parameters = CrlParameters {
         issuer: &issuer,
@@ -28,11 +40,9 @@ fn crl(root: &Certificate, key: &SoftKey, number: u64, this_update: Timestamp) -
         scope: CrlScope::Complete,
         delta_base: None,
     };
-    let revoked =
-        Entry { serial: Serial::from_random([7; 16]), revoked_at: this_update, reason: Why::CaCompromise };
-    let totals: CrlTotals = [revoked].iter().collect();
+    let totals: CrlTotals = entries.iter().collect();
     let mut writer = CrlWriter::start(&parameters, totals, Vec::new()).unwrap();
-    writer.entry(&revoked).unwrap();
+    entries.iter().for_each(|entry| writer.entry(entry).unwrap());
     let (tbs, facts) = writer.finish().unwrap();
     pki::crl::assemble(&tbs, facts.algorithm, &key.sign_message(&tbs))
 }
@@ -91,21 +101,21 @@ async fn an_imported_crl_is_published_and_rises() {
     let der = of_root(&world, 5, world.now());
     // As the ceremony writes it, too.
     let pem = pki::chain::pem_block("X509 CRL", &der);
-    let (root, row) = world.ca.import_crl("alice", pem.into_bytes()).await.unwrap();
+    let (root, row) = world.ca.import_crl("alice", pem.into_bytes(), false).await.unwrap();
     assert_eq!((root.as_str(), row.number, &row.der), ("root", 5, &der));
     wait(|| works.objects.revision(&path) == Some(5)).await;
     assert_eq!(works.objects.size(&path), Some(der.len() as u64));
     wait(|| works.notice()["state"] == "up").await;
     // Said twice, it is there.
-    world.ca.import_crl("alice", der.clone()).await.unwrap();
+    world.ca.import_crl("alice", der.clone(), false).await.unwrap();
 
     world.clock.advance(Duration::from_secs(10));
     let now = world.now();
     for (number, at) in [(5, now), (4, now), (6, now.minus(Period::from_seconds(10)))] {
-        let said = detail(world.ca.import_crl("alice", of_root(&world, number, at)).await);
+        let said = detail(world.ca.import_crl("alice", of_root(&world, number, at), false).await);
         assert!(said.contains("is not newer than number 5"), "{said}");
     }
-    world.ca.import_crl("bob", of_root(&world, 6, now)).await.unwrap();
+    world.ca.import_crl("bob", of_root(&world, 6, now), false).await.unwrap();
     wait(|| works.objects.revision(&path) == Some(6)).await;
     let kinds = world.audit_kinds().await;
     assert_eq!(kinds.iter().filter(|kind| *kind == "crl.imported").count(), 2);
@@ -142,11 +152,78 @@ async fn what_is_not_the_roots_is_not_imported() {
         (of_root(&world, 5, now.minus(Period::from_days(101))), "is past"),
     ];
     for (der, expected) in cases {
-        let said = detail(world.ca.import_crl("alice", der).await);
+        let said = detail(world.ca.import_crl("alice", der, false).await);
         assert!(said.contains(expected), "{expected}: {said}");
     }
-    assert_eq!(reason(world.ca.import_crl("alice", changed).await), Reason::OperatorRequest);
+    assert_eq!(reason(world.ca.import_crl("alice", changed, false).await), Reason::OperatorRequest);
     assert_eq!(world.store.imported_crls().await.unwrap(), []);
+}
+
+/// What the root has revoked stays revoked, unless its operators say that it may leave.
+#[tokio::test]
+async fn an_entry_leaves_only_when_that_is_said() {
+    let world = World::start().await;
+    world.ca.import_crl("alice", of_root(&world, 5, world.now()), false).await.unwrap();
+    world.clock.advance(Duration::from_secs(1));
+    let empty = crl_of(&world.authorities.root, &world.authorities.root_key, 6, world.now(), &[]);
+    let said = detail(world.ca.import_crl("alice", empty.clone(), false).await);
+    assert!(
+        said.contains("1 certificates that number 5 lists") && said.contains("--allow-removals"),
+        "{said}"
+    );
+    world.ca.import_crl("alice", empty, true).await.unwrap();
+}
+
+/// A CRL for end entities' certificates says nothing about intermediates.
+#[tokio::test]
+async fn a_crl_without_cas_in_its_scope_is_not_imported() {
+    let world = World::start().await;
+    let der = of_root(&world, 5, world.now());
+    let crl = Crl::from_der(&der).unwrap();
+    // A critical issuingDistributionPoint with onlyContainsUserCerts, and signed again.
+    let point = hex::decode("300f0603551d1c0101ff040530038101ff").unwrap();
+    let tbs = with_extension(crl.tbs_bytes(), &point);
+    let signature = world.authorities.root_key.sign_message(&tbs);
+    let partial = pki::crl::assemble(&tbs, SignatureAlgorithm::EcdsaSha256, &signature);
+    assert!(!Crl::from_der(&partial).unwrap().lists_ca_certificates());
+    let said = detail(world.ca.import_crl("alice", partial, false).await);
+    assert!(said.contains("onlyContainsUserCerts"), "{said}");
+}
+
+/// A TBSCertList with one more extension at its end: the lengths of the three structures around it grow.
+fn with_extension(tbs: &[u8], extension: &[u8]) -> Vec<u8> {
+    fn header(der: &[u8]) -> (usize, usize) {
+        match der[1] {
+            length @ 0..=0x7f => (2, usize::from(length)),
+            0x81 => (3, usize::from(der[2])),
+            0x82 => (4, usize::from(der[2]) << 8 | usize::from(der[3])),
+            other => panic!("{other}"),
+        }
+    }
+    fn wrapped(tag: u8, content: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(content.len()).unwrap().to_be_bytes();
+        let length = match content.len() {
+            0..0x80 => vec![length[1]],
+            0x80..0x100 => vec![0x81, length[1]],
+            _ => vec![0x82, length[0], length[1]],
+        };
+        [&[tag][..], &length, content].concat()
+    }
+    let content = &tbs[header(tbs).0..];
+    // The last element is [0] EXPLICIT Extensions.
+    let mut at = 0;
+    let mut last = 0;
+    while at < content.len() {
+        last = at;
+        let (head, length) = header(&content[at..]);
+        at += head + length;
+    }
+    let explicit = &content[last..];
+    assert_eq!(explicit[0], 0xa0);
+    let list = &explicit[header(explicit).0..];
+    let extensions = &list[header(list).0..];
+    let list = wrapped(0x30, &[extensions, extension].concat());
+    wrapped(0x30, &[&content[..last], &wrapped(0xa0, &list)].concat())
 }
 
 /// The first is in a file that the policy names: nothing older gets over it.
@@ -161,9 +238,9 @@ async fn the_first_crl_is_the_policys() {
     let works = Publishes::start(&world);
     assert_eq!(works.objects.revision(&path(&world)), Some(3));
     world.clock.advance(Duration::from_secs(1));
-    let said = detail(world.ca.import_crl("alice", of_root(&world, 3, world.now())).await);
+    let said = detail(world.ca.import_crl("alice", of_root(&world, 3, world.now()), false).await);
     assert!(said.contains("is not newer than number 3"), "{said}");
-    world.ca.import_crl("alice", of_root(&world, 4, world.now())).await.unwrap();
+    world.ca.import_crl("alice", of_root(&world, 4, world.now()), false).await.unwrap();
     wait(|| works.objects.revision(&path(&world)) == Some(4)).await;
 }
 
@@ -172,7 +249,7 @@ async fn the_first_crl_is_the_policys() {
 async fn a_row_is_not_believed() {
     let cluster = Cluster::start();
     let world = World::on_server(&cluster, Limits::default()).await;
-    world.ca.import_crl("alice", of_root(&world, 5, world.now())).await.unwrap();
+    world.ca.import_crl("alice", of_root(&world, 5, world.now()), false).await.unwrap();
     let forged = crl(&world.authorities.root, &SoftKey::generate(), 9, world.now());
     let sql = format!("UPDATE ca.imported_crls SET number = 9, der = '\\x{}'", hex::encode(&forged));
     cluster.sql("postgres", &sql);
@@ -196,7 +273,7 @@ async fn other_signers_hear_of_it() {
     let works = Publishes::start(&two);
     let mut changes = two.ca.events().subscribe();
     wait(|| two.store.calls().contains(&"imported_crls")).await;
-    one.ca.import_crl("alice", of_root(&one, 5, one.now())).await.unwrap();
+    one.ca.import_crl("alice", of_root(&one, 5, one.now()), false).await.unwrap();
     let heard = tokio::time::timeout(Duration::from_secs(20), changes.recv()).await.unwrap().unwrap();
     assert_eq!(heard, signer::Change::ImportedCrl);
     wait(|| works.objects.revision(&path(&two)) == Some(5)).await;

@@ -8,7 +8,7 @@ use pki::crl::Crl;
 use pki::ocsp::CertStatus;
 use pki::{Certificate, Period, Reason};
 
-use crate::crls::{Works, wait};
+use crate::crls::{ISSUER, Works, wait};
 use crate::support::ocsp::wait as wait_until;
 use crate::support::{OcspWorld, World};
 
@@ -38,13 +38,20 @@ fn not_after(world: &World) -> pki::Timestamp {
 /// Waits until the shard's published CRL is the last.
 async fn last(world: &World, shard: u32) -> CrlRow {
     for _ in 0..1500 {
-        let row = world.published(shard).await;
-        if row.next_update == not_after(world) {
+        let rows = world.store.crl_shards(Some(ISSUER)).await.unwrap();
+        let row = rows.into_iter().find(|row| row.shard.shard == shard).and_then(|row| row.published);
+        if let Some(row) = row.filter(|row| row.next_update == not_after(world)) {
             return row;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     panic!("it never came");
+}
+
+/// The highest CRL number of the issuer that took its place.
+async fn successor(world: &World) -> u64 {
+    let rows = world.store.crl_shards(Some("tls-2")).await.unwrap();
+    rows.iter().filter_map(|row| row.published.as_ref()).map(|crl| crl.key.number).max().unwrap_or(0)
 }
 
 #[tokio::test]
@@ -110,19 +117,32 @@ async fn nothing_follows_the_last_crl_that_the_operator_ordered() {
         last(&world, shard).await;
     }
     // Neither time nor an event makes another one.
+    let before_later = successor(&world).await;
     world.later(30);
-    let begun = world.store.calls().iter().filter(|call| **call == "begin_crl").count();
     let looks = || world.store.calls().iter().filter(|call| **call == "crl_shards").count();
     let before = looks();
     world.nudge(shard);
     wait(|| looks() > before + 1).await;
-    works.stop().await;
-    let calls = world.store.calls();
     // The successor's are made on.
-    let (_, successor) = calls.iter().filter(|call| **call == "begin_crl").enumerate().last().unwrap();
-    assert_eq!(*successor, "begin_crl");
-    assert!(begun > 0);
+    wait_until(async || successor(&world).await > before_later).await;
+    works.stop().await;
     assert_eq!(world.published(shard).await, row);
+}
+
+/// Its responder's certificate is not one that a CRL would have to be made for.
+#[tokio::test]
+async fn a_responder_that_renews_itself_does_not_hold_the_last_crl_up() {
+    let it = OcspWorld::start().await;
+    let (issued, shard) = it.world.some_certificate().await;
+    let it = it.with_policy("\n[[profile]]\nname = \"tls\"\n", SECOND).await;
+    let it = it.with_policy("shards = 4\n", "shards = 4\nstate = \"retired\"\n").await;
+    let ended = Certificate::from_der(&issued.certificate).unwrap().not_after();
+    it.world.clock.advance(Duration::from_secs(ended.since(it.world.now()).seconds() + 30 * 86400));
+    it.work();
+    it.ready().await;
+    let works = Works::start(&it.world);
+    assert_eq!(last(&it.world, shard).await.entries, 0);
+    works.stop().await;
 }
 
 #[tokio::test]

@@ -350,18 +350,20 @@ async fn what_a_compromised_key_leaves_behind_is_finished_by_any_signer() {
         others.push(with_key(&world, &client, &key, &[&format!("n{n}.example")]).await.serial);
     }
     let bystander = world.certificate(&client, &["bystander.example"]).await.issued.serial;
-    assert_eq!(world.ca.finish_compromised().await.unwrap(), 0, "no key is compromised");
+    assert_eq!(world.ca.finish_compromised(false).await.unwrap(), 0, "no key is compromised");
     world.store.fail_after("revoke", 1, StoreFault::Failed);
     assert!(matches!(world.revoke(by_key(&key, &first.certificate, 1)).await, Err(Failure::Store(_))));
     assert_eq!(world.revoked(&others[0]).await, None);
     // The process dies, and nobody asks again.
     let world = world.restart().await;
-    assert_eq!(world.ca.finish_compromised().await.unwrap(), 3);
+    world.clock.advance(std::time::Duration::from_secs(8 * 86400));
+    assert_eq!(world.ca.finish_compromised(false).await.unwrap(), 0, "too long ago for every round");
+    assert_eq!(world.ca.finish_compromised(true).await.unwrap(), 3, "not for one that was just started");
     for serial in &others {
         let row = world.revoked(serial).await.unwrap();
         assert_eq!((row.reason.code(), row.source.as_str()), (1, "key blocked by certificate key"));
     }
-    assert_eq!(world.ca.finish_compromised().await.unwrap(), 0);
+    assert_eq!(world.ca.finish_compromised(true).await.unwrap(), 0);
     assert_eq!(world.revoked(&bystander).await, None);
 }
 
