@@ -224,6 +224,9 @@ pub struct LimitsSection {
     pub body_seconds: NonZeroU32,
     /// Bodies that are being read at once; further POSTs are answered 503. Default 4,096.
     pub bodies: NonZeroUsize,
+    /// As `bodies`, from one IPv4 address or one IPv6 /64, over all of its connections and streams: one that sends slowly
+    /// leaves places to the others. At most `bodies`. Default a sixteenth of `bodies`, at least 1.
+    pub bodies_per_peer: Option<NonZeroUsize>,
     /// Requests at once on one HTTP/2 connection. Default 64.
     pub streams_per_connection: NonZeroU32,
     /// OCSP requests a second, from one IPv4 address or one IPv6 /64, that a signer has to answer; further ones are answered
@@ -243,10 +246,17 @@ impl Default for LimitsSection {
             connection_seconds: nonzero(600),
             body_seconds: nonzero(5),
             bodies: NonZeroUsize::MIN.saturating_add(4095),
+            bodies_per_peer: None,
             streams_per_connection: nonzero(64),
             live_per_second: nonzero(50),
             live_burst: nonzero(200),
         }
+    }
+}
+
+impl LimitsSection {
+    pub(crate) fn bodies_per_peer(&self) -> usize {
+        self.bodies_per_peer.map_or((self.bodies.get() / 16).max(1), NonZeroUsize::get)
     }
 }
 
@@ -285,6 +295,9 @@ impl RoleConfig for Config {
         }
         if self.sync.object_mib > self.sync.total_mib {
             return Err(Invalid::new("sync.object_mib", "must not exceed sync.total_mib"));
+        }
+        if self.limits.bodies_per_peer.is_some_and(|each| each > self.limits.bodies) {
+            return Err(Invalid::new("limits.bodies_per_peer", "must not exceed limits.bodies"));
         }
         if self.ocsp.questions_per_call.get() > MAX_QUESTIONS {
             return Err(Invalid::new("ocsp.questions_per_call", format!("must be at most {MAX_QUESTIONS}")));
