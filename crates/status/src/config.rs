@@ -149,8 +149,8 @@ impl Default for CacheSection {
 pub struct OcspSection {
     /// Answers kept at once, in memory and in the spool; those that nobody asked for the longest go first. Default 200,000.
     pub answers: NonZeroUsize,
-    /// What they may take together in memory, in MiB: some 2.5 kB each. The spool's file takes up to three times as much.
-    /// Default 512.
+    /// What they may take together in memory, in MiB, with the requests that are recognised octet by octet: some 2.5 kB each.
+    /// The spool's file takes up to three times as much. Default 512.
     pub answers_mib: NonZeroU32,
     /// An answer that somebody asked for within so many seconds is renewed before it is due; others are renewed when they
     /// are asked for. 0: none is renewed ahead. Default 86,400.
@@ -303,5 +303,33 @@ impl RoleConfig for Config {
             return Err(Invalid::new("ocsp.questions_per_call", format!("must be at most {MAX_QUESTIONS}")));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn limits(text: &str) -> Result<LimitsSection, String> {
+        let node = "certificate = \"c\"\nkey = \"k\"\nauthority = \"a\"";
+        let text = format!(
+            "version = 1\nlisten = \"127.0.0.1:80\"\nspool = \"s\"\nsigners = [\"s:1\"]\nlimits = {{ {text} }}\n[node]\n{node}\n"
+        );
+        let config = runtime::config::parse::<Config>(&text, Path::new("/status.toml"));
+        let config = config.map_err(|error| error.to_string())?;
+        config.check().map_err(|invalid| invalid.to_string())?;
+        Ok(config.limits)
+    }
+
+    #[test]
+    fn a_peer_has_a_sixteenth_of_the_bodies_or_what_is_said() {
+        let each = |text| limits(text).unwrap().bodies_per_peer();
+        assert_eq!((each(""), each("bodies = 320"), each("bodies = 5")), (256, 20, 1));
+        assert_eq!(each("bodies = 5, bodies_per_peer = 5"), 5);
+        let refused = limits("bodies = 5, bodies_per_peer = 6").unwrap_err();
+        assert!(refused.contains("limits.bodies_per_peer"), "{refused}");
+        assert!(limits("bodies_per_peer = 0").is_err());
     }
 }
