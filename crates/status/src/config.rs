@@ -149,8 +149,8 @@ impl Default for CacheSection {
 pub struct OcspSection {
     /// Answers kept at once, in memory and in the spool; those that nobody asked for the longest go first. Default 200,000.
     pub answers: NonZeroUsize,
-    /// What they may take together in memory, in MiB: some 2.5 kB each. The spool's file takes up to three times as much.
-    /// Default 512.
+    /// What they may take together in memory, in MiB, with the requests that are recognised octet by octet: some 2.5 kB each.
+    /// The spool's file takes up to three times as much. Default 512.
     pub answers_mib: NonZeroU32,
     /// An answer that somebody asked for within so many seconds is renewed before it is due; others are renewed when they
     /// are asked for. 0: none is renewed ahead. Default 86,400.
@@ -224,6 +224,9 @@ pub struct LimitsSection {
     pub body_seconds: NonZeroU32,
     /// Bodies that are being read at once; further POSTs are answered 503. Default 4,096.
     pub bodies: NonZeroUsize,
+    /// As `bodies`, from one IPv4 address or one IPv6 /64, over all of its connections and streams: one that sends slowly
+    /// leaves places to the others. At most `bodies`. Default a sixteenth of `bodies`, at least 1.
+    pub bodies_per_peer: Option<NonZeroUsize>,
     /// Requests at once on one HTTP/2 connection. Default 64.
     pub streams_per_connection: NonZeroU32,
     /// OCSP requests a second, from one IPv4 address or one IPv6 /64, that a signer has to answer; further ones are answered
@@ -243,10 +246,17 @@ impl Default for LimitsSection {
             connection_seconds: nonzero(600),
             body_seconds: nonzero(5),
             bodies: NonZeroUsize::MIN.saturating_add(4095),
+            bodies_per_peer: None,
             streams_per_connection: nonzero(64),
             live_per_second: nonzero(50),
             live_burst: nonzero(200),
         }
+    }
+}
+
+impl LimitsSection {
+    pub(crate) fn bodies_per_peer(&self) -> usize {
+        self.bodies_per_peer.map_or((self.bodies.get() / 16).max(1), NonZeroUsize::get)
     }
 }
 
@@ -286,9 +296,40 @@ impl RoleConfig for Config {
         if self.sync.object_mib > self.sync.total_mib {
             return Err(Invalid::new("sync.object_mib", "must not exceed sync.total_mib"));
         }
+        if self.limits.bodies_per_peer.is_some_and(|each| each > self.limits.bodies) {
+            return Err(Invalid::new("limits.bodies_per_peer", "must not exceed limits.bodies"));
+        }
         if self.ocsp.questions_per_call.get() > MAX_QUESTIONS {
             return Err(Invalid::new("ocsp.questions_per_call", format!("must be at most {MAX_QUESTIONS}")));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn limits(text: &str) -> Result<LimitsSection, String> {
+        let node = "certificate = \"c\"\nkey = \"k\"\nauthority = \"a\"";
+        let text = format!(
+            "version = 1\nlisten = \"127.0.0.1:80\"\nspool = \"s\"\nsigners = [\"s:1\"]\nlimits = {{ {text} }}\n[node]\n{node}\n"
+        );
+        let config = runtime::config::parse::<Config>(&text, Path::new("/status.toml"));
+        let config = config.map_err(|error| error.to_string())?;
+        config.check().map_err(|invalid| invalid.to_string())?;
+        Ok(config.limits)
+    }
+
+    #[test]
+    fn a_peer_has_a_sixteenth_of_the_bodies_or_what_is_said() {
+        let each = |text| limits(text).unwrap().bodies_per_peer();
+        assert_eq!((each(""), each("bodies = 320"), each("bodies = 5")), (256, 20, 1));
+        assert_eq!(each("bodies = 5, bodies_per_peer = 5"), 5);
+        let refused = limits("bodies = 5, bodies_per_peer = 6").unwrap_err();
+        assert!(refused.contains("limits.bodies_per_peer"), "{refused}");
+        assert!(limits("bodies_per_peer = 0").is_err());
     }
 }

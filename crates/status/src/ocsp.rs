@@ -15,6 +15,7 @@ mod spool;
 mod sweep;
 mod truth;
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,7 +37,7 @@ use tracing::{info, warn};
 
 use crate::config::{CacheSection, LimitsSection, OcspSection};
 use crate::http::{Reply, not_allowed};
-use crate::peer::{Peer, Rates};
+use crate::peer::{Peer, Rates, Shares};
 use crate::shelf::Shelf;
 use answer::{Dress, Kept, error, failed, passed};
 use asker::{Asker, Line};
@@ -58,6 +59,7 @@ pub(crate) struct Responder {
     waiting: Semaphore,
     waiting_unkept: Semaphore,
     bodies: Semaphore,
+    bodies_by_client: Shares,
     body_patience: std::time::Duration,
     is_settled: Arc<AtomicBool>,
     counts: Counts,
@@ -156,6 +158,7 @@ impl Responder {
             waiting: Semaphore::new(settings.waiting.get()),
             waiting_unkept: Semaphore::new(settings.waiting_unkept.get()),
             bodies: Semaphore::new(limits.bodies.get()),
+            bodies_by_client: Shares::new(limits.bodies_per_peer()),
             body_patience: std::time::Duration::from_secs(limits.body_seconds.get().into()),
             is_settled,
             counts: Counts::new(),
@@ -188,7 +191,7 @@ impl Responder {
         if head.headers.get(CONTENT_TYPE).is_some_and(|kind| !is_request(kind)) {
             return failed(StatusCode::UNSUPPORTED_MEDIA_TYPE);
         }
-        let der = match self.read(body).await {
+        let der = match self.read(body, peer.client(&head.headers)).await {
             Ok(der) => der,
             Err(status) => return failed(status),
         };
@@ -200,10 +203,13 @@ impl Responder {
     }
 
     /// A whole body, of what a request may have and within its time.
-    async fn read(&self, mut body: Incoming) -> Result<Bytes, StatusCode> {
+    async fn read(&self, mut body: Incoming, client: Option<IpAddr>) -> Result<Bytes, StatusCode> {
         if body.size_hint().lower() > MAX_REQUEST_OCTETS as u64 {
             return Err(StatusCode::PAYLOAD_TOO_LARGE);
         }
+        let share =
+            client.map(|client| self.bodies_by_client.take(client).ok_or(StatusCode::SERVICE_UNAVAILABLE));
+        let _share = share.transpose()?;
         let _place = self.bodies.try_acquire().map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
         let read = async {
             let mut whole = Bytes::new();

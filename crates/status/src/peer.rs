@@ -1,4 +1,4 @@
-//! Who asks, and what one of them may take up: connections, and answers that cost a signature.
+//! Who asks, and what one of them may take up: connections, bodies that are read, and answers that cost a signature.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -10,40 +10,75 @@ use ipnet::IpNet;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+/// What each client holds of something at once.
+#[derive(Debug, Clone)]
+pub(crate) struct Shares {
+    each: usize,
+    held: Arc<Mutex<HashMap<IpAddr, usize>>>,
+}
+
+/// A client's place, free again when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Share {
+    client: IpAddr,
+    shares: Shares,
+}
+
+impl Shares {
+    pub(crate) fn new(each: usize) -> Self {
+        Self { each, held: Arc::default() }
+    }
+
+    /// Takes a place; `None` when this client has as many as it may.
+    pub(crate) fn take(&self, client: IpAddr) -> Option<Share> {
+        let mut held = self.held.lock();
+        let count = held.entry(client).or_insert(0);
+        if *count >= self.each {
+            return None;
+        }
+        *count += 1;
+        Some(Share { client, shares: self.clone() })
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut held = self.shares.held.lock();
+        if let Some(count) = held.get_mut(&self.client) {
+            *count -= 1;
+            if *count == 0 {
+                held.remove(&self.client);
+            }
+        }
+    }
+}
+
 /// Open connections by peer.
 #[derive(Debug, Clone)]
 pub(crate) struct Peers {
-    each: usize,
     trusted: Arc<[IpNet]>,
-    open: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    open: Shares,
 }
 
 /// A connection's peer, counted while it lives.
 #[derive(Debug)]
 pub(crate) struct Peer {
     address: IpAddr,
-    trusted: bool,
+    /// None for a trusted proxy.
+    share: Option<Share>,
     peers: Peers,
 }
 
 impl Peers {
     pub(crate) fn new(each: usize, trusted: Vec<IpNet>) -> Self {
-        Self { each, trusted: trusted.into(), open: Arc::default() }
+        Self { trusted: trusted.into(), open: Shares::new(each) }
     }
 
     /// Counts a connection; `None` when its peer has as many as it may.
     pub(crate) fn enter(&self, address: IpAddr) -> Option<Peer> {
         let address = address.to_canonical();
-        let trusted = self.trusts(address);
-        if !trusted {
-            let mut open = self.open.lock();
-            let count = open.entry(network(address)).or_insert(0);
-            if *count >= self.each {
-                return None;
-            }
-            *count += 1;
-        }
-        Some(Peer { address, trusted, peers: self.clone() })
+        let share = if self.trusts(address) { None } else { Some(self.open.take(network(address))?) };
+        Some(Peer { address, share, peers: self.clone() })
     }
 
     fn trusts(&self, address: IpAddr) -> bool {
@@ -54,7 +89,7 @@ impl Peers {
 impl Peer {
     /// Whose limits a request counts against; nobody's when it comes from a trusted proxy that names no client.
     pub(crate) fn client(&self, headers: &HeaderMap) -> Option<IpAddr> {
-        if !self.trusted {
+        if self.share.is_some() {
             return Some(network(self.address));
         }
         // The last that no trusted proxy has: what stands before it, its client wrote.
@@ -71,22 +106,6 @@ impl Peer {
 }
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        if self.trusted {
-            return;
-        }
-        let address = network(self.address);
-        let mut open = self.peers.open.lock();
-        if let Some(count) = open.get_mut(&address) {
-            *count -= 1;
-            if *count == 0 {
-                open.remove(&address);
-            }
-        }
-    }
-}
 
 /// An IPv6 peer owns a /64.
 fn network(address: IpAddr) -> IpAddr {
@@ -185,7 +204,7 @@ mod tests {
         assert!(peers.enter(ip("198.51.100.1")).is_some());
         let trusted: Vec<_> = (0..9).map(|_| peers.enter(ip("192.0.2.77")).unwrap()).collect();
         drop(trusted);
-        assert!(peers.open.lock().is_empty(), "a peer without connections is remembered");
+        assert!(peers.open.held.lock().is_empty(), "a peer without connections is remembered");
     }
 
     #[test]

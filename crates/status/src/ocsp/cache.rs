@@ -30,7 +30,10 @@ pub(crate) struct Cache {
     evicted: Counter,
 }
 
-type Spellings = HashMap<Box<[u8]>, Arc<Slot>>;
+type Spellings = HashMap<Spelling, Arc<Slot>>;
+
+/// In the map and in the slot, and once in memory.
+type Spelling = Arc<[u8]>;
 
 #[derive(Debug, Clone, Copy)]
 struct Limit {
@@ -43,6 +46,7 @@ struct Limit {
 struct Part {
     slots: HashMap<Serial, Vec<Arc<Slot>>>,
     count: usize,
+    /// Answers and spellings.
     bytes: usize,
 }
 
@@ -53,7 +57,7 @@ pub(crate) struct Slot {
     kept: ArcSwapOption<Kept>,
     /// Milliseconds since the cache's start.
     asked: AtomicU64,
-    spellings: Mutex<Vec<Box<[u8]>>>,
+    spellings: Mutex<Vec<Spelling>>,
 }
 
 impl Slot {
@@ -65,6 +69,14 @@ impl Slot {
 /// Spellings of one request that are remembered, and the longest of them: a client has one, and clients have few.
 const SPELLINGS: usize = 4;
 const SPELLING_BYTES: usize = 400;
+
+/// The structures around a spelling: its counts, its entry in the map, and its place in the slot.
+const SPELLING_OVERHEAD: usize = 112;
+
+/// Bytes that a spelling takes in memory, about.
+const fn weight(spelling: &[u8]) -> usize {
+    spelling.len() + SPELLING_OVERHEAD
+}
 
 /// Parts, at most; a part has not fewer than so many answers.
 const PARTS: usize = 64;
@@ -143,18 +155,29 @@ impl Cache {
             return;
         }
         let Some(map) = self.spelling(request) else { return };
+        let Some(part) = slot.id.serial().and_then(|serial| self.part(&serial)) else { return };
+        let mut part = part.write();
         let mut known = slot.spellings.lock();
-        // Looked at under the lock that the removal takes: no spelling outlives its slot.
+        // Looked at under the locks that the removal takes: no spelling outlives its slot.
         if slot.kept.load().is_none() || known.iter().any(|one| **one == *request) {
             return;
         }
         let forgotten = (known.len() >= SPELLINGS).then(|| known.remove(0));
-        known.push(request.into());
-        map.write().insert(request.into(), Arc::clone(slot));
-        if let Some(forgotten) = forgotten
-            && let Some(map) = self.spelling(&forgotten)
-        {
-            map.write().remove(&forgotten);
+        let spelling = Spelling::from(request);
+        known.push(Arc::clone(&spelling));
+        drop(known);
+        part.bytes += weight(request);
+        map.write().insert(spelling, Arc::clone(slot));
+        if let Some(forgotten) = forgotten {
+            self.forget(&mut part, &forgotten);
+        }
+        self.fit(&mut part);
+    }
+
+    fn forget(&self, part: &mut Part, spelling: &[u8]) {
+        part.bytes = part.bytes.saturating_sub(weight(spelling));
+        if let Some(map) = self.spelling(spelling) {
+            map.write().remove(spelling);
         }
     }
 
@@ -190,10 +213,14 @@ impl Cache {
             part.bytes += weight;
             self.count.fetch_add(1, Ordering::Relaxed);
         }
-        if part.count > self.limit.count || part.bytes > self.limit.bytes {
-            self.evict(&mut part);
-        }
+        self.fit(&mut part);
         kept
+    }
+
+    fn fit(&self, part: &mut Part) {
+        while part.count > 0 && (part.count > self.limit.count || part.bytes > self.limit.bytes) {
+            self.evict(part);
+        }
     }
 
     /// Makes room: a sixteenth of the part, so that it is looked through rarely.
@@ -222,9 +249,7 @@ impl Cache {
         part.bytes = part.bytes.saturating_sub(kept.weight());
         self.count.fetch_sub(1, Ordering::Relaxed);
         for spelling in slot.spellings.lock().drain(..) {
-            if let Some(map) = self.spelling(&spelling) {
-                map.write().remove(&spelling);
-            }
+            self.forget(part, &spelling);
         }
     }
 
@@ -293,5 +318,93 @@ impl Cache {
         let part = self.parts.get(index).map(|part| part.read());
         part.map(|part| part.slots.values().flatten().filter_map(|slot| slot.kept()).collect())
             .unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pki::ocsp::{CertIdHash, CertStatus, IssuerHashes, Single, assemble, response_data};
+    use pki::{Certificate, SignatureAlgorithm, Timestamp};
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::super::answer::Ground;
+    use super::*;
+
+    const NOW: u64 = 1_800_000_000;
+
+    /// Answers about so many certificates, all of one length.
+    fn answers(count: u8) -> Vec<Arc<Kept>> {
+        let pair = KeyPair::generate().unwrap();
+        let issuer = CertificateParams::new(Vec::new()).unwrap().self_signed(&pair).unwrap();
+        let issuer = Certificate::from_der(issuer.der()).unwrap();
+        let hashes = IssuerHashes::of(&issuer);
+        let at = Timestamp::from_unix;
+        let answer = |number| {
+            let id = CertId::new(CertIdHash::Sha1, &hashes, &Serial::from_bytes(&[1, number]).unwrap());
+            let (this_update, next_update) = (at(NOW), at(NOW + 86_400));
+            let status = CertStatus::Good;
+            let single = Single { id: &id, status, this_update, next_update, archive_cutoff: None };
+            let data = response_data(issuer.public_key(), at(NOW), &[single], None);
+            // No signature: the cache verifies none.
+            let body = assemble(&data, SignatureAlgorithm::EcdsaSha256, &[0; 72], &[]);
+            let ground = Ground { shard: ShardKey::new("i", 0), revision: 1 };
+            Arc::new(Kept::read(body.into(), ground).unwrap().0)
+        };
+        (0..count).map(answer).collect()
+    }
+
+    fn spelling(answer: u8, number: u8) -> Vec<u8> {
+        [&[answer, number], [b'a'; SPELLING_BYTES - 2].as_slice()].concat()
+    }
+
+    /// What is there, found from outside: answers, and octets of spellings.
+    fn held(cache: &Cache, answers: &[Arc<Kept>]) -> (usize, usize) {
+        let kept = answers.iter().filter(|kept| cache.find(&kept.id).is_some()).count();
+        let all = (0..32).flat_map(|answer| (0..9).map(move |number| spelling(answer, number)));
+        (kept, all.filter(|one| cache.recall(one).is_some()).map(|one| one.len()).sum())
+    }
+
+    #[test]
+    fn spellings_are_within_the_bound_of_bytes() {
+        let answers = answers(32);
+        let weight = answers[0].weight();
+        let limit = 33 * weight;
+        let cache = Cache::new(PART_COUNT, limit);
+        answers.iter().for_each(|kept| drop(cache.put(Arc::clone(kept), true)));
+        assert_eq!(held(&cache, &answers), (32, 0), "the answers alone have room");
+        for (index, kept) in (0..).zip(&answers) {
+            for number in 0..4 {
+                let Some(slot) = cache.find(&kept.id) else { continue };
+                cache.learn(&spelling(index, number), &slot);
+                let (kept, octets) = held(&cache, &answers);
+                assert!(kept * weight + octets <= limit, "{kept} answers and {octets} octets of spellings");
+                assert!(cache.bytes() <= limit);
+            }
+        }
+        let (kept, octets) = held(&cache, &answers);
+        assert!(kept > 4 && octets > 0, "{kept} answers and {octets} octets of spellings");
+    }
+
+    #[test]
+    fn bytes_of_spellings_go_with_them() {
+        let answers = answers(2);
+        let cache = Cache::new(PART_COUNT, 1 << 20);
+        for kept in &answers {
+            cache.put(Arc::clone(kept), true);
+        }
+        let alone = cache.bytes();
+        let slot = cache.find(&answers[0].id).unwrap();
+        for number in 0..9 {
+            cache.learn(&spelling(0, number), &slot);
+            // Again: it is there.
+            cache.learn(&spelling(0, number), &slot);
+        }
+        assert_eq!(held(&cache, &answers), (2, SPELLINGS * SPELLING_BYTES));
+        assert_eq!(cache.bytes(), alone + SPELLINGS * weight(&spelling(0, 0)));
+        cache.reject(&answers[0]);
+        assert_eq!((held(&cache, &answers), cache.bytes()), ((1, 0), answers[1].weight()));
+        cache.learn(&spelling(0, 0), &slot);
+        assert_eq!(cache.bytes(), answers[1].weight(), "a spelling of what is not there is learnt");
+        assert_eq!((cache.remove_shard(&ShardKey::new("i", 0)), cache.bytes()), (1, 0));
     }
 }

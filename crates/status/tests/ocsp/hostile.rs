@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pki::ocsp::{CertStatus, encode_request};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout};
 
 use super::{Said, TRY_LATER, is_error, path, ready, said, status};
@@ -166,7 +166,7 @@ async fn only_so_many_wait_for_a_signer() {
 
 #[tokio::test]
 async fn only_so_many_bodies_are_read_at_once() {
-    let (world, node) = ready("limits = { bodies = 2, body_seconds = 3 }").await;
+    let (world, node) = ready("limits = { bodies = 2, bodies_per_peer = 2, body_seconds = 3 }").await;
     let mut held = Vec::new();
     for _ in 0..2 {
         let mut stream = TcpStream::connect(node.address).await.unwrap();
@@ -178,6 +178,60 @@ async fn only_so_many_bodies_are_read_at_once() {
     assert_eq!(status(&node.get(&path(&world.oracle.request(1))).await), CertStatus::Good);
     drop(held);
     node.wait(|| async { node.post(&world.oracle.request(1), "").await.status == 200 }).await;
+    node.stop().await;
+}
+
+/// Begins a POST from this address and does not end it. Its status is 100 as soon as its body is waited for (RFC 9110 §10.1.1).
+async fn begun(node: &Node, from: [u8; 4], headers: &str) -> (String, TcpStream) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((from, 0).into()).unwrap();
+    let mut stream = socket.connect(node.address).await.unwrap();
+    let head = format!("{POST}{headers}Expect: 100-continue\r\nContent-Length: 80\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut line = [0; "HTTP/1.1 100".len()];
+    stream.read_exact(&mut line).await.unwrap();
+    (String::from_utf8_lossy(&line[9..]).into_owned(), stream)
+}
+
+#[tokio::test]
+async fn one_peer_cannot_take_all_places_for_bodies() {
+    let more = "trusted_proxies = [\"127.0.0.3/32\"]\nlimits = { bodies = 8, bodies_per_peer = 2, body_seconds = 60 }";
+    let (world, node) = ready(more).await;
+    let (slow, proxy) = ([127, 0, 0, 2], [127, 0, 0, 3]);
+    let mut held = Vec::new();
+    let mut begin = async |from, headers, count: usize| {
+        let mut codes = Vec::new();
+        for _ in 0..count {
+            let (code, stream) = begun(&node, from, headers).await;
+            codes.push(code);
+            held.push(stream);
+        }
+        codes
+    };
+    assert_eq!(begin(slow, "", 4).await, ["100", "100", "503", "503"]);
+    // What it says of others does not help.
+    assert_eq!(begin(slow, "X-Forwarded-For: 203.0.113.9\r\n", 1).await, ["503"]);
+    assert_eq!(begin(proxy, "", 3).await, ["100"; 3]);
+    assert_eq!(begin(proxy, "X-Forwarded-For: 203.0.113.9\r\n", 3).await, ["100", "100", "503"]);
+    // The last place is enough for the rest of the world: whoever has sent his body gives it back.
+    for number in 0..5 {
+        assert_eq!(status(&node.post(&world.oracle.request(number), "").await), CertStatus::Good, "{number}");
+    }
+    drop(held);
+    node.wait(|| async { begun(&node, slow, "").await.0 == "100" }).await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_peer_has_a_sixteenth_of_the_places_for_bodies() {
+    let (_world, node) = ready("limits = { bodies = 48, body_seconds = 60 }").await;
+    let mut held = Vec::new();
+    for number in 0..4 {
+        let (code, stream) = begun(&node, [127, 0, 0, 2], "").await;
+        assert_eq!(code, if number < 3 { "100" } else { "503" }, "{number}");
+        held.push(stream);
+    }
+    drop(held);
     node.stop().await;
 }
 
