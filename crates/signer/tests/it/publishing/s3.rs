@@ -60,6 +60,8 @@ async fn crls_and_certificates_arrive_with_their_attributes() {
     world.later(0);
     let second = works.reaches(&world, shard, 3).await;
     bucket.is_at(&crl, &second).await;
+    // It is there before the bucket has noted that it was written.
+    crate::crls::wait(|| bucket.written(&key(&crl)).len() > 1).await;
     assert_eq!(bucket.written(&key(&crl)), [first, second]);
 
     for (path, kind, control) in [
