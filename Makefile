@@ -5,7 +5,7 @@ CARGO ?= cargo
 # The tests' builds can be told to kill themselves (docs/chaos.md); `make demo` and `make build` cannot.
 FAILPOINTS = --features chancery/failpoints,chancery-front/failpoints,chancery-validator/failpoints
 
-.PHONY: help demo build test lint unit fmt bench-acme bench-revocation chaos fuzz clean
+.PHONY: help demo build test lint unit fmt bench-acme bench-revocation chaos race fuzz clean
 
 help:
 	@echo "make demo        install what is missing, build, start the whole CA on SoftHSM and SQLite, get certificates"
@@ -14,6 +14,7 @@ help:
 	@echo "make bench-acme  certificates a second over the whole path, beside the ceilings of this machine"
 	@echo "make bench-revocation  CRLs of a million entries, OCSP answers a second, and how long a revocation takes to be seen"
 	@echo "make chaos       kills every process at every failpoint, over and over; goes on where the last run ended (docs/chaos.md)"
+	@echo "make race        two signers revoke 10,000 certificates of the same shards on PostgreSQL; every CRL is looked at"
 	@echo "make fuzz        what strangers send and what is written, under libFuzzer, 20 minutes a target"
 	@echo "make fmt lint    format; clippy with warnings as errors"
 
@@ -62,6 +63,10 @@ chaos:
 	@.ci/setup test
 	$(CARGO) build --quiet --locked --workspace $(FAILPOINTS) --bins
 	@.ci/isolated target/debug/chaos $(CHAOS)
+
+race:
+	@.ci/setup test
+	.ci/isolated $(CARGO) nextest run --locked --offline -p signer --run-ignored only -E 'test(ten_thousand)'
 
 # FUZZ="--minutes 20 --targets ocsp_request,crl" and the like.
 fuzz:

@@ -28,9 +28,9 @@ async fn two_signers_race_over_the_same_shards() {
     race(1000).await;
 }
 
-/// The long form: `cargo nextest run -p signer --run-ignored only -E 'test(ten_thousand)'`.
+/// The long form: `make race`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes minutes"]
+#[ignore = "takes minutes: make race"]
 async fn two_signers_race_with_ten_thousand_revocations() {
     race(10_000).await;
 }
