@@ -9,6 +9,7 @@ use anyhow::Context;
 use serde_json::{Map, Value, json};
 
 use self::signer::Bench;
+use crate::rounded;
 
 /// What one CRL took.
 #[derive(Debug, Clone, Copy)]
@@ -130,10 +131,6 @@ fn value(made: Made) -> Value {
         "memory_mib": rounded(made.memory),
         "octets": made.octets,
     })
-}
-
-fn rounded(figure: f64) -> Value {
-    json!((figure * 1000.0).round() / 1000.0)
 }
 
 fn row(name: &str, made: Made) {

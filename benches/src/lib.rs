@@ -12,3 +12,8 @@ pub mod processes;
 pub mod responder;
 pub mod revocation;
 pub mod stored;
+
+/// A figure with three decimal places.
+fn rounded(figure: f64) -> serde_json::Value {
+    serde_json::json!((figure * 1000.0).round() / 1000.0)
+}

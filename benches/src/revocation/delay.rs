@@ -9,8 +9,9 @@ use rpc::proto::admin::v1::RevokeCertificateRequest;
 use serde_json::{Map, Value, json};
 
 use super::plain::Plain;
-use super::{Arguments, Scene, World, rounded};
+use super::{Arguments, Scene, World};
 use crate::load::Round;
+use crate::rounded;
 
 /// What relying parties waited for, milliseconds.
 #[derive(Debug, Clone, Default)]

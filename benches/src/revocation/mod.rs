@@ -13,7 +13,6 @@ use anyhow::{Context, ensure};
 use pki::ocsp::{CertId, CertIdHash, IssuerHashes};
 use pki::{Certificate, Serial};
 use rpc::proto::admin::v1::ListCertificatesRequest;
-use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::connection::Server;
@@ -105,11 +104,6 @@ impl World {
         }
         self.scene.serials(count).await
     }
-}
-
-/// A figure with three decimal places.
-fn rounded(figure: f64) -> Value {
-    json!((figure * 1000.0).round() / 1000.0)
 }
 
 /// A demo as a relying party and its operator know it.

@@ -6,8 +6,9 @@ use serde_json::{Map, Value, json};
 
 use super::rates::{self, Rate};
 use super::wrk::Counted;
-use super::{Arguments, World, rounded};
+use super::{Arguments, World};
 use crate::ceilings::{self, Ceiling};
+use crate::rounded;
 
 /// The responder's keys that are measured, and what stands before the names of their figures.
 const ALGORITHMS: [(&str, &str); 2] = [("ecdsa-p256", "ocsp"), ("rsa-2048", "ocsp_rsa")];

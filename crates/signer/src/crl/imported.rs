@@ -1,7 +1,7 @@
 //! The CRLs of offline roots: the first from its ceremony by way of the policy, later ones imported by operators. They are
 //! published like all others, and watched: nobody makes the next one by himself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -203,7 +203,8 @@ impl Ca {
         let row = rows.iter().find(|row| row.authority == name).map(|row| row.der.as_slice());
         let standing = row.into_iter().chain(root.crl.as_deref()).filter_map(|der| Crl::from_der(der).ok());
         let Some(standing) = standing.max_by_key(Crl::number) else { return Ok(()) };
-        let missing = |entry: &pki::crl::Entry| new.find(&entry.serial).is_none();
+        let listed: BTreeSet<_> = new.entries().filter_map(Result::ok).map(|entry| entry.serial).collect();
+        let missing = |entry: &pki::crl::Entry| !listed.contains(&entry.serial);
         let missing: Vec<_> = standing.entries().filter_map(Result::ok).filter(missing).collect();
         let Some(first) = missing.first() else { return Ok(()) };
         let (count, serial) = (missing.len(), first.serial);
