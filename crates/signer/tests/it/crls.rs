@@ -135,19 +135,27 @@ fn judge(world: &World, shard: u32, der: &[u8], leaf: &[u8]) -> Option<String> {
         publicly_trusted: true,
     };
     assert_eq!(pki::lint::check_crl(crl.tbs_bytes(), &context), []);
+    openssl(world, &[der], leaf)
+}
 
+/// What openssl says of a leaf by a complete CRL, and a delta on it if there is one; `None`: good.
+pub(crate) fn openssl(world: &World, crls: &[&[u8]], leaf: &[u8]) -> Option<String> {
     let folder = tempfile::tempdir().unwrap();
-    let file = |name: &str, label: &str, der: &[u8]| {
+    let file = |name: &str, content: String| -> PathBuf {
         let path = folder.path().join(name);
-        std::fs::write(&path, pki::chain::pem_block(label, der)).unwrap();
+        std::fs::write(&path, content).unwrap();
         path
     };
-    let (issuer, leaf) = (file("issuer", "CERTIFICATE", issuer.der()), file("leaf", "CERTIFICATE", leaf));
-    let crl = file("crl", "X509 CRL", der);
+    let pem = |label: &str, der: &[u8]| pki::chain::pem_block(label, der);
+    let deltas: &[&str] = if crls.len() > 1 { &["-use_deltas", "-extended_crl"] } else { &[] };
+    let crls = file("crls", crls.iter().map(|crl| pem("X509 CRL", crl)).collect());
+    let issuer = file("issuer", world.authorities.issuer.pem());
+    let leaf = file("leaf", pem("CERTIFICATE", leaf));
     let verified = Command::new("openssl")
         .args(["verify", "-partial_chain", "-crl_check", "-attime", &world.now().unix().to_string()])
+        .args(deltas)
         .arg("-CRLfile")
-        .arg(crl)
+        .arg(crls)
         .arg("-trusted")
         .arg(issuer)
         .arg(leaf)

@@ -1,14 +1,11 @@
 //! Delta CRLs: what they list, when they are made, and that they and complete ones never contradict one another.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
 use ca_store::{CaStore as _, CrlRow, CrlShardRow};
 use pki::crl::Crl;
 use pki::{Reason, Serial};
 use signer::issue::Issued;
 
-use crate::crls::{ISSUER, Works, wait};
+use crate::crls::{ISSUER, Works, openssl, wait};
 use crate::support::World;
 
 const DELTAS: &str = "shards = 4\ndelta_crls = true\ndelta_crl_lifetime = \"2h\"\n";
@@ -68,32 +65,6 @@ async fn neighbours(world: &World) -> ([Issued; 2], u32) {
     }
 }
 
-/// What openssl says of a certificate with a complete CRL and the delta on it; none: good.
-fn openssl(world: &World, crls: [&[u8]; 2], leaf: &[u8]) -> Option<String> {
-    let folder = tempfile::tempdir().unwrap();
-    let file = |name: &str, content: String| -> PathBuf {
-        let path = Path::new(folder.path()).join(name);
-        std::fs::write(&path, content).unwrap();
-        path
-    };
-    let pem = |label: &str, der: &[u8]| pki::chain::pem_block(label, der);
-    let crls = file("crls", crls.iter().map(|crl| pem("X509 CRL", crl)).collect());
-    let issuer = file("issuer", world.authorities.issuer.pem());
-    let leaf = file("leaf", pem("CERTIFICATE", leaf));
-    let verified = Command::new("openssl")
-        .args(["verify", "-partial_chain", "-crl_check", "-use_deltas", "-extended_crl", "-attime"])
-        .arg(world.now().unix().to_string())
-        .arg("-CRLfile")
-        .arg(crls)
-        .arg("-trusted")
-        .arg(issuer)
-        .arg(leaf)
-        .output()
-        .unwrap_or_else(|error| panic!("openssl ({error}): apt install openssl"));
-    let said = String::from_utf8_lossy(&verified.stderr).into_owned();
-    (!verified.status.success()).then_some(said)
-}
-
 #[tokio::test]
 async fn a_revocation_is_in_the_delta_alone() {
     let world = world_with("").await;
@@ -108,7 +79,7 @@ async fn a_revocation_is_in_the_delta_alone() {
     assert_eq!(Crl::from_der(&base).unwrap().delta_urls(), std::slice::from_ref(&url));
     let leaf = pki::Certificate::from_der(&issued.certificate).unwrap();
     assert_eq!(leaf.delta_crl_urls(), [url]);
-    assert_eq!(openssl(&world, [&base, &empty], &issued.certificate), None);
+    assert_eq!(openssl(&world, &[&base, &empty], &issued.certificate), None);
 
     world.later(0);
     world.withdraw(issued.serial).await;
@@ -116,7 +87,7 @@ async fn a_revocation_is_in_the_delta_alone() {
     assert_eq!(still, base, "the complete CRL is the timer's");
     assert_eq!(entry(&revoked, &issued.serial), Some(Reason::Superseded));
     Crl::from_der(&revoked).unwrap().verify_issued_by(&world.authorities.issuer).unwrap();
-    let said = openssl(&world, [&base, &revoked], &issued.certificate).unwrap();
+    let said = openssl(&world, &[&base, &revoked], &issued.certificate).unwrap();
     assert!(said.contains("certificate revoked"), "{said}");
 
     // The timer's complete CRL takes it up, and a delta without it follows.
@@ -129,7 +100,7 @@ async fn a_revocation_is_in_the_delta_alone() {
     assert_eq!(entry(&complete, &issued.serial), Some(Reason::Superseded));
     assert_eq!(Crl::from_der(&after).unwrap().entry_count(), 0);
     assert!(
-        openssl(&world, [&complete, &after], &issued.certificate).unwrap().contains("certificate revoked")
+        openssl(&world, &[&complete, &after], &issued.certificate).unwrap().contains("certificate revoked")
     );
     works.stop().await;
 }
