@@ -48,12 +48,24 @@ crl_url_base = "http://status.test/crl"
 /// A signer at work.
 pub(super) struct Bench {
     ca: Arc<Ca>,
-    maker: CrlMaker,
-    objects: Objects,
     tokens: Tokens,
     entries: u64,
-    _places: (TempDir, TestToken, Option<Cluster>),
+    folder: TempDir,
+    cluster: Option<Cluster>,
+    _softhsm: TestToken,
 }
+
+/// Out of what a CRL is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum From {
+    /// The journal: a signer's first one of the shard.
+    Journal,
+    /// The one before, and the journal's revocations since then.
+    Previous,
+}
+
+/// So many more certificates are revoked before each CRL.
+const MORE: u64 = 10;
 
 impl Bench {
     /// With this many revocations.
@@ -97,33 +109,55 @@ impl Bench {
             node: "bench".to_owned(),
         })
         .await?;
-        let objects = Objects::of(ca.registry());
-        let maker = CrlMaker::new(Arc::clone(&ca), objects.clone(), folder.path().join("crl"))?;
-        Ok(Self { ca, maker, objects, tokens, entries, _places: (folder, softhsm, cluster) })
+        Ok(Self { ca, tokens, entries, folder, cluster, _softhsm: softhsm })
     }
 
     /// The middle of some rounds, after one that warms everything up.
-    pub(super) async fn make(&self, rounds: usize) -> anyhow::Result<Made> {
-        self.maker.make_now(ISSUER, 0).await?;
+    pub(super) async fn make(&mut self, from: From, rounds: usize) -> anyhow::Result<Made> {
+        let objects = Objects::of(self.ca.registry());
+        let maker = || CrlMaker::new(Arc::clone(&self.ca), objects.clone(), self.folder.path().join("crl"));
+        let mut at_work = maker()?;
+        at_work.make_now(ISSUER, 0).await?;
         let (mut seconds, mut peak) = (Vec::new(), 0.0_f64);
         for _ in 0..rounds.max(1) {
+            self.entries += MORE;
+            self.revoke_more().await?;
+            if from == From::Journal {
+                at_work = maker()?;
+            }
             // What the one before has left to be written to the disk is not this one's.
             rustix::fs::sync();
             let own = std::process::id();
             let idle = cost_of(own).now_mib;
             // The peak is forgotten: proc(5), "reset the peak resident set size".
             fs::write("/proc/self/clear_refs", "5")?;
-            seconds.push(self.maker.make_now(ISSUER, 0).await?.as_secs_f64());
+            seconds.push(at_work.make_now(ISSUER, 0).await?.as_secs_f64());
             peak = peak.max(cost_of(own).peak_mib - idle);
         }
         seconds.sort_by(f64::total_cmp);
         let seconds = *seconds.get(seconds.len() / 2).context("no round")?;
         let path = self.ca.registry().issuer(ISSUER).context("the issuer")?.crl_path(0);
-        let octets = self.objects.size(&path).context("the CRL")?;
+        let octets = objects.size(&path).context("the CRL")?;
         let row = self.ca.store().crl_shards(Some(ISSUER)).await?.pop().context("the shard")?;
         let listed = row.published.context("the CRL's row")?.entries;
         ensure!(listed == self.entries, "{listed} entries, not {}", self.entries);
         Ok(Made { entries: self.entries, seconds, memory: peak, octets })
+    }
+
+    async fn revoke_more(&self) -> anyhow::Result<()> {
+        let (last, more) = (self.entries, MORE);
+        let now = SystemClock.now().unix_timestamp();
+        if let Some(cluster) = &self.cluster {
+            let first = last - more + 1;
+            cluster.sql("postgres", &insert_into_postgres(first, last, now));
+            cluster.sql("postgres", &format!("UPDATE ca.crl_shards SET revision = {last}"));
+            return Ok(());
+        }
+        let pool = connect(&self.folder.path().join("ca.db")).await?;
+        insert_into_sqlite(&pool, last - more + 1, last, now).await?;
+        pool.execute(sqlx::query("UPDATE crl_shards SET revision = ?").bind(i64::try_from(last)?)).await?;
+        pool.close().await;
+        Ok(())
     }
 
     pub(super) async fn end(self) {
@@ -196,22 +230,41 @@ fn incarnation(life: u8) -> Incarnation {
     Incarnation { id: [life; 16], node: "bench".to_owned() }
 }
 
+async fn connect(file: &Path) -> anyhow::Result<sqlx::SqlitePool> {
+    let pool = sqlx::sqlite::SqlitePoolOptions::new().max_connections(1);
+    Ok(pool.connect_with(sqlx::sqlite::SqliteConnectOptions::new().filename(file)).await?)
+}
+
 /// Half of the entries have a reason, as the handbook's have.
+async fn insert_into_sqlite(pool: &sqlx::SqlitePool, first: u64, last: u64, now: i64) -> anyhow::Result<()> {
+    let revoke = sqlx::query(
+        "WITH RECURSIVE n (n) AS (SELECT ?1 UNION ALL SELECT n + 1 FROM n WHERE n < ?2)
+         INSERT INTO revocations (issuer, shard, serial, revision, revoked_at, reason, not_after)
+         SELECT ?3, 0, CAST(x'40' || randomblob(15) AS BLOB), n, ?4 - n % 86400, n % 2 * 4, ?4 + 8640000 FROM n",
+    );
+    pool.execute(revoke.bind(i64::try_from(first)?).bind(i64::try_from(last)?).bind(ISSUER).bind(now))
+        .await?;
+    Ok(())
+}
+
+/// As [`insert_into_sqlite`].
+fn insert_into_postgres(first: u64, last: u64, now: i64) -> String {
+    format!(
+        "INSERT INTO ca.revocations (issuer, shard, serial, revision, revoked_at, reason, not_after)
+         SELECT '{ISSUER}', 0, '\\x40'::bytea || substr(sha256(n::text::bytea), 1, 15), n,
+                {now} - n % 86400, n % 2 * 4, {now} + 8640000
+         FROM generate_series({first}, {last}) AS n"
+    )
+}
+
 async fn on_sqlite(folder: &Path, entries: u64, now: Timestamp) -> anyhow::Result<Arc<dyn CaStore>> {
     let file = folder.join("ca.db");
     // The schema.
     sqlite::Ca::open(sqlite::Options::new(file.clone()), incarnation(1)).await?.close().await;
-    let pool = sqlx::sqlite::SqlitePoolOptions::new().max_connections(1);
-    let pool = pool.connect_with(sqlx::sqlite::SqliteConnectOptions::new().filename(&file)).await?;
-    let (entries, now) = (i64::try_from(entries)?, i64::try_from(now.unix())?);
-    let revoke = sqlx::query(
-        "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < ?1)
-         INSERT INTO revocations (issuer, shard, serial, revision, revoked_at, reason, not_after)
-         SELECT ?2, 0, CAST(x'40' || randomblob(15) AS BLOB), n, ?3 - n % 86400, n % 2 * 4, ?3 + 8640000 FROM n",
-    );
-    pool.execute(revoke.bind(entries).bind(ISSUER).bind(now)).await?;
+    let pool = connect(&file).await?;
+    insert_into_sqlite(&pool, 1, entries, i64::try_from(now.unix())?).await?;
     let shard = sqlx::query("INSERT INTO crl_shards (issuer, shard, revision, number) VALUES (?, 0, ?, 1)");
-    pool.execute(shard.bind(ISSUER).bind(entries)).await?;
+    pool.execute(shard.bind(ISSUER).bind(i64::try_from(entries)?)).await?;
     pool.execute("PRAGMA wal_checkpoint(TRUNCATE)").await?;
     pool.close().await;
     Ok(Arc::new(sqlite::Ca::open(sqlite::Options::new(file), incarnation(2)).await?))
@@ -220,15 +273,11 @@ async fn on_sqlite(folder: &Path, entries: u64, now: Timestamp) -> anyhow::Resul
 async fn on_postgres(cluster: &Cluster, entries: u64, now: Timestamp) -> anyhow::Result<Arc<dyn CaStore>> {
     let options = postgres::Options::from_url(&cluster.owner_url())?;
     postgres::Ca::migrate(&options).await?;
-    let now = now.unix();
+    cluster.sql("postgres", &insert_into_postgres(1, entries, i64::try_from(now.unix())?));
     cluster.sql(
         "postgres",
         &format!(
-            "INSERT INTO ca.revocations (issuer, shard, serial, revision, revoked_at, reason, not_after)
-             SELECT '{ISSUER}', 0, '\\x40'::bytea || substr(sha256(n::text::bytea), 1, 15), n,
-                    {now} - n % 86400, n % 2 * 4, {now} + 8640000
-             FROM generate_series(1, {entries}) AS n;
-             INSERT INTO ca.crl_shards (issuer, shard, revision, number) VALUES ('{ISSUER}', 0, {entries}, 1)"
+            "INSERT INTO ca.crl_shards (issuer, shard, revision, number) VALUES ('{ISSUER}', 0, {entries}, 1)"
         ),
     );
     cluster.sql("postgres", "VACUUM ANALYZE ca.revocations");

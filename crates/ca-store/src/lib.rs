@@ -59,9 +59,9 @@ pub use page::{Cursor, Page, Paged};
 pub use pki::{ErrorClass, Reason, Serial, Timestamp};
 pub use registry::{DirectoryRow, IssuerRow, IssuerState, ProfileRow, Registry, TenantRow};
 pub use revocation::{
-    BeginCrl, CrlDraft, CrlEntries, CrlEntry, CrlJournal, CrlKey, CrlPiece, CrlRow, CrlShard, CrlShardRow,
-    EPOCH_JUMP, LedgerEntry, NewRevocation, PublishCrl, PublishOutcome, RevocationRow, RevokeOutcome,
-    Revoked, RevokedAfter, Upgrade,
+    BeginCrl, CrlDraft, CrlEdits, CrlEntries, CrlEntry, CrlJournal, CrlKey, CrlPiece, CrlRow, CrlShard,
+    CrlShardRow, CrlSince, EPOCH_JUMP, LedgerEntry, NewRevocation, PublishCrl, PublishOutcome, RevocationRow,
+    RevokeOutcome, Revoked, RevokedAfter, Upgrade,
 };
 pub use row_mac::{MacError, RowMac, RowMacKeys, Sealable, Sealed};
 pub use store::{CaStore, Changes, Clock, Epoch, Info, LeaseOutcome, StoreChange};

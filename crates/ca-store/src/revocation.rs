@@ -236,6 +236,32 @@ pub struct CrlEntry {
     pub reason: Reason,
 }
 
+/// What a CRL is compared with: an earlier one of its shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CrlSince {
+    /// The shard.
+    pub shard: CrlShard,
+    /// The earlier one's revision.
+    pub earlier_revision: u64,
+    /// The earlier one's [`expired_before`](CrlRow::expired_before).
+    pub earlier_expired_before: Timestamp,
+    /// The later one's revision.
+    pub revision: u64,
+    /// The later one's [`expired_before`](CrlRow::expired_before).
+    pub expired_before: Timestamp,
+    /// More edits of a kind than so many are not told: reading all entries again is better then.
+    pub limit: u32,
+}
+
+/// By what the entries that an earlier CRL had differ in a later one. The later one's new entries come after them all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CrlEdits {
+    /// Those whose certificates have ended long enough ago.
+    pub left: Vec<Serial>,
+    /// Those whose reason has become keyCompromise.
+    pub raised: Vec<Serial>,
+}
+
 /// By how much a new epoch raises revisions and CRL numbers, of shards that there are and of those to come: more than were
 /// made since any backup, at one a millisecond for a year. Two revisions of a shard are of one epoch if they are the same
 /// multiple of it.

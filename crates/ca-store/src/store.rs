@@ -8,11 +8,12 @@ use pki::Timestamp;
 use crate::{
     AbandonOutcome, Abandonment, AccountFilter, AccountRecord, AccountRow, AccountSelector, AccountUpdate,
     AuditEvent, AuditHead, AuditRecord, Authority, AuthorityChanges, AuthoritySelector, BeginCrl,
-    BlockedAfter, BlockedKeyRow, CertificateQuery, CrlDraft, CrlEntries, CrlJournal, CrlPiece, CrlShardRow,
-    Digest, Evidence, ImportCrl, ImportOutcome, ImportedCrl, IntentOutcome, JoinTokenRow, JournalEntry,
-    JournalKey, LedgerEntry, NewAccount, NewIntent, NewRevocation, NodeRow, Page, Paged, PublishCrl,
-    PublishOutcome, PutOutcome, RecordOutcome, RefusalCount, RegisterOutcome, RegistrationRow, Registry,
-    RevokeOutcome, Revoked, RevokedAfter, Sealed, SignedRow, StoreError, UpdateOutcome,
+    BlockedAfter, BlockedKeyRow, CertificateQuery, CrlDraft, CrlEdits, CrlEntries, CrlJournal, CrlPiece,
+    CrlShardRow, CrlSince, Digest, Evidence, ImportCrl, ImportOutcome, ImportedCrl, IntentOutcome,
+    JoinTokenRow, JournalEntry, JournalKey, LedgerEntry, NewAccount, NewIntent, NewRevocation, NodeRow, Page,
+    Paged, PublishCrl, PublishOutcome, PutOutcome, RecordOutcome, RefusalCount, RegisterOutcome,
+    RegistrationRow, Registry, RevokeOutcome, Revoked, RevokedAfter, Sealed, SignedRow, StoreError,
+    UpdateOutcome,
 };
 
 /// The signers' database. See the crate's documentation for what all methods promise.
@@ -141,6 +142,10 @@ pub trait CaStore: Send + Sync + 'static {
 
     /// A piece of the entries of a CRL. The same answer at any later time.
     async fn crl_entries(&self, entries: &CrlEntries) -> Result<CrlPiece, StoreError>;
+
+    /// What has become of an earlier CRL's entries in a later one; `None` when that is more than the limit. The same answer
+    /// at any later time.
+    async fn crl_edits(&self, since: &CrlSince) -> Result<Option<CrlEdits>, StoreError>;
 
     /// Makes a CRL durable before it is signed. Repeating it with the same row changes nothing;
     /// another row of the same number is [`StoreError::Refused`], as is one whose number or revision

@@ -4,11 +4,13 @@
 //! they take ([`CrlTotals`]; an [`EntryWriter`] has written and counted them), writes the TBSCertList once, and feeds a
 //! digest on the way: the same snapshot gives the same octets again, so the octets need not be kept to be signed.
 
+mod edit;
 mod reader;
 mod writer;
 
 use crate::{ErrorClass, Issuer, Reason, Serial, SignatureAlgorithm, Timestamp, encode::Encoder};
 
+pub use edit::CrlEdits;
 pub use reader::{Crl, CrlReadError};
 pub use writer::{CrlTbs, CrlTotals, CrlWriter, EntryWriter};
 

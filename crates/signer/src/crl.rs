@@ -1,7 +1,8 @@
 //! CRLs (DESIGN §6): made of a snapshot of the journal's revocations, journaled by digest, signed, verified, published by
 //! compare-and-swap. By event within a second, by timer otherwise.
 //!
-//! Here is who looks, `due` says when, `make` and `write` how; `spool` is where the files are. `imported` has the CRLs that are
+//! Here is who looks, `due` says when, `make` and `write` how, out of the journal's `pieces` or the `previous` CRL; `spool` is
+//! where the files are. `imported` has the CRLs that are
 //! made elsewhere.
 
 mod due;
@@ -10,6 +11,7 @@ mod list;
 mod make;
 mod measure;
 mod pieces;
+mod previous;
 mod spool;
 mod write;
 
@@ -34,6 +36,7 @@ pub use self::imported::ImportedCrls;
 pub use self::list::CrlState;
 use self::make::Order;
 use self::measure::Late;
+use self::previous::PreviousCrls;
 pub(crate) use self::spool::Finished;
 use self::spool::Spool;
 use crate::ca::Ca;
@@ -65,6 +68,7 @@ pub struct CrlMaker {
     ca: Arc<Ca>,
     objects: Objects,
     spool: Arc<Spool>,
+    previous: PreviousCrls,
 }
 
 impl CrlMaker {
@@ -73,7 +77,8 @@ impl CrlMaker {
     /// # Errors
     /// When the folder cannot be made.
     pub fn new(ca: Arc<Ca>, objects: Objects, folder: PathBuf) -> std::io::Result<Self> {
-        Ok(Self { ca, objects, spool: Arc::new(Spool::open(folder)?) })
+        let previous = PreviousCrls::default();
+        Ok(Self { ca, objects, spool: Arc::new(Spool::open(folder)?), previous })
     }
 
     /// Keeps every shard's CRL current until the signer drains.

@@ -9,12 +9,12 @@ use async_trait::async_trait;
 use ca_store::{
     AbandonOutcome, Abandonment, AccountFilter, AccountRecord, AccountRow, AccountSelector, AccountUpdate,
     AuditEvent, AuditHead, AuditRecord, Authority, AuthorityChanges, AuthoritySelector, BeginCrl,
-    BlockedAfter, BlockedKeyRow, CaStore, CertificateQuery, Changes, Clock, CrlDraft, CrlEntries, CrlJournal,
-    CrlPiece, CrlShardRow, Epoch, Evidence, ImportCrl, ImportOutcome, ImportedCrl, Info, IntentOutcome,
-    JoinTokenRow, JournalEntry, JournalKey, LeaseOutcome, LedgerEntry, NewAccount, NewIntent, NewRevocation,
-    NodeRow, Page, Paged, PublishCrl, PublishOutcome, PutOutcome, RecordOutcome, RefusalCount,
-    RegisterOutcome, RegistrationRow, Registry, RevokeOutcome, Revoked, RevokedAfter, Sealed, SignedRow,
-    StoreError, UpdateOutcome,
+    BlockedAfter, BlockedKeyRow, CaStore, CertificateQuery, Changes, Clock, CrlDraft, CrlEdits, CrlEntries,
+    CrlJournal, CrlPiece, CrlShardRow, CrlSince, Epoch, Evidence, ImportCrl, ImportOutcome, ImportedCrl,
+    Info, IntentOutcome, JoinTokenRow, JournalEntry, JournalKey, LeaseOutcome, LedgerEntry, NewAccount,
+    NewIntent, NewRevocation, NodeRow, Page, Paged, PublishCrl, PublishOutcome, PutOutcome, RecordOutcome,
+    RefusalCount, RegisterOutcome, RegistrationRow, Registry, RevokeOutcome, Revoked, RevokedAfter, Sealed,
+    SignedRow, StoreError, UpdateOutcome,
 };
 use parking_lot::Mutex;
 use pki::{Serial, Timestamp};
@@ -82,6 +82,7 @@ struct Hands {
     shards: Hand<Vec<CrlShardRow>>,
     ledger: Hand<Vec<LedgerEntry>>,
     certificates: Hand<Paged<JournalEntry>>,
+    edits: Hand<Option<CrlEdits>>,
 }
 
 type Hand<T> = Option<Arc<dyn Fn(T) -> T + Send + Sync>>;
@@ -172,6 +173,11 @@ impl FaultyStore {
         hand: impl Fn(Paged<JournalEntry>) -> Paged<JournalEntry> + Send + Sync + 'static,
     ) {
         self.state.hands.lock().certificates = Some(Arc::new(hand));
+    }
+
+    /// Changes what `crl_edits` answers.
+    pub fn alter_edits(&self, hand: impl Fn(Option<CrlEdits>) -> Option<CrlEdits> + Send + Sync + 'static) {
+        self.state.hands.lock().edits = Some(Arc::new(hand));
     }
 
     /// Takes all hands off.
@@ -275,6 +281,7 @@ passed_on! {
     fn revoked_after(after: &RevokedAfter) -> Vec<Revoked>;
     fn begin_crl(begin: BeginCrl) -> CrlDraft;
     fn crl_entries(entries: &CrlEntries) -> CrlPiece;
+    fn crl_edits(since: &CrlSince) -> Option<CrlEdits>, by edits;
     fn journal_crl(crl: CrlJournal) -> ();
     fn publish_crl(publish: PublishCrl) -> PublishOutcome;
     fn import_crl(import: ImportCrl) -> ImportOutcome;

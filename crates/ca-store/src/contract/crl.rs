@@ -3,8 +3,8 @@ use pki::{Reason, Serial};
 
 use super::{Fixture, open, sample::*};
 use crate::{
-    BeginCrl, CaStore, CrlDraft, CrlEntries, CrlEntry, CrlJournal, CrlKey, CrlRow, CrlShard, ImportCrl,
-    ImportOutcome, ImportedCrl, JournalRow, NewRevocation, PublishCrl, PublishOutcome, StoreError,
+    BeginCrl, CaStore, CrlDraft, CrlEntries, CrlEntry, CrlJournal, CrlKey, CrlRow, CrlShard, CrlSince,
+    ImportCrl, ImportOutcome, ImportedCrl, JournalRow, NewRevocation, PublishCrl, PublishOutcome, StoreError,
 };
 
 fn shard() -> CrlShard {
@@ -157,6 +157,59 @@ pub async fn an_entry_leaves_after_its_certificate_ended(fixture: &dyn Fixture) 
         "ended at that time: still there"
     );
     assert_eq!(tags(&entries(store, since(2001)).await), [serial(3)]);
+}
+
+pub async fn edits_make_a_later_crl_of_an_earlier_one(fixture: &dyn Fixture) {
+    let store = open(fixture, "one").await;
+    let store = store.as_ref();
+    for tag in 1..=4 {
+        issue(store, JournalRow { not_after: at(1000 * tag), ..journal_row(tag) }, &[]).await;
+        store.revoke(vec![revocation(tag)]).await.unwrap();
+    }
+    // Of another shard, with the same times.
+    let elsewhere = JournalRow { not_after: at(1000), shard: 9, ..journal_row(9) };
+    issue(store, elsewhere, &[]).await;
+    store.revoke(vec![revocation(9)]).await.unwrap();
+    for tag in [1, 3, 4] {
+        let upgrade = NewRevocation { reason: Reason::KeyCompromise, upgrade: true, ..revocation(tag) };
+        store.revoke(vec![upgrade]).await.unwrap();
+    }
+    // Revisions: 1 to 4, and 5 to 7 for the upgrades.
+    let since = |earlier: (u64, u64), later: (u64, u64), limit| {
+        let (shard, earlier_expired_before, expired_before) = (shard(), at(earlier.1), at(later.1));
+        let (earlier_revision, revision) = (earlier.0, later.0);
+        CrlSince { shard, earlier_revision, earlier_expired_before, revision, expired_before, limit }
+    };
+    let edits = async |since: CrlSince| {
+        let edits = store.crl_edits(&since).await.unwrap()?;
+        let sorted = |mut serials: Vec<Serial>| {
+            serials.sort_unstable();
+            serials
+        };
+        Some((sorted(edits.left), sorted(edits.raised)))
+    };
+    let of = |left: &[u64], raised: &[u64]| {
+        let serials = |tags: &[u64]| tags.iter().copied().map(serial).collect::<Vec<_>>();
+        Some((serials(left), serials(raised)))
+    };
+    assert_eq!(edits(since((4, 0), (4, 0), 9)).await, of(&[], &[]));
+    assert_eq!(
+        edits(since((4, 0), (7, 1000), 9)).await,
+        of(&[], &[1, 3, 4]),
+        "ended at that time: still there"
+    );
+    assert_eq!(edits(since((4, 0), (6, 1001), 9)).await, of(&[1], &[3]), "what left is not raised");
+    assert_eq!(edits(since((4, 1001), (7, 3001), 9)).await, of(&[2, 3], &[4]), "what had left is not told");
+    assert_eq!(
+        edits(since((2, 0), (7, 3001), 9)).await,
+        of(&[1, 2], &[]),
+        "nor what the earlier one had not"
+    );
+    assert_eq!(edits(since((6, 0), (7, 0), 9)).await, of(&[], &[4]), "nor what it had raised already");
+    assert_eq!(edits(since((4, 0), (7, 2001), 2)).await, of(&[1, 2], &[3, 4]));
+    assert_eq!(edits(since((4, 0), (7, 2001), 1)).await, None, "more than the limit");
+    assert_eq!(edits(since((4, 0), (7, 0), 2)).await, None);
+    assert_eq!(edits(since((4, 0), (4, 3001), 2)).await, None);
 }
 
 pub async fn a_crl_is_journaled_before_it_is_published(fixture: &dyn Fixture) {

@@ -111,6 +111,7 @@ macro_rules! contract_suite {
             numbers_and_revisions_of_crls_rise
             a_crl_is_the_same_at_any_later_time
             a_delta_has_what_changed
+            edits_make_a_later_crl_of_an_earlier_one
             an_entry_leaves_after_its_certificate_ended
             a_crl_is_journaled_before_it_is_published
             a_crl_is_never_replaced_by_an_older_one

@@ -246,6 +246,45 @@ fn a_failing_output_is_an_error() {
 }
 
 #[test]
+fn what_is_no_entry_is_not_copied() {
+    let copy = |octets: &[u8], edits: &mut CrlEdits| EntryWriter::new(NOW, Vec::new()).copy(octets, edits);
+    let serial = entries(1)[0].serial;
+    let mut none = CrlEdits::default();
+    for part in [&[][..], &[0x30], &[0x30, 5, 2, 1]] {
+        assert_eq!(copy(part, &mut none).unwrap(), 0, "not yet whole");
+    }
+    for broken in [
+        &[0x31, 0][..],
+        &[0x30, 0x81, 0x80],
+        &[0x30, 0],
+        &[0x30, 2, 2, 1],
+        &[0x30, 3, 2, 1, 7],
+        &[0x30, 5, 2, 1, 7, 5, 0],
+    ] {
+        assert!(matches!(copy(broken, &mut none), Err(CrlError::Totals)), "{broken:02x?}");
+    }
+    // A serial number that none of ours is.
+    let zero = [0x30, 6, 2, 1, 0, 0x17, 1, 0x41];
+    let mut edits = CrlEdits::new([serial], []);
+    assert!(matches!(copy(&zero, &mut edits), Err(CrlError::Totals)));
+    assert!(!edits.are_made(), "was not there");
+}
+
+#[test]
+fn where_the_entries_begin_is_told() {
+    let hierarchy = Hierarchy::fixed();
+    for count in [1, 3, 9_000] {
+        let list = entries(count);
+        let (octets, summary) = tbs(&parameters(&hierarchy.issuer), &list);
+        let mut writer = EntryWriter::new(NOW, Vec::new());
+        list.iter().for_each(|entry| writer.entry(entry).unwrap());
+        let (encoded, totals) = writer.finish().unwrap();
+        let from = usize::try_from(summary.entries_at).unwrap();
+        assert_eq!(octets[from..from + usize::try_from(totals.octets()).unwrap()], encoded);
+    }
+}
+
+#[test]
 fn deltas_name_their_base() {
     let hierarchy = Hierarchy::fixed();
     let delta = CrlParameters { delta_base: Some(5), ..parameters(&hierarchy.issuer) };
@@ -379,6 +418,47 @@ proptest! {
         prop_assert_eq!(crl.entries().map(Result::unwrap).collect::<Vec<_>>(), list);
         let theirs = x509_cert::crl::CertificateList::<x509_cert::certificate::Rfc5280>::from_der(&der).unwrap();
         prop_assert_eq!(theirs.to_der().unwrap(), der);
+    }
+
+    #[test]
+    fn an_edited_copy_is_what_would_be_written_anew(
+        count in 0..60_u32,
+        fates in prop::collection::vec(0..6_u8, 60),
+        pieces in prop::collection::vec(1..300_usize, 1..20),
+    ) {
+        let earlier = entries(count);
+        let mut writer = EntryWriter::new(NOW, Vec::new());
+        earlier.iter().for_each(|entry| writer.entry(entry).unwrap());
+        let (encoded, _) = writer.finish().unwrap();
+        let (mut left, mut raised, mut later) = (Vec::new(), Vec::new(), Vec::new());
+        for (entry, fate) in earlier.iter().zip(fates) {
+            let mut kept = *entry;
+            match fate {
+                0 => left.push(entry.serial),
+                // Leaving counts for more.
+                1 => { left.push(entry.serial); raised.push(entry.serial); }
+                2 => { raised.push(entry.serial); kept.reason = Reason::KeyCompromise; }
+                _ => {}
+            }
+            if fate > 1 {
+                later.push(kept);
+            }
+        }
+        let mut edits = CrlEdits::new(left, raised);
+        let mut copy = EntryWriter::new(NOW, Vec::new());
+        let (mut begin, mut end) = (0, 0);
+        for piece in pieces.iter().cycle() {
+            end = (end + piece).min(encoded.len());
+            begin += copy.copy(&encoded[begin..end], &mut edits).unwrap();
+            if end == encoded.len() {
+                break;
+            }
+        }
+        prop_assert_eq!(begin, encoded.len());
+        prop_assert!(edits.are_made());
+        let mut anew = EntryWriter::new(NOW, Vec::new());
+        later.iter().for_each(|entry| anew.entry(entry).unwrap());
+        prop_assert_eq!(copy.finish().unwrap(), anew.finish().unwrap());
     }
 
     #[test]

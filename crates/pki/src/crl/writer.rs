@@ -47,6 +47,20 @@ impl<W: Write> EntryWriter<W> {
         if self.buffer.len() >= BUFFER { self.flush() } else { Ok(()) }
     }
 
+    /// Entries that are encoded already.
+    pub(super) fn pass_on(&mut self, encoded: &[u8], entries: u64) -> Result<(), CrlError> {
+        self.written = CrlTotals {
+            entries: self.written.entries + entries,
+            octets: self.written.octets + encoded.len() as u64,
+        };
+        if encoded.len() < BUFFER {
+            self.buffer.raw(encoded);
+            return if self.buffer.len() >= BUFFER { self.flush() } else { Ok(()) };
+        }
+        self.flush()?;
+        Ok(self.out.write_all(encoded)?)
+    }
+
     /// What was written until now.
     pub const fn written(&self) -> CrlTotals {
         self.written
@@ -81,6 +95,7 @@ pub struct CrlWriter<W> {
     extensions: Vec<u8>,
     len: u64,
     tbs_len: u64,
+    entries_at: u64,
 }
 
 /// A finished TBSCertList: what its signature needs.
@@ -88,6 +103,8 @@ pub struct CrlWriter<W> {
 pub struct CrlTbs {
     /// Octets written.
     pub len: u64,
+    /// After so many of them the first entry begins.
+    pub entries_at: u64,
     /// Entries written.
     pub entries: u64,
     /// The algorithm named inside.
@@ -168,6 +185,7 @@ impl<W: Write> CrlWriter<W> {
         if totals.entries > 0 {
             buffer.raw(write_header(&mut header, tag::SEQUENCE, entries));
         }
+        let entries_at = buffer.len() as u64;
         Ok(Self {
             out,
             digest: algorithm.digest_algorithm().map(digest::Context::new),
@@ -179,6 +197,7 @@ impl<W: Write> CrlWriter<W> {
             extensions,
             len: 0,
             tbs_len,
+            entries_at,
         })
     }
 
@@ -231,7 +250,13 @@ impl<W: Write> CrlWriter<W> {
         self.buffer.raw(&extensions);
         self.flush()?;
         let digest = self.digest.map(|context| context.finish().as_ref().to_vec());
-        let tbs = CrlTbs { len: self.len, entries: self.written.entries, algorithm: self.algorithm, digest };
+        let tbs = CrlTbs {
+            len: self.len,
+            entries_at: self.entries_at,
+            entries: self.written.entries,
+            algorithm: self.algorithm,
+            digest,
+        };
         Ok((self.out, tbs))
     }
 
@@ -293,7 +318,7 @@ fn encode_extensions(parameters: &CrlParameters<'_>) -> Result<Vec<u8>, CrlError
 }
 
 /// `crlEntryExtensions` with a reasonCode, not critical, up to the code itself.
-const REASON: &[u8] =
+pub(super) const REASON: &[u8] =
     &[0x30, 0x0c, 0x30, 0x0a, 0x06, 0x03, 0x55, 0x1d, 0x15, 0x04, 0x03, tag::ENUMERATED, 0x01];
 
 fn entry_content_len(entry: &Entry) -> usize {

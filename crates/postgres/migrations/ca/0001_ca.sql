@@ -343,6 +343,9 @@ CREATE UNIQUE INDEX revocations_revision ON revocations (issuer, shard, revision
 CREATE UNIQUE INDEX revocations_upgrade ON revocations (issuer, shard, upgrade_revision)
     WHERE upgrade_revision IS NOT NULL;
 
+-- Entries whose certificates ended in the meantime leave the next CRL.
+CREATE INDEX revocations_end ON revocations (issuer, shard, not_after);
+
 -- Who asked for a revocation and how; apart, so that making a CRL does not read it.
 CREATE TABLE revocation_requests (
     serial  BYTEA    NOT NULL,

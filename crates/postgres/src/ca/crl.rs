@@ -2,8 +2,8 @@
 
 use ca_store::Reason;
 use ca_store::{
-    BeginCrl, CrlDraft, CrlEntries, CrlEntry, CrlJournal, CrlKey, CrlPiece, CrlRow, CrlShard, CrlShardRow,
-    PublishCrl, PublishOutcome, StoreChange,
+    BeginCrl, CrlDraft, CrlEdits, CrlEntries, CrlEntry, CrlJournal, CrlKey, CrlPiece, CrlRow, CrlShard,
+    CrlShardRow, CrlSince, PublishCrl, PublishOutcome, StoreChange,
 };
 use sqlx::{Connection, PgConnection};
 
@@ -147,43 +147,24 @@ pub(super) async fn entries(connection: &mut PgConnection, wanted: &CrlEntries) 
     let nothing = CrlPiece { entries: Vec::new(), reached: wanted.revision };
     let Some(first) = first(connection, wanted).await? else { return Ok(nothing) };
     let last = last(wanted, first);
-    let packed = if wanted.after_revision == 0 {
-        sqlx::query_scalar!(
-            r#"SELECT string_agg(int8send(revoked_at * 512 + reason * 32 + length(serial)) || serial, NULL)
-               FROM (SELECT serial, revoked_at, CASE WHEN upgrade_revision <= $1 THEN $2 ELSE reason END AS reason
-                     FROM revocations
-                     WHERE issuer = $3 AND shard = $4 AND revision >= $5 AND revision <= $6 AND not_after >= $7
-                     ORDER BY revision) AS entry"#,
-            number(wanted.revision),
-            i64::from(Reason::KeyCompromise.code()),
-            wanted.shard.issuer,
-            i64::from(wanted.shard.shard),
-            first,
-            last,
-            seconds(wanted.expired_before)
-        )
-        .fetch_one(connection)
-        .await?
-    } else {
-        sqlx::query_scalar!(
-            r#"SELECT string_agg(int8send(revoked_at * 512 + reason * 32 + length(serial)) || serial, NULL)
-               FROM (SELECT serial, revoked_at, CASE WHEN upgrade_revision <= $1 THEN $2 ELSE reason END AS reason
-                     FROM revocations
-                     WHERE issuer = $3 AND shard = $4 AND revision >= $5 AND revision <= $6 AND not_after >= $7
-                       AND (revision > $8 OR upgrade_revision > $8 AND upgrade_revision <= $1)
-                     ORDER BY revision) AS entry"#,
-            number(wanted.revision),
-            i64::from(Reason::KeyCompromise.code()),
-            wanted.shard.issuer,
-            i64::from(wanted.shard.shard),
-            first,
-            last,
-            seconds(wanted.expired_before),
-            number(wanted.after_revision)
-        )
-        .fetch_one(connection)
-        .await?
-    };
+    let packed = sqlx::query_scalar!(
+        r#"SELECT string_agg(int8send(revoked_at * 512 + reason * 32 + length(serial)) || serial, NULL)
+           FROM (SELECT serial, revoked_at, CASE WHEN upgrade_revision <= $1 THEN $2 ELSE reason END AS reason
+                 FROM revocations
+                 WHERE issuer = $3 AND shard = $4 AND revision >= $5 AND revision <= $6 AND not_after >= $7
+                   AND (revision > $8 OR upgrade_revision > $8 AND upgrade_revision <= $1)
+                 ORDER BY revision) AS entry"#,
+        number(wanted.revision),
+        i64::from(Reason::KeyCompromise.code()),
+        wanted.shard.issuer,
+        i64::from(wanted.shard.shard),
+        first,
+        last,
+        seconds(wanted.expired_before),
+        number(wanted.after_revision)
+    )
+    .fetch_one(connection)
+    .await?;
     let entries = parse(&packed.unwrap_or_default())?;
     Ok(CrlPiece { entries, reached: REVOCATIONS.unsigned("revision", last)? })
 }
@@ -249,6 +230,47 @@ fn parse(packed: &[u8]) -> Result<Vec<CrlEntry>, Failure> {
         });
     }
     Ok(entries)
+}
+
+/// [`crl_edits`](ca_store::CaStore::crl_edits).
+pub(super) async fn edits(
+    connection: &mut PgConnection,
+    since: &CrlSince,
+) -> Result<Option<CrlEdits>, Failure> {
+    let limit = i64::from(since.limit).saturating_add(1);
+    let left = sqlx::query_scalar!(
+        "SELECT serial FROM revocations
+         WHERE issuer = $1 AND shard = $2 AND not_after >= $3 AND not_after < $4 AND revision <= $5 LIMIT $6",
+        since.shard.issuer,
+        i64::from(since.shard.shard),
+        seconds(since.earlier_expired_before),
+        seconds(since.expired_before),
+        number(since.earlier_revision),
+        limit
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let raised = sqlx::query_scalar!(
+        "SELECT serial FROM revocations
+         WHERE issuer = $1 AND shard = $2 AND upgrade_revision IS NOT NULL AND upgrade_revision > $3
+           AND upgrade_revision <= $4 AND revision <= $3 AND not_after >= $5 LIMIT $6",
+        since.shard.issuer,
+        i64::from(since.shard.shard),
+        number(since.earlier_revision),
+        number(since.revision),
+        seconds(since.expired_before),
+        limit
+    )
+    .fetch_all(connection)
+    .await?;
+    let limit = usize::try_from(since.limit).unwrap_or(usize::MAX);
+    if left.len() > limit || raised.len() > limit {
+        return Ok(None);
+    }
+    let serials = |column: Vec<Vec<u8>>| -> Result<Vec<_>, Failure> {
+        column.iter().map(|serial| REVOCATIONS.serial("serial", serial)).collect()
+    };
+    Ok(Some(CrlEdits { left: serials(left)?, raised: serials(raised)? }))
 }
 
 impl Change<Context> for CrlJournal {

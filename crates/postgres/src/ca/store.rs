@@ -6,12 +6,12 @@ use async_trait::async_trait;
 use ca_store::{
     AbandonOutcome, Abandonment, AccountFilter, AccountRecord, AccountRow, AccountSelector, AccountUpdate,
     AuditEvent, AuditHead, AuditRecord, Authority, AuthorityChanges, AuthoritySelector, BeginCrl,
-    BlockedAfter, BlockedKeyRow, CaStore, CertificateQuery, Changes, Clock, CrlDraft, CrlEntries, CrlJournal,
-    CrlPiece, CrlShardRow, Digest, Epoch, Evidence, ImportCrl, ImportOutcome, ImportedCrl, Info,
-    IntentOutcome, JoinTokenRow, JournalEntry, JournalKey, LeaseOutcome, LedgerEntry, NewAccount, NewIntent,
-    NewRevocation, NodeRow, Page, Paged, PublishCrl, PublishOutcome, PutOutcome, RecordOutcome, RefusalCount,
-    RegisterOutcome, RegistrationRow, Registry, RevokeOutcome, Revoked, RevokedAfter, Sealed, SignedRow,
-    StoreError, UpdateOutcome,
+    BlockedAfter, BlockedKeyRow, CaStore, CertificateQuery, Changes, Clock, CrlDraft, CrlEdits, CrlEntries,
+    CrlJournal, CrlPiece, CrlShardRow, CrlSince, Digest, Epoch, Evidence, ImportCrl, ImportOutcome,
+    ImportedCrl, Info, IntentOutcome, JoinTokenRow, JournalEntry, JournalKey, LeaseOutcome, LedgerEntry,
+    NewAccount, NewIntent, NewRevocation, NodeRow, Page, Paged, PublishCrl, PublishOutcome, PutOutcome,
+    RecordOutcome, RefusalCount, RegisterOutcome, RegistrationRow, Registry, RevokeOutcome, Revoked,
+    RevokedAfter, Sealed, SignedRow, StoreError, UpdateOutcome,
 };
 use ca_store::{Serial, Timestamp};
 
@@ -149,6 +149,10 @@ impl CaStore for Ca {
 
     async fn crl_entries(&self, entries: &CrlEntries) -> Result<CrlPiece, StoreError> {
         Ok(read!(self.readers, |connection| crl::entries(connection, entries))?)
+    }
+
+    async fn crl_edits(&self, since: &CrlSince) -> Result<Option<CrlEdits>, StoreError> {
+        Ok(read!(self.readers, |connection| crl::edits(connection, since))?)
     }
 
     async fn journal_crl(&self, crl: CrlJournal) -> Result<(), StoreError> {

@@ -9,6 +9,7 @@ use pki::Timestamp;
 use tokio::time::Instant;
 
 use super::due::{Kind, expired_before};
+use super::previous::Previous;
 use super::spool::{self, Finished, Written};
 use super::{CrlMaker, measure};
 use crate::audit::Event;
@@ -115,7 +116,8 @@ impl CrlMaker {
         let path = order.kind.path(entry, row.key.shard.shard);
         let (number, entries) = (row.key.number, row.entries);
         let event = Event::CrlIntended { path: &path, number, entries };
-        let Written { draft, tbs, digester, listed: _ } = written;
+        let Written { draft, tbs, digester, listed } = written;
+        let row = CrlRow { tbs_sha256: digester.sha256(), ..row };
         fail::fail_point!("signer.crl.before-journal");
         let journaled =
             self.ca.journal.commit_crl(row.clone(), digester, vec![event.at(row.this_update)]).await?;
@@ -123,7 +125,8 @@ impl CrlMaker {
         let signature = self.ca.doors.issuer(&entry.id)?.sign(&journaled).await?;
         fail::fail_point!("signer.crl.after-sign");
         // Never published without having been verified with the issuer's certificate.
-        let finished = self.spool.finish(entry, &row.key, (draft, tbs), signature.clone()).await?;
+        let finished = self.spool.finish(entry, &row.key, (draft, &tbs), &signature).await?;
+        let previous = Previous::new(&row, &listed, (&tbs, &signature), finished.file.clone());
         let event = Event::CrlPublished { path: &path, number };
         let publish = PublishCrl { key: row.key.clone(), signature, audit: vec![event.at(row.this_update)] };
         fail::fail_point!("signer.crl.before-publish");
@@ -131,7 +134,7 @@ impl CrlMaker {
         fail::fail_point!("signer.crl.after-publish");
         if outcome == PublishOutcome::Published {
             tracing::info!(path, number, entries, "crl.published");
-            self.show(entry, &row, finished).await;
+            self.show(entry, &row, finished, previous).await;
         } else {
             spool::remove(&finished.file).await;
         }
@@ -158,7 +161,7 @@ impl CrlMaker {
         }
         let Some(signature) = row.signature.clone() else { return Ok(false) };
         if let Some(finished) = self.spool.take_up(entry, row).await? {
-            self.show(entry, row, finished).await;
+            self.show(entry, row, finished, None).await;
             return Ok(true);
         }
         let written = self.write(entry, row).await?;
@@ -167,9 +170,11 @@ impl CrlMaker {
             tracing::warn!(issuer = entry.id, number = row.key.number, "crl.cannot_be_made_again");
             return Ok(false);
         }
-        match self.spool.finish(entry, &row.key, (written.draft, written.tbs), signature).await {
+        let Written { draft, tbs, listed, digester: _ } = written;
+        match self.spool.finish(entry, &row.key, (draft, &tbs), &signature).await {
             Ok(finished) => {
-                self.show(entry, row, finished).await;
+                let previous = Previous::new(row, &listed, (&tbs, &signature), finished.file.clone());
+                self.show(entry, row, finished, previous).await;
                 Ok(true)
             }
             // A signature in the database that is not the issuer's.
@@ -181,8 +186,11 @@ impl CrlMaker {
         }
     }
 
-    /// Hands a published CRL to the status nodes.
-    async fn show(&self, entry: &IssuerEntry, row: &CrlRow, finished: Finished) {
+    /// Hands a published CRL to the status nodes, and keeps it for the next one.
+    async fn show(&self, entry: &IssuerEntry, row: &CrlRow, finished: Finished, previous: Option<Previous>) {
+        if let Some(previous) = previous {
+            self.previous.keep(previous);
+        }
         let path = Kind::of(row).path(entry, row.key.shard.shard);
         let file = finished.file.clone();
         let times = (row.this_update, row.next_update);

@@ -24,6 +24,8 @@ pub(super) struct Pieces {
     /// What is being read, and after which revision it begins.
     ahead: VecDeque<(u64, JoinHandle<Result<CrlPiece, StoreError>>)>,
     most: usize,
+    /// A time was after this CRL's.
+    clamped: bool,
 }
 
 impl Pieces {
@@ -39,7 +41,18 @@ impl Pieces {
         // A delta begins behind a gap: what would be read ahead is not what comes next.
         let most = if row.base_revision.is_some() { 1 } else { AHEAD };
         let store = Arc::clone(store);
-        Self { store, query, this_update: row.this_update, ahead: VecDeque::new(), most }
+        Self { store, query, this_update: row.this_update, ahead: VecDeque::new(), most, clamped: false }
+    }
+
+    /// Only what was revoked first after a revision.
+    pub(super) fn after(mut self, revision: u64) -> Self {
+        self.query.after = revision;
+        self
+    }
+
+    /// Whether an entry would be another one in a later CRL, since its time was after this one's.
+    pub(super) const fn clamped(&self) -> bool {
+        self.clamped
     }
 
     /// The next piece; none after the last.
@@ -59,6 +72,7 @@ impl Pieces {
             revoked_at: one.revoked_at.min(self.this_update),
             reason: one.reason,
         };
+        self.clamped |= piece.entries.iter().any(|one| one.revoked_at > self.this_update);
         Ok(Some(piece.entries.into_iter().map(entry).collect()))
     }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest;
 use ca_store::{CrlKey, CrlRow};
-use pki::crl::{Crl, CrlTbs, CrlTotals, Entry, EntryWriter};
+use pki::crl::{Crl, CrlEdits, CrlError, CrlTbs, CrlTotals, Entry, EntryWriter};
 use pki::{Certificate, SignatureAlgorithm, Timestamp};
 
 use super::write::unmakeable;
@@ -37,6 +37,8 @@ pub(super) struct Listing {
 pub(super) struct Listed {
     pub(super) file: File,
     pub(super) totals: CrlTotals,
+    /// A time stands in it that a later CRL has otherwise.
+    pub(super) clamped: bool,
     ends: Vec<CrlTotals>,
 }
 
@@ -121,11 +123,11 @@ impl Spool {
         &self,
         entry: &Arc<IssuerEntry>,
         key: &CrlKey,
-        (draft, tbs): (Draft, CrlTbs),
-        signature: Vec<u8>,
+        (draft, tbs): (Draft, &CrlTbs),
+        signature: &[u8],
     ) -> Outcome<Finished> {
         let file = self.file_of(key);
-        let entry = Arc::clone(entry);
+        let (entry, tbs, signature) = (Arc::clone(entry), tbs.clone(), signature.to_vec());
         blocking(move || {
             let mut draft = draft;
             draft.verify(entry.issuer.certificate(), &tbs, &signature)?;
@@ -164,10 +166,17 @@ impl Listing {
         Ok(())
     }
 
-    pub(super) fn close(self) -> Outcome<Listed> {
+    /// Entries of another CRL, edited: see [`EntryWriter::copy`].
+    pub(super) fn copy(&mut self, encoded: &[u8], edits: &mut CrlEdits) -> Result<usize, CrlError> {
+        let copied = self.writer.copy(encoded, edits)?;
+        self.ends.push(self.writer.written());
+        Ok(copied)
+    }
+
+    pub(super) fn close(self, clamped: bool) -> Outcome<Listed> {
         let (mut file, totals) = self.writer.finish().map_err(unmakeable)?;
         file.rewind().map_err(|error| unwritable(Path::new("crl"), &error))?;
-        Ok(Listed { file, totals, ends: self.ends })
+        Ok(Listed { file, totals, clamped, ends: self.ends })
     }
 }
 

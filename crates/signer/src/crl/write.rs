@@ -1,4 +1,4 @@
-//! The bytes of a CRL: entries once out of the database into a file, then the TBSCertList around them, whose header says
+//! The bytes of a CRL: entries once out of the database, or of the CRL before, into a file, then the TBSCertList around them, whose header says
 //! how long they are.
 
 use std::io::{self, Write};
@@ -23,8 +23,10 @@ const LINT_CAP: u64 = 16 << 20;
 impl CrlMaker {
     /// The to-be-signed bytes, into a file; memory stays flat.
     pub(super) async fn write(&self, entry: &Arc<IssuerEntry>, row: &CrlRow) -> Outcome<Written> {
-        let mut listing = self.spool.listing(&row.key, row.this_update).await?;
-        let mut pieces = Pieces::of(&self.ca.store, row);
+        let (mut listing, mut pieces) = match self.copied(row).await? {
+            Some(begun) => begun,
+            None => (self.spool.listing(&row.key, row.this_update).await?, Pieces::of(&self.ca.store, row)),
+        };
         while let Some(piece) = pieces.next().await? {
             listing = blocking(move || {
                 listing.add(&piece)?;
@@ -32,9 +34,10 @@ impl CrlMaker {
             })
             .await?;
         }
+        let clamped = pieces.clamped();
         let (entry, row, spool) = (Arc::clone(entry), row.clone(), Arc::clone(&self.spool));
         blocking(move || {
-            let listed = listing.close()?;
+            let listed = listing.close(clamped)?;
             let parameters = parameters(&entry.issuer, &row);
             let tbs_len =
                 CrlWriter::start(&parameters, listed.totals, io::sink()).map_err(unmakeable)?.tbs_len();

@@ -4,6 +4,7 @@
 
 mod accounts;
 mod cluster;
+mod crl_edits;
 mod crls;
 mod deltas;
 mod doors;

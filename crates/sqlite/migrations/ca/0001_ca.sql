@@ -324,6 +324,9 @@ CREATE UNIQUE INDEX revocations_serial ON revocations (issuer, shard, serial);
 CREATE UNIQUE INDEX revocations_upgrade ON revocations (issuer, shard, upgrade_revision)
     WHERE upgrade_revision IS NOT NULL;
 
+-- Entries whose certificates ended in the meantime leave the next CRL.
+CREATE INDEX revocations_end ON revocations (issuer, shard, not_after);
+
 -- Who asked for a revocation and how; apart, so that making a CRL does not read it.
 CREATE TABLE revocation_requests (
     serial  BLOB    NOT NULL,

@@ -2,8 +2,8 @@
 
 use ca_store::Reason;
 use ca_store::{
-    BeginCrl, CrlDraft, CrlEntries, CrlEntry, CrlJournal, CrlKey, CrlPiece, CrlRow, CrlShard, CrlShardRow,
-    PublishCrl, PublishOutcome,
+    BeginCrl, CrlDraft, CrlEdits, CrlEntries, CrlEntry, CrlJournal, CrlKey, CrlPiece, CrlRow, CrlShard,
+    CrlShardRow, CrlSince, PublishCrl, PublishOutcome,
 };
 use sqlx::SqliteConnection;
 
@@ -147,46 +147,25 @@ pub(super) async fn entries(
     let Some(first) = first(connection, wanted).await? else { return Ok(nothing) };
     let last = last(wanted, first);
     // Of one row after another, in the order of the key: what a subquery with its own order would say costs as much again.
-    let (serials, facts) = if wanted.after_revision == 0 {
-        let row = sqlx::query!(
-            r#"SELECT CAST(group_concat(serial, '') AS BLOB) AS "serials: Vec<u8>",
-                      group_concat(revoked_at * 512 + CASE WHEN upgrade_revision <= ? THEN ? ELSE reason END * 32
-                                   + length(serial)) AS "facts: String"
-               FROM revocations NOT INDEXED
-               WHERE issuer = ? AND shard = ? AND revision >= ? AND revision <= ? AND not_after >= ?"#,
-            number(wanted.revision),
-            i64::from(Reason::KeyCompromise.code()),
-            wanted.shard.issuer,
-            wanted.shard.shard,
-            first,
-            last,
-            seconds(wanted.expired_before)
-        )
-        .fetch_one(connection)
-        .await?;
-        (row.serials, row.facts)
-    } else {
-        let row = sqlx::query!(
-            r#"SELECT CAST(group_concat(serial, '') AS BLOB) AS "serials: Vec<u8>",
-                      group_concat(revoked_at * 512 + CASE WHEN upgrade_revision <= ?1 THEN ?2 ELSE reason END * 32
-                                   + length(serial)) AS "facts: String"
-               FROM revocations NOT INDEXED
-               WHERE issuer = ?3 AND shard = ?4 AND revision >= ?5 AND revision <= ?6 AND not_after >= ?7
-                 AND (revision > ?8 OR upgrade_revision > ?8 AND upgrade_revision <= ?1)"#,
-            number(wanted.revision),
-            i64::from(Reason::KeyCompromise.code()),
-            wanted.shard.issuer,
-            wanted.shard.shard,
-            first,
-            last,
-            seconds(wanted.expired_before),
-            number(wanted.after_revision)
-        )
-        .fetch_one(connection)
-        .await?;
-        (row.serials, row.facts)
-    };
-    let entries = parse(&serials.unwrap_or_default(), &facts.unwrap_or_default(), wanted.span)?;
+    let row = sqlx::query!(
+        r#"SELECT CAST(group_concat(serial, '') AS BLOB) AS "serials: Vec<u8>",
+                  group_concat(revoked_at * 512 + CASE WHEN upgrade_revision <= ?1 THEN ?2 ELSE reason END * 32
+                               + length(serial)) AS "facts: String"
+           FROM revocations NOT INDEXED
+           WHERE issuer = ?3 AND shard = ?4 AND revision >= ?5 AND revision <= ?6 AND not_after >= ?7
+             AND (revision > ?8 OR upgrade_revision > ?8 AND upgrade_revision <= ?1)"#,
+        number(wanted.revision),
+        i64::from(Reason::KeyCompromise.code()),
+        wanted.shard.issuer,
+        wanted.shard.shard,
+        first,
+        last,
+        seconds(wanted.expired_before),
+        number(wanted.after_revision)
+    )
+    .fetch_one(connection)
+    .await?;
+    let entries = parse(&row.serials.unwrap_or_default(), &row.facts.unwrap_or_default(), wanted.span)?;
     Ok(CrlPiece { entries, reached: REVOCATIONS.unsigned("revision", last)? })
 }
 
@@ -251,6 +230,48 @@ fn parse(serials: &[u8], facts: &str, span: u32) -> Result<Vec<CrlEntry>, Failur
         });
     }
     Ok(entries)
+}
+
+/// [`crl_edits`](ca_store::CaStore::crl_edits).
+pub(super) async fn edits(
+    connection: &mut SqliteConnection,
+    since: &CrlSince,
+) -> Result<Option<CrlEdits>, Failure> {
+    let limit = i64::from(since.limit).saturating_add(1);
+    let left = sqlx::query_scalar!(
+        "SELECT serial FROM revocations
+         WHERE issuer = ? AND shard = ? AND not_after >= ? AND not_after < ? AND revision <= ? LIMIT ?",
+        since.shard.issuer,
+        since.shard.shard,
+        seconds(since.earlier_expired_before),
+        seconds(since.expired_before),
+        number(since.earlier_revision),
+        limit
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let raised = sqlx::query_scalar!(
+        "SELECT serial FROM revocations
+         WHERE issuer = ? AND shard = ? AND upgrade_revision IS NOT NULL AND upgrade_revision > ?
+           AND upgrade_revision <= ? AND revision <= ? AND not_after >= ? LIMIT ?",
+        since.shard.issuer,
+        since.shard.shard,
+        number(since.earlier_revision),
+        number(since.revision),
+        number(since.earlier_revision),
+        seconds(since.expired_before),
+        limit
+    )
+    .fetch_all(connection)
+    .await?;
+    let limit = usize::try_from(since.limit).unwrap_or(usize::MAX);
+    if left.len() > limit || raised.len() > limit {
+        return Ok(None);
+    }
+    let serials = |column: Vec<Vec<u8>>| -> Result<Vec<_>, Failure> {
+        column.iter().map(|serial| REVOCATIONS.serial("serial", serial)).collect()
+    };
+    Ok(Some(CrlEdits { left: serials(left)?, raised: serials(raised)? }))
 }
 
 impl Change<Context> for CrlJournal {
