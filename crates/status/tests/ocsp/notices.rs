@@ -242,7 +242,7 @@ async fn how_long_a_revocation_took_and_how_old_answers_are_is_measured() {
         world.oracle.hold(true);
         world.oracle.revoke(&[1]);
         node.wait(|| async { world.oracle.asked() == 3 }).await;
-        assert_eq!(took(), []);
+        assert_eq!(took(), [0.0; 0]);
         world.set_clock(NOW + 7);
         world.oracle.hold(false);
         node.wait(|| async { !took().is_empty() }).await;
