@@ -170,6 +170,22 @@ fn documents_name_only_what_exists() {
     assert!(faults.is_empty(), "{faults:#?}");
 }
 
+/// The table of where they are, and the table of what came of kills there.
+#[test]
+fn every_failpoint_stands_in_both_tables_of_the_chaos_document() {
+    let text = std::fs::read_to_string(root().join("docs/chaos.md")).unwrap();
+    let section = |title: &str| {
+        let after = text.split_once(&format!("\n## {title}\n")).unwrap_or_else(|| panic!("no {title}")).1;
+        let rows = after.split("\n## ").next().unwrap().lines().filter(|line| line.starts_with('|'));
+        rows.flat_map(|row| row.split('`').skip(1).step_by(2)).map(str::to_owned).collect::<BTreeSet<_>>()
+    };
+    let (listed, kills) = (section("Failpoints"), section("The kill table"));
+    for name in e2e::chaos::points::POINTS.iter().map(|point| point.name) {
+        assert!(listed.contains(name), "docs/chaos.md, Failpoints: {name} is missing");
+        assert!(kills.contains(name), "docs/chaos.md, The kill table: {name} is missing");
+    }
+}
+
 #[test]
 fn protos_are_the_only_place_for_rpc_definitions() {
     let strays: Vec<_> =

@@ -11,7 +11,7 @@ mod writer;
 use crate::{ErrorClass, Issuer, Reason, Serial, SignatureAlgorithm, Timestamp, encode::Encoder};
 
 pub use edit::CrlEdits;
-pub use reader::{Crl, CrlReadError};
+pub use reader::{Crl, CrlReadError, is_signed_by};
 pub use writer::{CrlTbs, CrlTotals, CrlWriter, EntryWriter};
 
 /// One revoked certificate.

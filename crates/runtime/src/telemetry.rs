@@ -2,7 +2,7 @@
 
 use std::{io::IsTerminal, panic, sync::OnceLock};
 
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::{
     EnvFilter, Layer, Registry, filter::ParseError, fmt, layer::SubscriberExt, reload,
     util::SubscriberInitExt,
@@ -60,11 +60,16 @@ pub(crate) fn upkeep() {
 static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 static METRICS: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
 
+fn builder() -> Result<PrometheusBuilder, BuildError> {
+    PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), SECONDS)?
+        // A whole name goes before an ending.
+        .set_buckets_for_metric(Matcher::Full("chancery_status_ocsp_answer_age_seconds".to_owned()), AGES)?
+        .set_buckets_for_metric(Matcher::Suffix("_size".to_owned()), SIZES)
+}
+
 fn install_metrics() -> Option<PrometheusHandle> {
-    let builder = PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), SECONDS)
-        .and_then(|builder| builder.set_buckets_for_metric(Matcher::Suffix("_size".to_owned()), SIZES));
-    match builder.and_then(PrometheusBuilder::install_recorder) {
+    match builder().and_then(PrometheusBuilder::install_recorder) {
         Ok(handle) => Some(handle),
         Err(error) => {
             tracing::warn!(%error, "metrics.absent");
@@ -76,6 +81,9 @@ fn install_metrics() -> Option<PrometheusHandle> {
 // From a cached answer to a token that has to be woken.
 const SECONDS: &[f64] =
     &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+// Of answers, seconds: a minute to ten days, the longest that they live (BR §4.9.9).
+const AGES: &[f64] =
+    &[60.0, 600.0, 3600.0, 14_400.0, 28_800.0, 57_600.0, 86_400.0, 172_800.0, 345_600.0, 864_000.0];
 // Batches.
 const SIZES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
 
@@ -89,4 +97,24 @@ fn report_panic(info: &panic::PanicHookInfo<'_>) {
         .unwrap_or("(no message)");
     tracing::error!(place, "panic: {text}");
     metrics::counter!("chancery_panics_total").increment(1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_and_sizes_have_their_own_buckets() {
+        let recorder = builder().unwrap().build_recorder();
+        metrics::with_local_recorder(&recorder, || {
+            for name in ["chancery_status_ocsp_answer_age_seconds", "chancery_x_seconds", "chancery_x_size"] {
+                metrics::histogram!(name).record(1.0);
+            }
+        });
+        let text = recorder.handle().render();
+        let has = |name: &str, end: &str| text.contains(&format!("{name}_bucket{{le=\"{end}\"}}"));
+        assert!(has("chancery_status_ocsp_answer_age_seconds", "864000"), "{text}");
+        assert!(!has("chancery_status_ocsp_answer_age_seconds", "30"), "{text}");
+        assert!(has("chancery_x_seconds", "30") && has("chancery_x_size", "512"), "{text}");
+    }
 }

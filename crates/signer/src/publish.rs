@@ -19,6 +19,7 @@ mod report;
 
 use std::sync::Arc;
 
+use pki::crl::CrlReadError;
 use runtime::Lifecycle;
 
 pub(crate) use self::config::check;
@@ -41,6 +42,21 @@ enum PublishError {
          the database: it is left alone until somebody removes it"
     )]
     Contradiction { ours: u64 },
+    #[error(
+        "what is there has {octets} octets, more than read_limit_octets ({limit}): it may be a newer one, so it is left alone. \
+         Raise read_limit_octets of this [[publish]], or remove it there if it is none of this CA's"
+    )]
+    TooLongThere { octets: u64, limit: u64 },
+    #[error(
+        "what is at hand has {octets} octets, more than read_limit_octets ({limit}): it could not be compared once it is there, \
+         so it is not published. Raise read_limit_octets of this [[publish]]"
+    )]
+    TooLong { octets: u64, limit: u64 },
+    #[error(
+        "what is there was signed by the issuer's key, and this version cannot read it ({reason}): it may be newer, so it is \
+         left alone until this signer is upgraded or somebody removes it"
+    )]
+    Unreadable { reason: CrlReadError },
     #[error("what is at hand is not what its issuer signed")]
     NotGenuine,
     #[error("the signer is stopping")]

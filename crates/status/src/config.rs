@@ -85,7 +85,9 @@ pub struct SyncSection {
     pub answer_seconds: NonZeroU32,
     /// The largest object, in MiB. Default 128: a CRL of three million entries.
     pub object_mib: NonZeroU32,
-    /// All objects together, in MiB; they are held in memory. Default 1024.
+    /// All objects together, in MiB; they are held in memory. A revision that was replaced is held, and counts, as long as
+    /// somebody reads it: where there is no room for it, the connections of its readers are ended, the oldest revision's
+    /// first. Default 1024.
     pub total_mib: NonZeroU32,
     /// How many objects there may be. Default 10,000.
     pub objects: NonZeroUsize,

@@ -19,6 +19,7 @@ use crate::config::CacheSection;
 use crate::object::{Kind, Object};
 use crate::ocsp::Responder;
 use crate::peer::Peer;
+use crate::readers::lend;
 use crate::server::Service;
 use crate::shelf::Shelf;
 
@@ -50,7 +51,7 @@ impl Service for Site {
                 let at = request.uri().path().len() - rest.len();
                 site.responder.respond(peer, at, request).await
             }
-            _ => site.object(path.and_then(|path| path.strip_prefix('/')), &request),
+            _ => site.object(peer, path.and_then(|path| path.strip_prefix('/')), &request),
         };
         site.counts.of(reply.status()).increment(1);
         reply
@@ -71,20 +72,20 @@ impl Site {
 }
 
 impl Inner {
-    fn object(&self, path: Option<&str>, request: &Request<Incoming>) -> Reply {
+    fn object(&self, peer: &Peer, path: Option<&str>, request: &Request<Incoming>) -> Reply {
         match (request.method(), path.and_then(|path| self.shelf.find(path))) {
             (_, None) => plain(StatusCode::NOT_FOUND, "no such object\n"),
-            (&Method::GET | &Method::HEAD, Some(object)) => self.answer(&object, request),
+            (&Method::GET | &Method::HEAD, Some(object)) => self.answer(peer, &object, request),
             (_, Some(_)) => not_allowed("GET, HEAD"),
         }
     }
 
-    fn answer(&self, object: &Object, request: &Request<Incoming>) -> Reply {
+    fn answer(&self, peer: &Peer, object: &Arc<Object>, request: &Request<Incoming>) -> Reply {
         let etag = format!("\"{}\"", object.revision.sha256);
         let mut response = if is_unchanged(request.headers(), &etag, object.made_at) {
             not_modified()
         } else {
-            let mut response = body_for(request.method(), &object.bytes);
+            let mut response = body_for(request.method(), &lend(object, peer.end()));
             let kind = HeaderValue::from_static(content_type(object.revision.kind));
             response.headers_mut().insert(CONTENT_TYPE, kind);
             response

@@ -4,6 +4,7 @@ mod http;
 mod object;
 mod ocsp;
 mod peer;
+mod readers;
 mod role;
 mod server;
 mod shelf;

@@ -8,6 +8,8 @@ use pki::Certificate;
 use rpc::proto::status::v1::{ObjectKind, ObjectRevision};
 use serde::{Deserialize, Serialize};
 
+use crate::readers::Readers;
+
 /// Where an object is served, below the prefix, and its identity: `crl/4f…/0.crl`, `issuer/4f….crt`.
 ///
 /// One to eight segments of letters, digits, `-`, `_` and `.`, none beginning with a dot; at most 200 bytes.
@@ -181,6 +183,7 @@ pub struct Object {
     pub(crate) content: Content,
     /// When the content was made, for Last-Modified.
     pub(crate) made_at: i64,
+    pub(crate) readers: Readers,
 }
 
 /// What the bytes turned out to be.
@@ -219,8 +222,24 @@ impl Object {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// A CRL without content.
+    pub(crate) fn crl(number: u64, revision: u64, this_update: i64, digest: u8) -> Object {
+        let revision = Revision {
+            path: "crl/00/0.crl".to_owned().try_into().unwrap(),
+            kind: Kind::Crl,
+            revision,
+            sha256: Sha256([digest; 32]),
+            size: 0,
+            this_update,
+            next_update: this_update + 10,
+            issuer_sha256: Sha256([0; 32]),
+        };
+        let content = Content::Crl { number };
+        Object { revision, bytes: Bytes::new(), content, made_at: this_update, readers: Readers::default() }
+    }
 
     #[test]
     fn a_path_cannot_leave_its_folder() {

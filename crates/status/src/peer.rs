@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName};
 use ipnet::IpNet;
 use parking_lot::Mutex;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 /// What each client holds of something at once.
 #[derive(Debug, Clone)]
@@ -67,6 +68,7 @@ pub(crate) struct Peer {
     /// None for a trusted proxy.
     share: Option<Share>,
     peers: Peers,
+    end: CancellationToken,
 }
 
 impl Peers {
@@ -78,7 +80,7 @@ impl Peers {
     pub(crate) fn enter(&self, address: IpAddr) -> Option<Peer> {
         let address = address.to_canonical();
         let share = if self.trusts(address) { None } else { Some(self.open.take(network(address))?) };
-        Some(Peer { address, share, peers: self.clone() })
+        Some(Peer { address, share, peers: self.clone(), end: CancellationToken::new() })
     }
 
     fn trusts(&self, address: IpAddr) -> bool {
@@ -87,6 +89,11 @@ impl Peers {
 }
 
 impl Peer {
+    /// Ends the connection, whatever is under way on it.
+    pub(crate) fn end(&self) -> &CancellationToken {
+        &self.end
+    }
+
     /// Whose limits a request counts against; nobody's when it comes from a trusted proxy that names no client.
     pub(crate) fn client(&self, headers: &HeaderMap) -> Option<IpAddr> {
         if self.share.is_some() {

@@ -64,7 +64,7 @@ pub async fn run(config: Config, lifecycle: Lifecycle) -> Result<(), RunError> {
     let listener = lifecycle.listen(&config.listen).await?;
     let shelf = Arc::new(Shelf::default());
     // Blocks, while nothing else is there to be blocked.
-    let store = Arc::new(open(&config.spool, verifier, Arc::clone(&shelf))?);
+    let store = Arc::new(open(&config.spool, verifier, Arc::clone(&shelf), config.sync.total_bytes())?);
     let done = CancellationToken::new();
     let parts = Parts {
         settings: config.ocsp,
@@ -108,14 +108,19 @@ pub async fn run(config: Config, lifecycle: Lifecycle) -> Result<(), RunError> {
     Ok(())
 }
 
-fn open(folder: &std::path::Path, verifier: Verifier, shelf: Arc<Shelf>) -> Result<Store, SpoolError> {
+fn open(
+    folder: &std::path::Path,
+    verifier: Verifier,
+    shelf: Arc<Shelf>,
+    total: u64,
+) -> Result<Store, SpoolError> {
     let spool = Spool::open(folder)?;
     for refused in spool.load(&verifier, &shelf)? {
         warn!(path = refused.path, refusal = %refused.refusal, "status.spool_refused");
         metrics::counter!("chancery_status_refused_total", "reason" => "spool").increment(1);
     }
     info!(objects = shelf.stock(0).objects, "status.spool");
-    Ok(Store::new(spool, shelf, verifier))
+    Ok(Store::new(spool, shelf, verifier, total))
 }
 
 /// Ready while there is something to serve and none of it is past its `nextUpdate`; warns before that.
@@ -143,7 +148,7 @@ async fn report(shelf: Arc<Shelf>, alarm_percent: u8, lifecycle: Lifecycle) {
             }
             None => alarm.up(),
         }
-        measure(&stock, ending.len());
+        measure(&stock, ending.len(), shelf.replaced_bytes());
         tokio::select! {
             () = tokio::time::sleep(REPORT_EVERY) => {}
             () = lifecycle.draining() => return,
@@ -151,11 +156,13 @@ async fn report(shelf: Arc<Shelf>, alarm_percent: u8, lifecycle: Lifecycle) {
     }
 }
 
-fn measure(stock: &Stock, ending: usize) {
+#[expect(clippy::cast_precision_loss, reason = "octets in memory are far below 2^53")]
+fn measure(stock: &Stock, ending: usize, replaced_bytes: u64) {
     let number = |count| u32::try_from(count).unwrap_or(u32::MAX);
     metrics::gauge!("chancery_status_objects").set(number(stock.objects));
     metrics::gauge!("chancery_status_crls_expired").set(number(stock.expired));
     metrics::gauge!("chancery_status_crls_ending").set(number(ending));
+    metrics::gauge!("chancery_status_replaced_bytes").set(replaced_bytes as f64);
     if let Some(left) = stock.next_expiry {
         metrics::gauge!("chancery_status_next_expiry_seconds").set(i32::try_from(left).unwrap_or(i32::MAX));
     }

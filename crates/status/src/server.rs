@@ -95,11 +95,16 @@ async fn connection<S: Service>(
     };
     let Ok(Ok((protocol, read))) = opened else { return };
     let stream = Impatient::new(stream, read, seconds(limits.stall_seconds));
+    let end = peer.end().clone();
     let peer = Arc::new(peer);
-    match protocol {
-        Protocol::Http1 => http1(stream, peer, service, &limits, stop).await,
-        Protocol::Http2 => http2(stream, peer, service, &limits, stop).await,
-    }
+    let served = async {
+        match protocol {
+            Protocol::Http1 => http1(stream, peer, service, &limits, stop).await,
+            Protocol::Http2 => http2(stream, peer, service, &limits, stop).await,
+        }
+    };
+    // With the connection goes what is held for it.
+    end.run_until_cancelled_owned(served).await;
 }
 
 async fn http1<S: Service>(
@@ -263,26 +268,37 @@ mod tests {
     }
 
     /// A connection whose answer is too large for the kernel's buffers, and how it ends.
-    async fn large() -> (TcpStream, tokio::task::JoinHandle<()>) {
+    async fn large(stall_seconds: u32) -> (TcpStream, CancellationToken, tokio::task::JoinHandle<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (server, address) = listener.accept().await.unwrap();
-        let limits = LimitsSection { stall_seconds: std::num::NonZeroU32::MIN, ..LimitsSection::default() };
+        let stall_seconds = stall_seconds.try_into().unwrap();
+        let limits = LimitsSection { stall_seconds, ..LimitsSection::default() };
         let peer = Peers::new(1, Vec::new()).enter(address.ip()).unwrap();
+        let end = peer.end().clone();
         let ended = tokio::spawn(connection(server, peer, Large, limits, CancellationToken::new()));
         client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
-        (client, ended)
+        (client, end, ended)
     }
 
     #[tokio::test]
     async fn a_peer_that_reads_nothing_is_left() {
-        let (_client, ended) = large().await;
+        let (_client, _, ended) = large(1).await;
         timeout(Duration::from_secs(20), ended).await.expect("the connection is held for ever").unwrap();
     }
 
     #[tokio::test]
+    async fn a_peer_can_be_sent_away() {
+        let (mut client, end, ended) = large(600).await;
+        // The answer is under way.
+        client.read_u8().await.unwrap();
+        end.cancel();
+        timeout(Duration::from_secs(20), ended).await.expect("the connection goes on").unwrap();
+    }
+
+    #[tokio::test]
     async fn a_slow_reader_gets_everything() {
-        let (mut client, ended) = large().await;
+        let (mut client, _, ended) = large(1).await;
         let mut total = 0;
         let mut piece = vec![0; 4 << 20];
         // Longer than the patience with one who reads nothing.

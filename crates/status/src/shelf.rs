@@ -8,6 +8,7 @@ use parking_lot::RwLock;
 use pki::Certificate;
 
 use crate::object::{Content, Object, ObjectPath, Revision, Sha256};
+use crate::readers::Replaced;
 
 /// What is served. Readers never wait for a fetch or a disk.
 #[derive(Debug, Default)]
@@ -15,6 +16,8 @@ pub struct Shelf {
     objects: RwLock<HashMap<ObjectPath, Arc<Object>>>,
     /// Rises after each change of what may be an issuer's certificate.
     generation: AtomicU64,
+    /// What was served, as long as somebody reads it.
+    replaced: Replaced,
 }
 
 /// How an offered revision relates to the one that is served.
@@ -92,7 +95,9 @@ impl Shelf {
             return false;
         }
         let is_certificate = matches!(object.content, Content::Certificate(_));
-        objects.insert(object.path().clone(), Arc::new(object));
+        if let Some(replaced) = objects.insert(object.path().clone(), Arc::new(object)) {
+            self.replaced.add(&replaced);
+        }
         if is_certificate {
             self.generation.fetch_add(1, Ordering::AcqRel);
         }
@@ -109,8 +114,12 @@ impl Shelf {
         let mut objects = self.objects.write();
         let before = objects.len();
         objects.retain(|path, object| {
-            object.next_update().is_none_or(|next| next > now)
-                || still_published.iter().any(|revision| revision.path == *path)
+            let stays = object.next_update().is_none_or(|next| next > now)
+                || still_published.iter().any(|revision| revision.path == *path);
+            if !stays {
+                self.replaced.add(object);
+            }
+            stays
         });
         before - objects.len()
     }
@@ -131,6 +140,19 @@ impl Shelf {
     pub(crate) fn bytes_beside(&self, path: &ObjectPath) -> u64 {
         let objects = self.objects.read();
         objects.values().filter(|object| object.path() != path).map(|object| object.revision.size).sum()
+    }
+
+    /// Octets in memory of what is no longer served, because somebody still reads it.
+    #[must_use]
+    pub fn replaced_bytes(&self) -> u64 {
+        self.replaced.bytes()
+    }
+
+    /// Keeps what is served, what is replaced and still read, and `more` octets beside these within `total`: by ending the
+    /// connections of those who read replaced revisions, the oldest first.
+    pub(crate) fn cut_off_readers(&self, total: u64, more: u64) {
+        let served: u64 = self.objects.read().values().map(|object| object.revision.size).sum();
+        self.replaced.limit(total.saturating_sub(served.saturating_add(more)));
     }
 
     /// The CRLs, expired ones among them, that have less than so many hundredths of their time left.
@@ -179,23 +201,11 @@ fn follows(served: &Object, offered: &Object) -> bool {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::object::Kind;
-
-    fn crl(number: u64, revision: u64, this_update: i64, digest: u8) -> Object {
-        let revision = Revision {
-            path: "crl/00/0.crl".to_owned().try_into().unwrap(),
-            kind: Kind::Crl,
-            revision,
-            sha256: Sha256([digest; 32]),
-            size: 0,
-            this_update,
-            next_update: this_update + 10,
-            issuer_sha256: Sha256([0; 32]),
-        };
-        Object { revision, bytes: Bytes::new(), content: Content::Crl { number }, made_at: this_update }
-    }
+    use crate::object::tests::crl;
+    use crate::readers::lend;
 
     fn shelf() -> Shelf {
         let shelf = Shelf::default();
@@ -248,5 +258,41 @@ mod tests {
         assert_eq!(shelf.stock(109), Stock { objects: 1, expired: 0, next_expiry: Some(1) });
         assert_eq!(shelf.stock(110), Stock { objects: 1, expired: 1, next_expiry: None });
         assert_eq!(shelf.forget_expired(&[], 110), 1);
+    }
+
+    #[test]
+    fn what_is_replaced_counts_while_it_is_read() {
+        let shelf = Shelf::default();
+        let sized = |number| {
+            let mut object = crl(number, number, 100, 1);
+            object.revision.size = 100;
+            object.bytes = Bytes::from_static(&[0; 100]);
+            object
+        };
+        let read = |end: &CancellationToken| lend(&shelf.find("crl/00/0.crl").unwrap(), end);
+        let ends = [(); 3].map(|()| CancellationToken::new());
+        shelf.put(sized(1));
+        let first = read(&ends[0]);
+        assert_eq!(shelf.replaced_bytes(), 0);
+        shelf.put(sized(2));
+        let second = read(&ends[1]);
+        shelf.put(sized(3));
+        let third = read(&ends[2]);
+        assert_eq!(shelf.replaced_bytes(), 200);
+        let ended = || ends.each_ref().map(CancellationToken::is_cancelled);
+        shelf.cut_off_readers(300, 0);
+        assert_eq!(ended(), [false, false, false]);
+        shelf.cut_off_readers(300, 1);
+        assert_eq!(ended(), [true, false, false]);
+        drop((first, second));
+        assert_eq!(shelf.replaced_bytes(), 0);
+        // What is served is nobody's fault; what is withdrawn is like what is replaced.
+        shelf.cut_off_readers(0, 0);
+        assert!(!ends[2].is_cancelled());
+        shelf.forget_expired(&[], 1000);
+        assert_eq!(shelf.replaced_bytes(), 100);
+        shelf.cut_off_readers(99, 0);
+        assert!(ends[2].is_cancelled());
+        drop(third);
     }
 }

@@ -35,6 +35,8 @@ pub(crate) struct Store {
     spool: Spool,
     shelf: Arc<Shelf>,
     verifier: Verifier,
+    /// Octets that objects may take together: what is served, what is being fetched, and what was replaced and is read.
+    total: u64,
     /// The shelf has something that the spool lacks, or no longer has something that it still names.
     behind: AtomicBool,
     /// Held by work on the disk, which goes on when the task that awaits it is dropped.
@@ -137,6 +139,7 @@ impl Sync {
                 refused(&revision.path, "too_large");
                 continue;
             }
+            self.store.shelf.cut_off_readers(self.store.total, held.saturating_add(revision.size));
             match self.fetch(&revision).await {
                 Ok(bytes) => {
                     held += revision.size;
@@ -178,7 +181,7 @@ impl Sync {
         let fits = shelf.find(revision.path.as_str()).is_some()
             || shelf.stock(0).objects.saturating_add(count) < self.settings.objects.get();
         revision.size <= self.settings.object_bytes()
-            && others.saturating_add(revision.size) <= self.settings.total_bytes()
+            && others.saturating_add(revision.size) <= self.store.total
             && fits
     }
 
@@ -231,8 +234,8 @@ impl Sync {
 const BATCH_BYTES: u64 = 64 << 20;
 
 impl Store {
-    pub(crate) fn new(spool: Spool, shelf: Arc<Shelf>, verifier: Verifier) -> Self {
-        Self { spool, shelf, verifier, behind: AtomicBool::new(false), busy: Arc::default() }
+    pub(crate) fn new(spool: Spool, shelf: Arc<Shelf>, verifier: Verifier, total: u64) -> Self {
+        Self { spool, shelf, verifier, total, behind: AtomicBool::new(false), busy: Arc::default() }
     }
 
     /// Completes when no work on the disk is under way.
@@ -261,6 +264,7 @@ impl Store {
             metrics::counter!("chancery_status_published_total").increment(1);
             self.shelf.put(object);
         }
+        self.shelf.cut_off_readers(self.total, 0);
         kept
     }
 

@@ -6,6 +6,7 @@ use pki::Certificate;
 use pki::crl::Crl;
 
 use crate::object::{Content, Kind, Object, ObjectPath, Revision, Sha256};
+use crate::readers::Readers;
 use crate::shelf::Shelf;
 
 /// Checks objects, against pinned certificates where the configuration has some.
@@ -91,7 +92,7 @@ impl Verifier {
             Kind::Certificate => self.certificate(&bytes, issuer)?,
             Kind::Crl => crl(revision, &bytes, issuer.ok_or(Refusal::UnknownIssuer)?)?,
         };
-        Ok(Object { revision: revision.clone(), bytes, content, made_at })
+        Ok(Object { revision: revision.clone(), bytes, content, made_at, readers: Readers::default() })
     }
 
     /// Makes objects of a batch whose members may be each other's issuers, in any order; what is on the shelf may be an

@@ -10,6 +10,7 @@
 )]
 
 mod ocsp;
+mod readers;
 mod world;
 
 use std::fs;

@@ -248,6 +248,14 @@ impl<'a> Crl<'a> {
     }
 }
 
+/// Whether `key` signed this, whatever else it is: a CRL that this version cannot read was made by another one.
+#[must_use]
+pub fn is_signed_by(der: &[u8], key: &PublicKey) -> bool {
+    let Ok(signed) = Signed::read(der) else { return false };
+    SignatureAlgorithm::from_identifier_der(signed.algorithm)
+        .is_some_and(|algorithm| key.verify(algorithm, signed.content, signed.signature).is_ok())
+}
+
 /// The URIs of a full name.
 fn urls(name: Option<DistributionPointName>) -> Vec<String> {
     let Some(DistributionPointName::FullName(names)) = name else { return Vec::new() };

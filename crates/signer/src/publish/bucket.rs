@@ -80,6 +80,10 @@ impl Bucket {
         })
     }
 
+    pub(super) const fn read_limit(&self) -> u64 {
+        self.read_limit
+    }
+
     pub(super) async fn look(&self, path: &str, known: Option<&Version>) -> Result<Look, PlaceError> {
         let options =
             GetOptions { if_none_match: known.map(|known| known.0.clone()), ..GetOptions::default() };
@@ -93,14 +97,14 @@ impl Bucket {
             };
             let version = Version(found.meta.e_tag.clone().ok_or(PlaceError::NoEtag)?);
             if found.meta.size > self.read_limit {
-                return Ok(Look::There { version, content: None });
+                return Ok(Look::TooLong { octets: found.meta.size });
             }
             let mut content = BytesMut::new();
             let mut pieces = found.into_stream();
             while let Some(piece) = pieces.try_next().await.map_err(|error| failed(&error))? {
                 content.extend_from_slice(&piece);
             }
-            Ok(Look::There { version, content: Some(content.freeze()) })
+            Ok(Look::There { version, content: content.freeze() })
         })
         .await
     }

@@ -40,7 +40,8 @@ pub struct PublishSection {
     /// Objects under way at once; each is in memory meanwhile, and beside it what is there. Default 4.
     #[serde(default = "default_concurrency")]
     pub concurrency: usize,
-    /// What is longer than this is no object of ours: it is not read but replaced. Octets, default 268 435 456 (256 MiB).
+    /// The longest object that is read to be compared, octets. What is longer may be a newer one: it is left alone and
+    /// reported; and nothing that is longer is published. More than the largest CRL will have. Default 268 435 456 (256 MiB).
     #[serde(default = "default_read_limit_octets")]
     pub read_limit_octets: u64,
     /// How long caches may keep a CRL (`Cache-Control`, S3 alone). Seconds, default 300.

@@ -1,6 +1,6 @@
 //! What is at a place, judged by its content alone: a name, a date or a header there proves nothing.
 
-use pki::crl::Crl;
+use pki::crl::{Crl, is_signed_by};
 use pki::{Certificate, Timestamp};
 use rpc::proto::status::v1::ObjectKind;
 
@@ -85,19 +85,36 @@ pub(super) fn check(mark: &Mark, ours: &[u8], issuer: &Certificate) -> Result<()
 }
 
 /// What content there is, compared with what is at hand for the same path.
-pub(super) fn examine(mark: &Mark, ours: &[u8], there: &[u8], issuer: &Certificate) -> Found {
-    let genuine = match mark.kind {
+///
+/// # Errors
+/// When what is there may be newer, and cannot be compared; or what is at hand cannot be read.
+pub(super) fn examine(
+    mark: &Mark,
+    ours: &[u8],
+    there: &[u8],
+    issuer: &Certificate,
+) -> Result<Found, PublishError> {
+    match mark.kind {
         ObjectKind::Crl => examine_crl(ours, there, issuer),
-        _ => examine_certificate(ours, there, issuer),
-    };
-    genuine.unwrap_or(Found::Foreign)
+        _ => Ok(examine_certificate(ours, there, issuer).unwrap_or(Found::Foreign)),
+    }
 }
 
-fn examine_crl(ours: &[u8], there: &[u8], issuer: &Certificate) -> Option<Found> {
-    let (ours, crl) = (Crl::from_der(ours).ok()?, Crl::from_der(there).ok()?);
-    crl.verify_issued_by(issuer).ok()?;
+fn examine_crl(ours: &[u8], there: &[u8], issuer: &Certificate) -> Result<Found, PublishError> {
+    let ours = Crl::from_der(ours).map_err(|_| PublishError::NotGenuine)?;
+    let crl = match Crl::from_der(there) {
+        Ok(crl) => crl,
+        // A newer version's.
+        Err(reason) if is_signed_by(there, issuer.public_key()) => {
+            return Err(PublishError::Unreadable { reason });
+        }
+        Err(_) => return Ok(Found::Foreign),
+    };
     // Another shard's, or a delta where a complete one belongs, is as genuine, and no answer here.
-    (scope(&ours) == scope(&crl)).then(|| Found::Genuine {
+    if crl.verify_issued_by(issuer).is_err() || !is_same_scope(&ours, &crl) {
+        return Ok(Found::Foreign);
+    }
+    Ok(Found::Genuine {
         sha256: sha256(there),
         revision: crl.number(),
         made_at: crl.this_update(),
@@ -105,11 +122,18 @@ fn examine_crl(ours: &[u8], there: &[u8], issuer: &Certificate) -> Option<Found>
     })
 }
 
-/// Issuer's key and shard, without the host: that may move.
-fn scope<'a>(crl: &'a Crl<'_>) -> (bool, Vec<&'a str>) {
-    let mut ends: Vec<_> = crl.distribution_urls().iter().map(|url| last_segments(url)).collect();
-    ends.sort_unstable();
-    (crl.delta_base().is_some(), ends)
+/// Whether one can replace the other. Of a list of CAs' certificates there is one alone, wherever it says that it lies.
+/// Others lie at the issuer's key and the shard, on whatever host: that may move, and there may be another one beside it.
+fn is_same_scope(ours: &Crl<'_>, there: &Crl<'_>) -> bool {
+    let are_for_cas = ours.lists_ca_certificates();
+    if ours.delta_base().is_some() != there.delta_base().is_some()
+        || are_for_cas != there.lists_ca_certificates()
+    {
+        return false;
+    }
+    let is_ours =
+        |url: &String| ours.distribution_urls().iter().any(|it| last_segments(it) == last_segments(url));
+    are_for_cas || there.distribution_urls().iter().any(is_ours)
 }
 
 fn last_segments(url: &str) -> &str {

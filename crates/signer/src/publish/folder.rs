@@ -24,6 +24,13 @@ pub(super) struct Folder {
     threads: Arc<Semaphore>,
 }
 
+/// What is at a file's place.
+enum There {
+    Nothing,
+    File(Version, Bytes),
+    TooLong { octets: u64 },
+}
+
 /// In the root; who holds it may write.
 const LOCK: &str = ".chancery.lock";
 /// How often a lock that is held is tried.
@@ -39,14 +46,19 @@ impl Folder {
         Self { root, timeout, read_limit, threads: Arc::new(Semaphore::new(threads)) }
     }
 
+    pub(super) const fn read_limit(&self) -> u64 {
+        self.read_limit
+    }
+
     pub(super) async fn look(&self, path: &str, known: Option<&Version>) -> Result<Look, PlaceError> {
         let (file, known) = (self.file(path)?, known.cloned());
         self.work(move |folder| {
             folder.is_there()?;
             match folder.read(&file)? {
-                None => Ok(Look::Absent),
-                Some((version, _)) if Some(&version) == known.as_ref() => Ok(Look::Unchanged),
-                Some((version, content)) => Ok(Look::There { version, content }),
+                There::Nothing => Ok(Look::Absent),
+                There::TooLong { octets } => Ok(Look::TooLong { octets }),
+                There::File(version, _) if Some(&version) == known.as_ref() => Ok(Look::Unchanged),
+                There::File(version, content) => Ok(Look::There { version, content }),
             }
         })
         .await
@@ -61,8 +73,12 @@ impl Folder {
         let (file, before) = (self.file(path)?, before.cloned());
         self.work(move |folder| {
             let _lock = folder.lock()?;
-            let there = folder.read(&file)?.map(|(version, _)| version);
-            if there != before {
+            let is_as_before = match folder.read(&file)? {
+                There::Nothing => before.is_none(),
+                There::File(version, _) => before.as_ref() == Some(&version),
+                There::TooLong { .. } => false,
+            };
+            if !is_as_before {
                 return Ok(Put::Contested);
             }
             folder.replace(&file, &content)?;
@@ -146,19 +162,23 @@ impl Folder {
         }
     }
 
-    fn read(&self, file: &Path) -> Result<Option<(Version, Option<Bytes>)>, PlaceError> {
-        let mut opened = match File::open(file) {
+    fn read(&self, file: &Path) -> Result<There, PlaceError> {
+        let opened = match File::open(file) {
             Ok(opened) => opened,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(There::Nothing),
             Err(error) => return Err(failed(file)(error)),
         };
         let size = opened.metadata().map_err(failed(file))?.len();
         if size > self.read_limit {
-            return Ok(Some((Version(format!("{size} octets")), None)));
+            return Ok(There::TooLong { octets: size });
         }
         let mut content = Vec::new();
-        opened.read_to_end(&mut content).map_err(failed(file))?;
-        Ok(Some((version_of(&content), Some(content.into()))))
+        // It may grow meanwhile.
+        opened.take(self.read_limit.saturating_add(1)).read_to_end(&mut content).map_err(failed(file))?;
+        match content.len() as u64 {
+            octets if octets > self.read_limit => Ok(There::TooLong { octets }),
+            _ => Ok(There::File(version_of(&content), content.into())),
+        }
     }
 
     fn replace(&self, file: &Path, content: &[u8]) -> Result<(), PlaceError> {

@@ -111,17 +111,21 @@ impl Job {
     async fn look(&self) -> Result<Option<Known>, PublishError> {
         let before = self.known.as_ref();
         let version = before.and_then(|known| known.version.as_ref());
-        let (version, content) = match (self.place.look(&self.path, version).await?, before) {
+        let (version, there) = match (self.place.look(&self.path, version).await?, before) {
             (Look::Absent, _) => return Ok(Some(Known { version: None, found: Found::Absent })),
             (Look::Unchanged, Some(known)) => return Ok(Some(known.clone())),
             // Said of nothing that was asked for.
             (Look::Unchanged, None) => return Err(PublishError::Contended),
             (Look::There { version, content }, _) => (Some(version), content),
+            // Nobody knows whether it is newer.
+            (Look::TooLong { octets }, _) => {
+                let limit = self.place.read_limit();
+                return Err(PublishError::TooLongThere { octets, limit });
+            }
         };
-        let Some(there) = content else { return Ok(Some(Known { version, found: Found::Foreign })) };
         let Some((mark, ours)) = self.objects.copy(&self.path).await else { return Ok(None) };
         let issuer = self.issuers.of_object(&mark)?;
-        let found = blocking(move || Ok(examine(&mark, &ours, &there, &issuer))).await?;
+        let found = blocking(move || examine(&mark, &ours, &there, &issuer)).await?;
         Ok(Some(Known { version, found }))
     }
 
@@ -130,6 +134,10 @@ impl Job {
         let Some((mark, ours)) = self.objects.copy(&self.path).await else {
             return Ok(Some(Outcome::NotAtHand));
         };
+        let (octets, limit) = (ours.len() as u64, self.place.read_limit());
+        if octets > limit {
+            return Err(PublishError::TooLong { octets, limit });
+        }
         let issuer = self.issuers.of_object(&mark)?;
         let (checked, content) = (mark.clone(), ours.clone());
         blocking(move || check(&checked, &content, &issuer)).await?;

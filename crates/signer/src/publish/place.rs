@@ -26,8 +26,10 @@ pub(super) enum Look {
     Absent,
     /// What was there before.
     Unchanged,
-    /// This; without content if that is longer than what is read.
-    There { version: Version, content: Option<Bytes> },
+    /// This.
+    There { version: Version, content: Bytes },
+    /// Something that is longer than what is read.
+    TooLong { octets: u64 },
 }
 
 /// How an exchange ended.
@@ -68,6 +70,14 @@ pub(super) enum PlaceError {
 }
 
 impl Place {
+    /// The most octets that are read.
+    pub(super) const fn read_limit(&self) -> u64 {
+        match self {
+            Self::Folder(folder) => folder.read_limit(),
+            Self::Bucket(bucket) => bucket.read_limit(),
+        }
+    }
+
     /// What is at a path; `known`: what was there when it was last looked at.
     pub(super) async fn look(&self, path: &str, known: Option<&Version>) -> Result<Look, PlaceError> {
         match self {

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, EXPIRES, LAST_MODIFIED};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body_util::Full;
+use metrics::Histogram;
 use parking_lot::RwLock;
 use pki::ocsp::{Answer, CertId, CertStatus, ErrorStatus, Response};
 use pki::{Serial, Timestamp};
@@ -175,16 +176,23 @@ pub(crate) struct Dress {
     capped: HeaderValue,
     /// The `Expires` of those who ask in the same second.
     expires: RwLock<(i64, HeaderValue)>,
+    age_seconds: Histogram,
 }
 
 impl Dress {
     pub(crate) fn new(cap_seconds: u32) -> Self {
         let cap = i64::from(cap_seconds);
-        Self { cap, capped: cache_control(cap), expires: RwLock::new((0, header(""))) }
+        Self {
+            cap,
+            capped: cache_control(cap),
+            expires: RwLock::new((0, header(""))),
+            age_seconds: metrics::histogram!("chancery_status_ocsp_answer_age_seconds"),
+        }
     }
 
     /// A kept answer; to GET and HEAD, nothing but its freshness when the caller has it already.
     pub(crate) fn kept(&self, kept: &Kept, method: &Method, asked: &HeaderMap, now: i64) -> Reply {
+        self.age_seconds.record(u32::try_from((now - kept.this_update).max(0)).unwrap_or(u32::MAX));
         let cacheable = method != Method::POST;
         let etag = kept.etag.to_str().unwrap_or_default();
         let unchanged = cacheable && is_unchanged(asked, etag, kept.this_update);

@@ -6,8 +6,9 @@ use pki::ocsp::{CertStatus, encode_request};
 use rpc::proto::status::v1::RevocationNotice;
 
 use super::{TRY_LATER, following, is_error, path, said, status};
+use crate::world::meter::Meter;
 use crate::world::oracle::{notice, serial};
-use crate::world::{Node, World};
+use crate::world::{NOW, Node, World};
 
 /// Nothing is found by comparison: what comes, came by a notice.
 const NO_POLL: &str = "ocsp = { poll_seconds = 3600 }";
@@ -224,4 +225,37 @@ async fn revoked_is_never_followed_by_good_under_load() {
     }
     assert!(matches!(said(&node.get(&get).await), super::Said::Response(_)));
     node.stop().await;
+}
+
+#[tokio::test]
+async fn how_long_a_revocation_took_and_how_old_answers_are_is_measured() {
+    Meter::on(async |meter| {
+        let (world, node) = ready(NO_POLL).await;
+        for number in [1, 2] {
+            assert!(is_good(&world, &node, number).await);
+        }
+        let took = || meter.values("chancery_status_revocation_to_ocsp_seconds");
+        let ages = || meter.values("chancery_status_ocsp_answer_age_seconds");
+        // Made for who asked.
+        assert_eq!((took(), ages()), (vec![], vec![0.0; 2]));
+        // The newer answer is seven seconds on its way.
+        world.oracle.hold(true);
+        world.oracle.revoke(&[1]);
+        node.wait(|| async { world.oracle.asked() == 3 }).await;
+        assert_eq!(took(), [0.0; 0]);
+        world.set_clock(NOW + 7);
+        world.oracle.hold(false);
+        node.wait(|| async { !took().is_empty() }).await;
+        assert_eq!(took(), [7.0]);
+        assert!(!is_good(&world, &node, 1).await);
+        world.set_clock(NOW + 3600);
+        assert!(is_good(&world, &node, 2).await);
+        assert_eq!(ages()[2..], [7.0, 3600.0]);
+        // Nobody had been told something else, so nobody was told late.
+        world.oracle.revoke(&[3]);
+        assert!(!is_good(&world, &node, 3).await);
+        assert_eq!(took(), [7.0]);
+        node.stop().await;
+    })
+    .await;
 }

@@ -1,5 +1,6 @@
 //! A CA, a signer that publishes what a test tells it to, and a status node in front of both.
 
+pub mod meter;
 pub mod oracle;
 
 use std::collections::BTreeMap;

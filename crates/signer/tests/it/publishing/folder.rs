@@ -248,6 +248,27 @@ async fn what_others_did_to_a_file_is_mended() {
     publisher.stop().await;
 }
 
+#[tokio::test]
+async fn a_file_that_is_too_long_to_be_read_is_left_alone() {
+    let (lists, target) = (Lists::make().await, Target::made());
+    let section = |limit: usize| target.section(&format!("objects = [\"crl\"]\nread_limit_octets = {limit}"));
+    let limit = lists.crl(5).len();
+    let publisher = Publisher::at(5, &lists, &section(limit - 1));
+    publisher.says("web", &format!("{limit} octets, more than read_limit_octets ({})", limit - 1)).await;
+    publisher.stop().await;
+    assert_eq!(target.read(&lists.path()), None);
+    let (file, newer) = (target.root().join(lists.path()), lists.longer());
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    std::fs::write(&file, &newer).unwrap();
+    let publisher = Publisher::at(5, &lists, &section(limit));
+    publisher.says("web", &format!("{} octets, more than read_limit_octets ({limit})", newer.len())).await;
+    publisher.stop().await;
+    let publisher = Publisher::at(5, &lists, &section(newer.len()));
+    publisher.is_up("web").await;
+    publisher.stop().await;
+    assert_eq!(target.read(&lists.path()).unwrap(), newer);
+}
+
 /// A mount that is yet to come is waited for: nothing is written where it will be.
 #[tokio::test]
 async fn a_folder_that_is_not_there_is_not_made() {

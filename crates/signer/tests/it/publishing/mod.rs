@@ -97,6 +97,13 @@ impl Lists {
         self.made.lock().entry(number).or_insert_with(make).clone()
     }
 
+    /// Newer than the first hundred, and longer.
+    fn longer(&self) -> Vec<u8> {
+        let longer = self.authorities.root_crl(1 << 60, 100, CrlScope::Complete);
+        assert!(longer.len() > self.crl(5).len());
+        longer
+    }
+
     /// Of a signer whose policy names the CRL of that number.
     fn registry(&self, number: u64) -> signer::Registry {
         std::fs::write(self.folder.path().join("root.crl"), self.crl(number)).unwrap();

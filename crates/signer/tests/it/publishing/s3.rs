@@ -3,7 +3,7 @@
 use http::Method;
 use object_store::path::Path;
 use object_store::{Attribute, ObjectStoreExt as _};
-use pki::crl::CrlScope;
+use pki::crl::{Crl, CrlScope};
 
 use super::{Lists, Publisher, number_of, wait};
 use crate::crls::Works;
@@ -173,8 +173,7 @@ async fn what_others_did_to_an_object_is_mended() {
     let lists = Lists::make().await;
     let bucket = DoubleBucket::start().await;
     let path = lists.path();
-    let sections =
-        bucket.section("cdn", lists.folder.path(), "compare_seconds = 1\nread_limit_octets = 4096");
+    let sections = bucket.section("cdn", lists.folder.path(), "compare_seconds = 1");
     let publisher = Publisher::at(5, &lists, &sections);
     publisher.is_up("cdn").await;
     let another = Lists::make().await;
@@ -188,7 +187,6 @@ async fn what_others_did_to_an_object_is_mended() {
         another.crl(9),
         b"not found".to_vec(),
         Vec::new(),
-        vec![0x30; 5000],
     ];
     for impostor in impostors {
         bucket.overwrite(&key(&path), &impostor).await;
@@ -209,6 +207,76 @@ async fn what_others_did_to_an_object_is_mended() {
     bucket.delete(&key(&path)).await;
     bucket.is_at(&path, &lists.crl(5)).await;
     publisher.is_up("cdn").await;
+    publisher.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_too_long_to_be_read_is_left_alone() {
+    let lists = Lists::make().await;
+    let (bucket, path) = (DoubleBucket::start().await, lists.path());
+    let section = |limit: usize| {
+        let more = format!("objects = [\"crl\"]\ncompare_seconds = 1\nread_limit_octets = {limit}");
+        bucket.section("cdn", lists.folder.path(), &more)
+    };
+    let limit = lists.crl(5).len();
+    let newer = lists.longer();
+    let too_long = format!("{} octets, more than read_limit_octets ({limit})", newer.len());
+    bucket.overwrite(&key(&path), &newer).await;
+    let publisher = Publisher::at(5, &lists, &section(limit));
+    publisher.says("cdn", &too_long).await;
+    assert_eq!(bucket.at(&path).unwrap(), newer);
+    // Even one that was its own a moment ago.
+    bucket.delete(&key(&path)).await;
+    bucket.is_at(&path, &lists.crl(5)).await;
+    publisher.is_up("cdn").await;
+    bucket.overwrite(&key(&path), &newer).await;
+    publisher.says("cdn", &too_long).await;
+    assert_eq!(bucket.at(&path).unwrap(), newer);
+    publisher.stop().await;
+    // As it says.
+    let publisher = Publisher::at(5, &lists, &section(newer.len()));
+    publisher.is_up("cdn").await;
+    assert_eq!(bucket.at(&path).unwrap(), newer);
+    publisher.stop().await;
+    // What would be left alone for ever is not put there.
+    for there in [None, Some(b"not found".to_vec())] {
+        match &there {
+            None => bucket.delete(&key(&path)).await,
+            Some(other) => bucket.overwrite(&key(&path), other).await,
+        }
+        let publisher = Publisher::at(5, &lists, &section(limit - 1));
+        publisher.says("cdn", &format!("{limit} octets, more than read_limit_octets ({})", limit - 1)).await;
+        publisher.stop().await;
+        assert_eq!(bucket.at(&path), there);
+    }
+}
+
+/// By a newer version of a signer, or by the root's ceremony.
+#[tokio::test]
+async fn a_newer_crl_of_another_shape_is_not_replaced() {
+    let lists = Lists::make().await;
+    let (bucket, path) = (DoubleBucket::start().await, lists.path());
+    let sections = bucket.section("cdn", lists.folder.path(), "objects = [\"crl\"]");
+    let made = |der: &[u8], from: &[u8], to: &[u8]| {
+        let tbs = Crl::from_der(der).unwrap().tbs_bytes().to_vec();
+        let at = tbs.windows(from.len()).position(|window| window == from).unwrap();
+        lists.authorities.root_signed(&[&tbs[..at], to, &tbs[at + to.len()..]].concat())
+    };
+    // A list of CAs' certificates that says where it lies, elsewhere: onlyContainsCACerts for onlyContainsUserCerts.
+    let shard = lists.authorities.root_crl(9, 9, CrlScope::Shard(3));
+    let with_place = made(&shard, &[0x81, 1, 0xff], &[0x82, 1, 0xff]);
+    assert_eq!(number_of(&with_place), 9);
+    bucket.overwrite(&key(&path), &with_place).await;
+    let publisher = Publisher::at(5, &lists, &sections);
+    publisher.is_up("cdn").await;
+    assert_eq!(bucket.at(&path).unwrap(), with_place);
+    publisher.stop().await;
+    // Its number stands in an extension that is not known here.
+    let unreadable = made(&lists.crl(9), &[0x55, 0x1d, 20], &[0x55, 0x1d, 99]);
+    bucket.overwrite(&key(&path), &unreadable).await;
+    let publisher = Publisher::at(5, &lists, &sections);
+    publisher.says("cdn", "signed by the issuer's key, and this version cannot read it").await;
+    assert_eq!(bucket.at(&path).unwrap(), unreadable);
     publisher.stop().await;
 }
 

@@ -88,8 +88,13 @@ impl Authorities {
             delta_base: None,
         };
         let writer = CrlWriter::start(&parameters, CrlTotals::default(), Vec::new()).unwrap();
-        let (octets, tbs) = writer.finish().unwrap();
-        pki::crl::assemble(&octets, tbs.algorithm, &self.root_key.sign_message(&octets))
+        let (octets, _) = writer.finish().unwrap();
+        self.root_signed(&octets)
+    }
+
+    /// What the root signs as a CRL, whatever it is.
+    pub(crate) fn root_signed(&self, tbs: &[u8]) -> Vec<u8> {
+        pki::crl::assemble(tbs, SignatureAlgorithm::EcdsaSha256, &self.root_key.sign_message(tbs))
     }
 }
 
