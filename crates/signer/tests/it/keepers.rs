@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::crls::{ISSUER, SHARDS, Works, wait};
 use crate::support::World;
-use crate::support::histograms::Histograms;
+use crate::support::metrics::Metrics;
 use crate::support::ocsp::wait as wait_until;
 
 const OUT: &str = "chancery_revocation_to_crl_seconds";
@@ -59,7 +59,7 @@ fn calls(world: &World, method: &str) -> usize {
 
 #[tokio::test]
 async fn a_signer_without_its_key_leaves_its_revocation_to_the_other() {
-    let heard = Histograms::default();
+    let heard = Metrics::default();
     let _listening = heard.listen();
     let it = Two::start().await;
     let [(one, first), (two, second)] = &it.signers;
@@ -121,7 +121,7 @@ async fn a_key_that_goes_away_frees_the_lease() {
 
 #[tokio::test]
 async fn the_signer_that_revoked_makes_the_crl() {
-    let heard = Histograms::default();
+    let heard = Metrics::default();
     let _listening = heard.listen();
     let it = Two::start().await;
     let [(one, first), (two, second)] = &it.signers;
@@ -162,4 +162,27 @@ async fn revocations_of_others_are_looked_at_together() {
     works.stop().await;
     let reads = calls(&world, "crl_shards") - before;
     assert!(reads < events as usize / 4, "{reads} reads");
+}
+
+/// An alarm while it is late, and none any longer when it is made.
+#[tokio::test]
+async fn a_crl_that_nobody_makes_is_late() {
+    let heard = Metrics::default();
+    let _listening = heard.listen();
+    let world = World::start().await;
+    let late = || heard.shows("chancery_crls_late", ISSUER);
+    let works = Works::start(&world);
+    wait(|| late() == Some(0.0)).await;
+    for shard in 0..SHARDS {
+        works.reaches(&world, shard, 2).await;
+    }
+    works.stop().await;
+    world.issuer_key.away(true);
+    // Made each day, good for four.
+    world.later(3);
+    let works = Works::start(&world);
+    wait(|| late() == Some(f64::from(SHARDS))).await;
+    world.issuer_key.away(false);
+    wait(|| late() == Some(0.0)).await;
+    works.stop().await;
 }

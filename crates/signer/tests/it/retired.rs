@@ -9,6 +9,7 @@ use pki::ocsp::CertStatus;
 use pki::{Certificate, Period, Reason};
 
 use crate::crls::{ISSUER, Works, wait};
+use crate::support::metrics::Metrics;
 use crate::support::ocsp::wait as wait_until;
 use crate::support::{OcspWorld, World};
 
@@ -35,12 +36,12 @@ fn not_after(world: &World) -> pki::Timestamp {
     world.authorities.issuer.not_after()
 }
 
-/// Waits until the shard's published CRL is the last.
-async fn last(world: &World, shard: u32) -> CrlRow {
+/// Waits until the shard's published CRL is the last, and its number higher than that.
+async fn last(world: &World, shard: u32, after: u64) -> CrlRow {
     for _ in 0..1500 {
         let rows = world.store.crl_shards(Some(ISSUER)).await.unwrap();
         let row = rows.into_iter().find(|row| row.shard.shard == shard).and_then(|row| row.published);
-        if let Some(row) = row.filter(|row| row.next_update == not_after(world)) {
+        if let Some(row) = row.filter(|row| row.next_update == not_after(world) && row.key.number > after) {
             return row;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -101,6 +102,8 @@ async fn a_retired_issuer_answers_ocsp() {
 
 #[tokio::test]
 async fn nothing_follows_the_last_crl_that_the_operator_ordered() {
+    let heard = Metrics::default();
+    let _listening = heard.listen();
     let world = World::start().await;
     let (issued, shard) = world.some_certificate().await;
     world.withdraw(issued.serial).await;
@@ -110,11 +113,11 @@ async fn nothing_follows_the_last_crl_that_the_operator_ordered() {
     world.later(0);
     let world = retire(world, "last_crl = true\n").await;
     let works = Works::start(&world);
-    let row = last(&world, shard).await;
+    let row = last(&world, shard, 0).await;
     let der = works.reaches(&world, shard, row.key.number).await;
     assert!(Crl::from_der(&der).unwrap().find(&issued.serial).is_some(), "what was revoked stays revoked");
     for shard in 0..4 {
-        last(&world, shard).await;
+        last(&world, shard, 0).await;
     }
     // Neither time nor an event makes another one.
     let before_later = successor(&world).await;
@@ -123,6 +126,7 @@ async fn nothing_follows_the_last_crl_that_the_operator_ordered() {
     let before = looks();
     world.nudge(shard);
     wait(|| looks() > before + 1).await;
+    assert_eq!(heard.shows("chancery_crls_late", ISSUER), Some(0.0), "nobody waits for another one");
     // The successor's are made on.
     wait_until(async || successor(&world).await > before_later).await;
     works.stop().await;
@@ -141,7 +145,7 @@ async fn a_responder_that_renews_itself_does_not_hold_the_last_crl_up() {
     it.work();
     it.ready().await;
     let works = Works::start(&it.world);
-    assert_eq!(last(&it.world, shard).await.entries, 0);
+    assert_eq!(last(&it.world, shard, 0).await.entries, 0);
     works.stop().await;
 }
 
@@ -165,7 +169,7 @@ async fn an_issuer_whose_certificates_have_all_ended_makes_its_last_crl() {
     assert!(crl.next_update() < not_after(&world));
     world.later(2);
     let works = Works::start(&world);
-    let row = last(&world, shard).await;
+    let row = last(&world, shard, 0).await;
     works.stop().await;
     assert_eq!(row.entries, 0);
     // After the end of its certificate, too, there is nothing to make.
@@ -177,4 +181,48 @@ async fn an_issuer_whose_certificates_have_all_ended_makes_its_last_crl() {
     wait(|| looks() > before + 3).await;
     works.stop().await;
     assert_eq!(world.published(shard).await, row);
+}
+
+#[tokio::test]
+async fn an_issuer_whose_own_certificate_has_ended_makes_none() {
+    let world = retire(World::start().await, "").await;
+    world.clock.advance(Duration::from_secs(not_after(&world).since(world.now()).seconds()));
+    let works = Works::start(&world);
+    // Both issuers' first looks.
+    wait(|| world.store.calls().iter().filter(|call| **call == "crl_shards").count() >= 5).await;
+    works.stop().await;
+    assert_eq!(world.store.crl_shards(Some(ISSUER)).await.unwrap(), [], "no number was taken");
+}
+
+/// Deltas end with the complete CRLs, and the last one is always of the last complete one.
+#[tokio::test]
+async fn the_last_delta_is_of_the_last_complete_crl() {
+    let world = World::start().await;
+    let deltas = "shards = 4\ndelta_crls = true\ndelta_crl_lifetime = \"2h\"\n";
+    let world = retire(world.with_policy("shards = 4\n", deltas).await, "last_crl = true\n").await;
+    let both = async |world: &World, after: u64| {
+        let complete = last(world, 0, after).await;
+        for _ in 0..1500 {
+            let rows = world.store.crl_shards(Some(ISSUER)).await.unwrap();
+            let delta = rows.into_iter().find(|row| row.shard.shard == 0).unwrap().published_delta;
+            if let Some(delta) = delta.filter(|delta| delta.base == Some(complete.key.number)) {
+                assert_eq!(delta.next_update, not_after(world));
+                return complete.key.number;
+            }
+            // Each is of a second of its own.
+            world.later(0);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("no delta of number {}", complete.key.number);
+    };
+    let works = Works::start(&world);
+    let number = both(&world, 0).await;
+    works.stop().await;
+    // The complete CRL cannot be made again: its URL has changed.
+    std::fs::remove_dir_all(world.folder.path().join("crl")).unwrap();
+    let world = world.with_policy("http://status.test/crl", "http://moved.test/crl").await;
+    world.later(0);
+    let works = Works::start(&world);
+    both(&world, number).await;
+    works.stop().await;
 }
