@@ -36,12 +36,12 @@ fn not_after(world: &World) -> pki::Timestamp {
     world.authorities.issuer.not_after()
 }
 
-/// Waits until the shard's published CRL is the last, and its number higher than that.
-async fn last(world: &World, shard: u32, after: u64) -> CrlRow {
+/// Waits until the shard's published CRL is the last.
+async fn last(world: &World, shard: u32) -> CrlRow {
     for _ in 0..1500 {
         let rows = world.store.crl_shards(Some(ISSUER)).await.unwrap();
         let row = rows.into_iter().find(|row| row.shard.shard == shard).and_then(|row| row.published);
-        if let Some(row) = row.filter(|row| row.next_update == not_after(world) && row.key.number > after) {
+        if let Some(row) = row.filter(|row| row.next_update == not_after(world)) {
             return row;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -113,11 +113,11 @@ async fn nothing_follows_the_last_crl_that_the_operator_ordered() {
     world.later(0);
     let world = retire(world, "last_crl = true\n").await;
     let works = Works::start(&world);
-    let row = last(&world, shard, 0).await;
+    let row = last(&world, shard).await;
     let der = works.reaches(&world, shard, row.key.number).await;
     assert!(Crl::from_der(&der).unwrap().find(&issued.serial).is_some(), "what was revoked stays revoked");
     for shard in 0..4 {
-        last(&world, shard, 0).await;
+        last(&world, shard).await;
     }
     // Neither time nor an event makes another one.
     let before_later = successor(&world).await;
@@ -145,7 +145,7 @@ async fn a_responder_that_renews_itself_does_not_hold_the_last_crl_up() {
     it.work();
     it.ready().await;
     let works = Works::start(&it.world);
-    assert_eq!(last(&it.world, shard, 0).await.entries, 0);
+    assert_eq!(last(&it.world, shard).await.entries, 0);
     works.stop().await;
 }
 
@@ -169,7 +169,7 @@ async fn an_issuer_whose_certificates_have_all_ended_makes_its_last_crl() {
     assert!(crl.next_update() < not_after(&world));
     world.later(2);
     let works = Works::start(&world);
-    let row = last(&world, shard, 0).await;
+    let row = last(&world, shard).await;
     works.stop().await;
     assert_eq!(row.entries, 0);
     // After the end of its certificate, too, there is nothing to make.
@@ -194,35 +194,45 @@ async fn an_issuer_whose_own_certificate_has_ended_makes_none() {
     assert_eq!(world.store.crl_shards(Some(ISSUER)).await.unwrap(), [], "no number was taken");
 }
 
-/// Deltas end with the complete CRLs, and the last one is always of the last complete one.
+/// Deltas end with the complete CRLs, and the last one is of the last complete one, also when it was made before that.
 #[tokio::test]
 async fn the_last_delta_is_of_the_last_complete_crl() {
     let world = World::start().await;
     let deltas = "shards = 4\ndelta_crls = true\ndelta_crl_lifetime = \"2h\"\n";
-    let world = retire(world.with_policy("shards = 4\n", deltas).await, "last_crl = true\n").await;
-    let both = async |world: &World, after: u64| {
-        let complete = last(world, 0, after).await;
-        for _ in 0..1500 {
+    let world = world.with_policy("shards = 4\n", deltas).await;
+    let ticks = async |world: &World| loop {
+        world.later(0);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    let delta = async |world: &World, good: &dyn Fn(&CrlRow, &CrlRow) -> bool| {
+        wait_until(async || {
             let rows = world.store.crl_shards(Some(ISSUER)).await.unwrap();
-            let delta = rows.into_iter().find(|row| row.shard.shard == 0).unwrap().published_delta;
-            if let Some(delta) = delta.filter(|delta| delta.base == Some(complete.key.number)) {
-                assert_eq!(delta.next_update, not_after(world));
-                return complete.key.number;
-            }
-            // Each is of a second of its own.
-            world.later(0);
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        panic!("no delta of number {}", complete.key.number);
+            let row = rows.into_iter().find(|row| row.shard.shard == 0);
+            let both = row.and_then(|row| row.published.zip(row.published_delta));
+            both.is_some_and(|(complete, delta)| good(&complete, &delta))
+        })
+        .await;
     };
     let works = Works::start(&world);
-    let number = both(&world, 0).await;
+    tokio::select! {
+        () = delta(&world, &|_, _| true) => {}
+        () = ticks(&world) => {}
+    }
     works.stop().await;
-    // The complete CRL cannot be made again: its URL has changed.
-    std::fs::remove_dir_all(world.folder.path().join("crl")).unwrap();
-    let world = world.with_policy("http://status.test/crl", "http://moved.test/crl").await;
-    world.later(0);
+    let world = retire(world, "last_crl = true\n").await;
+    // The complete CRL's signature: the delta is made first.
+    world.issuer_key.fail_next(testkit::signing::KeyFault::Failed);
+    let end = not_after(&world);
     let works = Works::start(&world);
-    both(&world, number).await;
+    tokio::select! {
+        () = async {
+            delta(&world, &|complete, delta| complete.next_update != end && delta.next_update == end).await;
+            delta(&world, &|complete, delta| {
+                complete.next_update == end && delta.next_update == end && delta.base == Some(complete.key.number)
+            })
+            .await;
+        } => {}
+        () = ticks(&world) => {}
+    }
     works.stop().await;
 }
