@@ -10,6 +10,7 @@ mod imported;
 mod list;
 mod make;
 mod measure;
+mod others;
 mod pieces;
 mod previous;
 mod spool;
@@ -26,21 +27,19 @@ use ca_store::{
 };
 use hsm::KeyHealth;
 use pki::Timestamp;
-use tokio::sync::broadcast::Receiver;
-use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use self::due::{Kind, ended_long_ago};
+use self::due::{Due, Kind, ended_long_ago};
 pub use self::imported::ImportedCrls;
 pub use self::list::CrlState;
 use self::make::Order;
 use self::measure::Late;
+use self::others::{Heard, Hearing, LeftToOthers};
 use self::previous::PreviousCrls;
 pub(crate) use self::spool::Finished;
 use self::spool::Spool;
 use crate::ca::Ca;
-use crate::events::Change;
 use crate::publication::Objects;
 use crate::refusal::{Failure, Outcome};
 use crate::registry::IssuerEntry;
@@ -69,6 +68,7 @@ pub struct CrlMaker {
     objects: Objects,
     spool: Arc<Spool>,
     previous: PreviousCrls,
+    round: Duration,
 }
 
 impl CrlMaker {
@@ -77,8 +77,14 @@ impl CrlMaker {
     /// # Errors
     /// When the folder cannot be made.
     pub fn new(ca: Arc<Ca>, objects: Objects, folder: PathBuf) -> std::io::Result<Self> {
-        let previous = PreviousCrls::default();
-        Ok(Self { ca, objects, spool: Arc::new(Spool::open(folder)?), previous })
+        let (spool, previous) = (Arc::new(Spool::open(folder)?), PreviousCrls::default());
+        Ok(Self { ca, objects, spool, previous, round: ROUND })
+    }
+
+    /// Looks at its timers this often instead of every five seconds: for tests of what does not wait for them.
+    #[must_use]
+    pub fn with_round(self, round: Duration) -> Self {
+        Self { round, ..self }
     }
 
     /// Keeps every shard's CRL current until the signer drains.
@@ -129,13 +135,17 @@ impl CrlMaker {
 struct Keeper<'a> {
     maker: &'a CrlMaker,
     entry: &'a Arc<IssuerEntry>,
-    changes: Receiver<Change>,
+    hearing: Hearing,
+    /// Whether the key could sign at the last look.
     ready: bool,
+    /// The operators were told that a CRL waits for the key.
+    told: bool,
     /// The issuer's last CRLs are due, or made.
     over: bool,
     paces: BTreeMap<(u32, Kind), Pace>,
     /// Since when revocations of this signer wait for their CRL.
     waiting: BTreeMap<u32, Instant>,
+    left: LeftToOthers,
     late: Late,
 }
 
@@ -161,11 +171,13 @@ impl<'a> Keeper<'a> {
         Self {
             maker,
             entry,
-            changes: maker.ca.events.subscribe(),
+            hearing: Hearing::of(&entry.id, maker.ca.events.subscribe()),
             ready: false,
+            told: false,
             over: false,
             paces: BTreeMap::new(),
             waiting: BTreeMap::new(),
+            left: LeftToOthers::default(),
             late: Late::default(),
         }
     }
@@ -173,23 +185,50 @@ impl<'a> Keeper<'a> {
     async fn run(mut self, draining: &CancellationToken) {
         let mut wanted = BTreeSet::new();
         loop {
-            let Some(wake) = draining.run_until_cancelled(self.round(&mut wanted)).await else { return };
+            let once = async {
+                let wake = self.round(&mut wanted).await;
+                self.rest(wake, &mut wanted).await;
+            };
+            if draining.run_until_cancelled(once).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Until that time, or until something is heard that does not wait.
+    async fn rest(&mut self, mut wake: Instant, wanted: &mut BTreeSet<u32>) {
+        loop {
             tokio::select! {
-                () = draining.cancelled() => return,
-                () = tokio::time::sleep_until(wake) => {}
-                shard = heard(&mut self.changes, &self.entry.id) => wanted.extend(shard),
+                () = tokio::time::sleep_until(wake) => break,
+                heard = self.hearing.next() => match self.take(heard, wanted) {
+                    Some(at) => wake = wake.min(at),
+                    None if matches!(heard, Heard::RevokedByOther(_)) => {}
+                    None => break,
+                },
             }
-            // Whatever else was revoked meanwhile goes into the same CRL.
-            wanted.extend(waiting(&mut self.changes, &self.entry.id));
-            for shard in &wanted {
-                self.waiting.entry(*shard).or_insert_with(Instant::now);
+        }
+        // Whatever else was revoked meanwhile goes into the same CRL.
+        while let Some(heard) = self.hearing.queued() {
+            self.take(heard, wanted);
+        }
+    }
+
+    /// Takes notice. Answers when to look, if that is neither now nor planned.
+    fn take(&mut self, heard: Heard, wanted: &mut BTreeSet<u32>) -> Option<Instant> {
+        match heard {
+            Heard::Revoked(shard) => {
+                wanted.insert(shard);
+                self.waiting.entry(shard).or_insert_with(Instant::now);
+                None
             }
+            Heard::RevokedByOther(shard) => self.left.revoked(shard),
+            Heard::Anything => None,
         }
     }
 
     /// One look at every shard: takes up what was published, makes what is due. Answers when to look again.
     async fn round(&mut self, wanted: &mut BTreeSet<u32>) -> Instant {
-        let next = Instant::now() + ROUND;
+        let next = Instant::now() + self.maker.round;
         self.look_at_key();
         self.look_at_end().await;
         let Some(rows) = self.rows().await else { return next };
@@ -200,7 +239,12 @@ impl<'a> Keeper<'a> {
                 Some(at) => wake = wake.min(at),
                 None => {
                     wanted.remove(&shard);
-                    self.waiting.remove(&shard);
+                    self.left.forget(shard);
+                    // Another signer's CRL has it, if this one's was not counted already.
+                    let since = self.waiting.remove(&shard);
+                    if let Some(since) = since.filter(|_| row.is_some_and(due::has_all)) {
+                        measure::revocation_is_out(since);
+                    }
                 }
             }
         }
@@ -222,13 +266,20 @@ impl<'a> Keeper<'a> {
     }
 
     /// A key that has just become usable: whatever waited for it waits no longer.
-    fn look_at_key(&mut self) {
-        let health = self.maker.ca.doors.issuer(&self.entry.id).map(crate::doors::IssuerDoor::health);
-        let ready = matches!(health, Ok(KeyHealth::Ready(_)));
+    fn look_at_key(&mut self) -> bool {
+        let ready = self.key_is_ready();
         if ready && !self.ready {
             self.paces.clear();
+            self.told = false;
         }
         self.ready = ready;
+        ready
+    }
+
+    /// What the token said last. It is asked again by itself, not by a signature.
+    fn key_is_ready(&self) -> bool {
+        let health = self.maker.ca.doors.issuer(&self.entry.id).map(crate::doors::IssuerDoor::health);
+        matches!(health, Ok(KeyHealth::Ready(_)))
     }
 
     /// The last CRLs of a retired issuer are made when the operator says so, or when all its certificates have ended and
@@ -304,16 +355,34 @@ impl<'a> Keeper<'a> {
             Ok(now) => now,
             Err(failure) => {
                 self.report(shard, &failure);
-                return Need::Nothing;
+                return Need::Look(Instant::now() + self.maker.round);
             }
         };
         let lost = published.is_some() && !at_hand;
-        if due::has_ended(self.entry, now) || !lost && !kind.is_due(self.entry, row, now, self.over) {
+        let due = match kind.is_due(self.entry, row, now, self.over) {
+            _ if due::has_ended(self.entry, now) => Due::Not,
+            _ if lost => Due::Now,
+            due => due,
+        };
+        if due == Due::Not {
             return Need::Nothing;
+        }
+        // Neither a lease nor a number for what cannot be signed: another signer may have its key.
+        if !self.look_at_key() {
+            if !std::mem::replace(&mut self.told, true) {
+                tracing::warn!(issuer = self.entry.id, shard, "crl.waits_for_key");
+            }
+            return Need::Look(Instant::now() + KEY_LOOK);
         }
         let pace = self.paces.get(&(shard, kind)).copied().unwrap_or_default();
         if let Some(not_before) = pace.not_before.filter(|at| *at > Instant::now()) {
-            return self.look_at(not_before);
+            return Need::Look(not_before);
+        }
+        if due == Due::Revoked
+            && !wanted
+            && let Some(at) = self.left.look(shard, row.and_then(due::latest_number))
+        {
+            return Need::Look(at);
         }
         match self.make(shard, kind, row.and_then(due::latest), wanted).await {
             Ok(None) => Need::Look(Instant::now() + LEASE_LOOK),
@@ -331,14 +400,10 @@ impl<'a> Keeper<'a> {
                 let at = Instant::now() + pause;
                 let failures = pace.failures.saturating_add(1);
                 self.paces.insert((shard, kind), Pace { not_before: Some(at), failures });
-                self.look_at(at)
+                // A key that is away may come back before.
+                Need::Look(if self.look_at_key() { at } else { at.min(Instant::now() + KEY_LOOK) })
             }
         }
-    }
-
-    /// At that time, or as soon as a key that cannot sign may have come back.
-    fn look_at(&self, at: Instant) -> Need {
-        Need::Look(if self.ready { at } else { at.min(Instant::now() + KEY_LOOK) })
     }
 
     /// Makes a shard's CRL, unless another signer does; how long that took.
@@ -368,8 +433,9 @@ impl<'a> Keeper<'a> {
                 tokio::select! {
                     made = &mut making => break made,
                     () = tokio::time::sleep(BUILD_LEASE / 3), if held => {
-                        // Without it another one builds the same: no harm.
-                        drop(store.claim_lease(&name, BUILD_LEASE).await);
+                        // Without it another one builds the same: no harm. A key that is away holds nobody up.
+                        let ttl = if self.key_is_ready() { BUILD_LEASE } else { Duration::ZERO };
+                        drop(store.claim_lease(&name, ttl).await);
                     }
                 }
             }
@@ -396,42 +462,5 @@ impl Need {
             Self::Nothing | Self::Made => None,
             Self::Look(at) => Some(*at),
         }
-    }
-}
-
-/// The next shard of this issuer that something was revoked in; none when something was missed, or another signer
-/// published a CRL.
-async fn heard(changes: &mut Receiver<Change>, issuer: &str) -> Option<u32> {
-    loop {
-        match changes.recv().await {
-            Ok(Change::Missed) | Err(RecvError::Lagged(_)) => return None,
-            // To be taken up, not made.
-            Ok(Change::Published { issuer: of }) if *of == *issuer => return None,
-            Ok(change) => match shard_of(&change, issuer) {
-                Some(shard) => return Some(shard),
-                None => continue,
-            },
-            // The bus lives as long as the CA; if it were gone, the timers would still do.
-            Err(RecvError::Closed) => return std::future::pending().await,
-        }
-    }
-}
-
-/// The shards of this issuer that are in the queue.
-fn waiting(changes: &mut Receiver<Change>, issuer: &str) -> BTreeSet<u32> {
-    let mut shards = BTreeSet::new();
-    loop {
-        match changes.try_recv() {
-            Ok(change) => shards.extend(shard_of(&change, issuer)),
-            Err(TryRecvError::Lagged(_)) => {}
-            Err(TryRecvError::Empty | TryRecvError::Closed) => return shards,
-        }
-    }
-}
-
-fn shard_of(change: &Change, of: &str) -> Option<u32> {
-    match change {
-        Change::Shard { issuer, shard } if **issuer == *of => Some(*shard),
-        _ => None,
     }
 }

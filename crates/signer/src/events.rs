@@ -22,7 +22,7 @@ pub enum Change {
         /// Shard number.
         shard: u32,
     },
-    /// Another signer revoked a certificate of this shard; the CRL is that one's work.
+    /// Another signer revoked a certificate of this shard; the CRL is that one's work at first.
     Revoked {
         /// Identity of the issuer in `ca`.
         issuer: Arc<str>,

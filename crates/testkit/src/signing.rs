@@ -5,12 +5,13 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use aws_lc_rs::digest::{self, Digest};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
-use hsm::{Attributes, Deadline, HsmError, Job, KeyHealth, Lane, Signing};
+use hsm::{Attributes, Deadline, Fault, HsmError, Job, KeyHealth, Lane, Signing};
 use parking_lot::Mutex;
 use pki::{KeyAlgorithm, PublicKey};
 use tokio::sync::watch;
@@ -31,11 +32,12 @@ pub struct SoftKey {
 }
 
 struct Inner {
-    pair: EcdsaKeyPair,
+    pair: Arc<EcdsaKeyPair>,
     public_key: PublicKey,
     faults: Mutex<VecDeque<KeyFault>>,
     jobs: Mutex<Vec<Job>>,
     held: watch::Sender<bool>,
+    away: AtomicBool,
 }
 
 impl SoftKey {
@@ -47,14 +49,34 @@ impl SoftKey {
     pub fn generate() -> Self {
         let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).expect("a P-256 key");
         let public_key = PublicKey::from_ec_point(KeyAlgorithm::EcdsaP256, pair.public_key().as_ref());
+        Self::of(Arc::new(pair), public_key.expect("its public half"))
+    }
+
+    fn of(pair: Arc<EcdsaKeyPair>, public_key: PublicKey) -> Self {
         let inner = Inner {
             pair,
-            public_key: public_key.expect("its public half"),
+            public_key,
             faults: Mutex::default(),
             jobs: Mutex::default(),
             held: watch::Sender::new(false),
+            away: AtomicBool::new(false),
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// The same key in another token: what happens to the one does not happen to the other.
+    #[must_use]
+    pub fn in_another_token(&self) -> Self {
+        Self::of(Arc::clone(&self.inner.pair), self.inner.public_key.clone())
+    }
+
+    /// Takes the token away (`true`), or brings it back (`false`). What is held back waits for it.
+    pub fn away(&self, away: bool) {
+        self.inner.away.store(away, Ordering::SeqCst);
+    }
+
+    fn is_away(&self) -> bool {
+        self.inner.away.load(Ordering::SeqCst)
     }
 
     /// The public half.
@@ -114,6 +136,9 @@ impl Signing for SoftKey {
         let mut held = self.inner.held.subscribe();
         let released = held.wait_for(|held| !held).await.map(drop);
         released.map_err(|_| HsmError::ShutDown)?;
+        if self.is_away() {
+            return Err(HsmError::Unavailable { token: "soft".to_owned(), cause: Fault::Starting });
+        }
         let fault = self.inner.faults.lock().pop_front();
         match fault {
             Some(KeyFault::Failed) => Err(HsmError::Expired),
@@ -130,7 +155,7 @@ impl Signing for SoftKey {
     }
 
     fn health(&self) -> KeyHealth {
-        KeyHealth::Ready(Attributes::default())
+        if self.is_away() { KeyHealth::Unknown } else { KeyHealth::Ready(Attributes::default()) }
     }
 }
 

@@ -14,6 +14,17 @@ pub(super) enum Kind {
     Delta,
 }
 
+/// Whether a CRL is to be made, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Due {
+    /// It is not.
+    Not,
+    /// It lacks revocations: the work of the signer that revoked, at first.
+    Revoked,
+    /// There is none, or its time has come: anybody's work.
+    Now,
+}
+
 impl Kind {
     /// For metrics and logs.
     pub(super) const fn as_str(self) -> &'static str {
@@ -74,25 +85,27 @@ impl Kind {
         row: Option<&CrlShardRow>,
         now: Timestamp,
         over: bool,
-    ) -> bool {
+    ) -> Due {
         let complete = row.and_then(|row| Some((row, row.published.as_ref()?)));
         let published = row.and_then(|row| self.published(row));
         if self == Self::Delta && complete.is_none() {
-            return false;
+            return Due::Not;
         }
-        let (Some((row, complete)), Some(published)) = (complete, published) else { return true };
+        let (Some((row, complete)), Some(published)) = (complete, published) else { return Due::Now };
+        let is_of_another = is_of_another(published, complete);
         if over {
             // The last CRL is followed by nothing, but for the delta that says so.
-            return !is_last(entry, published) || is_of_another(published, complete);
+            let is_due = !is_last(entry, published) || is_of_another;
+            return if is_due { Due::Now } else { Due::Not };
         }
-        if published.this_update.plus(self.interval(entry)) <= now {
-            return true;
+        if published.this_update.plus(self.interval(entry)) <= now || is_of_another {
+            return Due::Now;
         }
-        match self {
-            Self::Delta => row.revision > published.revision || is_of_another(published, complete),
+        let lacks_revocations = match self {
             Self::Complete if entry.deltas.is_some() => has_grown(entry, row, complete),
-            Self::Complete => row.revision > published.revision,
-        }
+            Self::Complete | Self::Delta => row.revision > published.revision,
+        };
+        if lacks_revocations { Due::Revoked } else { Due::Not }
     }
 }
 
@@ -100,6 +113,16 @@ impl Kind {
 /// (RFC 5280 §5.2.3, §5.2.4: those of one time would have one number).
 pub(super) fn latest(row: &CrlShardRow) -> Option<Timestamp> {
     row.published.iter().chain(&row.published_delta).map(|crl| crl.this_update).max()
+}
+
+/// Number of the shard's last CRL, complete or delta.
+pub(super) fn latest_number(row: &CrlShardRow) -> Option<u64> {
+    row.published.iter().chain(&row.published_delta).map(|crl| crl.key.number).max()
+}
+
+/// Whether everything that was revoked in a shard is in a published CRL, complete or delta.
+pub(super) fn has_all(row: &CrlShardRow) -> bool {
+    row.published.iter().chain(&row.published_delta).any(|crl| crl.revision >= row.revision)
 }
 
 /// A retired issuer whose certificate has ended needs no CRL, and could give none a time to live.

@@ -39,10 +39,21 @@ impl Works {
         Self::start_in(world, world.folder.path().join("crl"))
     }
 
+    /// The timers are looked at at the start, and not again in a test's time.
+    pub(crate) fn start_without_timers(world: &World) -> Self {
+        Self::start_with(world, world.folder.path().join("crl"), |maker| {
+            maker.with_round(Duration::from_secs(86_400))
+        })
+    }
+
     pub(crate) fn start_in(world: &World, spool: PathBuf) -> Self {
+        Self::start_with(world, spool, |maker| maker)
+    }
+
+    fn start_with(world: &World, spool: PathBuf, with: impl FnOnce(CrlMaker) -> CrlMaker) -> Self {
         let objects = Objects::of(world.ca.registry());
         let draining = CancellationToken::new();
-        let maker = CrlMaker::new(Arc::clone(&world.ca), objects.clone(), spool).unwrap();
+        let maker = with(CrlMaker::new(Arc::clone(&world.ca), objects.clone(), spool).unwrap());
         let end = draining.clone();
         let task = tokio::spawn(async move { maker.keep_current(end).await.unwrap() });
         let service = PublicationService::new(objects.clone(), draining.clone());

@@ -13,6 +13,7 @@ mod faults;
 mod grants;
 mod imported_crls;
 mod issue;
+mod keepers;
 mod nodes;
 mod ocsp;
 mod ocsp_certificates;

@@ -11,10 +11,11 @@ use ca_store::{CaStore as _, CrlShardRow};
 use futures::StreamExt as _;
 use pki::crl::Crl;
 use pki::{Reason, Serial};
+use runtime::Clock as _;
 use signer::config::Limits;
 use signer::crl::CrlMaker;
 use signer::publication::Objects;
-use testkit::Cluster;
+use testkit::{Cluster, TestClock};
 use tokio_util::sync::CancellationToken;
 
 use crate::crls::ISSUER;
@@ -22,6 +23,11 @@ use crate::support::World;
 
 /// So many certificates are issued and revoked at the same time.
 const AT_ONCE: usize = 24;
+/// So many steps of the clocks the first signer's key is there, and as many it is away.
+const STEPS_OF_A_KEY: usize = 40;
+/// The second signer's clock shows so much less, in the test's fast time: what the first one revokes may be after the second
+/// one's thisUpdate, and thisUpdate has to wait for its clock.
+const BEHIND: Duration = Duration::from_secs(10);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_signers_race_over_the_same_shards() {
@@ -38,7 +44,7 @@ async fn two_signers_race_with_ten_thousand_revocations() {
 async fn race(count: usize) {
     let cluster = Cluster::start();
     let one = World::on_server(&cluster, Limits::default()).await;
-    let two = one.beside(&cluster, 2).await;
+    let two = one.beside_at(&cluster, 2, clock_behind(&one)).await;
     let serials = issue(&one, count).await;
 
     let (draining, kept) = (CancellationToken::new(), tempfile::tempdir().unwrap());
@@ -54,18 +60,24 @@ async fn race(count: usize) {
         keep(folder, kept.path().join(at.to_string()), draining.clone());
     }
     // thisUpdate has whole seconds: time passes a good deal faster than it does.
-    let (clock, end) = (one.clock.clone(), draining.clone());
+    let (clocks, end) = ([one.clock.clone(), two.clock.clone()], draining.clone());
+    let key = one.issuer_key.clone();
     tokio::spawn(async move {
-        while !end.is_cancelled() {
-            clock.advance(Duration::from_secs(1));
+        for step in 0.. {
+            // The first one's CRLs are always of a later time. While its key is away the second one makes them.
+            key.away(step / STEPS_OF_A_KEY % 2 == 1);
+            if end.is_cancelled() {
+                return;
+            }
+            clocks.iter().for_each(|clock| clock.advance(Duration::from_secs(1)));
             tokio::time::sleep(Duration::from_millis(60)).await;
         }
     });
     let revoking = futures::stream::iter(serials.iter().enumerate()).map(|(at, serial)| {
         let ca = if at % 2 == 0 { &one.ca } else { &two.ca };
-        async move { ca.revoke_by_operator("alice", *serial, Reason::Superseded).await.unwrap() }
+        async move { (*serial, ca.revoke_by_operator("alice", *serial, Reason::Superseded).await.unwrap()) }
     });
-    let times: Vec<_> = revoking.buffer_unordered(AT_ONCE).collect().await;
+    let times: Times = revoking.buffer_unordered(AT_ONCE).collect().await;
     assert_eq!(times.len(), count);
     let rows = settled(&one).await;
     draining.cancel();
@@ -75,15 +87,25 @@ async fn race(count: usize) {
 
     let published = published(&cluster);
     let files = [0, 1].map(|at| read(&kept.path().join(at.to_string())));
-    let mut listed = BTreeSet::new();
+    let (mut listed, mut early) = (BTreeSet::new(), 0);
     for shard in &rows {
-        listed.extend(check_shard(&one, shard, &published[&shard.shard.shard], &files));
+        let seen = check_shard(&one, shard, (&published[&shard.shard.shard], &files), &times);
+        listed.extend(seen.listed);
+        early += seen.early;
     }
+    assert!(early > 0, "the second signer never listed what the first one had revoked after its own time");
     assert_eq!(
         listed,
         serials.into_iter().collect(),
         "nothing is missing in the last CRLs, and nothing more is there"
     );
+}
+
+/// The second signer's clock: behind the first one's by less than clocks may differ.
+fn clock_behind(one: &World) -> TestClock {
+    let clock = TestClock::at(one.clock.now());
+    clock.rewind(BEHIND);
+    clock
 }
 
 async fn issue(world: &World, count: usize) -> Vec<Serial> {
@@ -143,6 +165,17 @@ fn published(cluster: &Cluster) -> BTreeMap<u32, BTreeMap<u64, u64>> {
     shards
 }
 
+/// When each certificate was revoked, as its signer said.
+type Times = BTreeMap<Serial, pki::Timestamp>;
+
+/// What a shard's CRLs list.
+struct Seen {
+    /// The last one.
+    listed: BTreeSet<Serial>,
+    /// In all of them, entries that were revoked after thisUpdate.
+    early: usize,
+}
+
 type Files = BTreeMap<(u32, u64), Vec<u8>>;
 
 fn read(folder: &Path) -> Files {
@@ -157,13 +190,14 @@ fn read(folder: &Path) -> Files {
     entries.map(|path| (key(&path), std::fs::read(&path).unwrap())).collect()
 }
 
-/// Every published CRL of a shard, in the order of its numbers; answers what the last one lists.
+/// Every published CRL of a shard, in the order of its numbers.
 fn check_shard(
     world: &World,
     row: &CrlShardRow,
-    published: &BTreeMap<u64, u64>,
-    files: &[Files; 2],
-) -> BTreeSet<Serial> {
+    (published, files): (&BTreeMap<u64, u64>, &[Files; 2]),
+    times: &Times,
+) -> Seen {
+    let mut early = 0;
     let shard = row.shard.shard;
     assert!(published.len() > 3, "there was something to race for: {published:?}");
     let mut before: Option<(pki::Timestamp, u64, Vec<Serial>)> = None;
@@ -176,7 +210,13 @@ fn check_shard(
         let crl = Crl::from_der(der).unwrap();
         crl.verify_issued_by(&world.authorities.issuer).unwrap();
         assert_eq!(crl.number(), *number);
-        let listed: Vec<Serial> = crl.entries().map(|entry| entry.unwrap().serial).collect();
+        let mut listed = Vec::new();
+        for entry in crl.entries().map(Result::unwrap) {
+            let revoked_at = times[&entry.serial];
+            assert_eq!(entry.revoked_at, revoked_at.min(crl.this_update()), "number {number}");
+            early += usize::from(revoked_at > crl.this_update());
+            listed.push(entry.serial);
+        }
         assert_eq!(listed.len() as u64, *revision, "one revision, one entry");
         if let Some((this_update, earlier, entries)) = before {
             assert!(crl.this_update() > this_update, "number {number} of shard {shard}");
@@ -191,7 +231,7 @@ fn check_shard(
         let said = openssl(der);
         assert!(said.contains(&format!("{number:x}").to_uppercase()), "{said}");
     }
-    before.unwrap().2.into_iter().collect()
+    Seen { listed: before.unwrap().2.into_iter().collect(), early }
 }
 
 /// The number that openssl reads.

@@ -9,6 +9,7 @@ use pki::ocsp::CertStatus;
 use pki::{Certificate, Period, Reason};
 
 use crate::crls::{ISSUER, Works, wait};
+use crate::support::metrics::Metrics;
 use crate::support::ocsp::wait as wait_until;
 use crate::support::{OcspWorld, World};
 
@@ -101,6 +102,8 @@ async fn a_retired_issuer_answers_ocsp() {
 
 #[tokio::test]
 async fn nothing_follows_the_last_crl_that_the_operator_ordered() {
+    let heard = Metrics::default();
+    let _listening = heard.listen();
     let world = World::start().await;
     let (issued, shard) = world.some_certificate().await;
     world.withdraw(issued.serial).await;
@@ -123,6 +126,7 @@ async fn nothing_follows_the_last_crl_that_the_operator_ordered() {
     let before = looks();
     world.nudge(shard);
     wait(|| looks() > before + 1).await;
+    assert_eq!(heard.shows("chancery_crls_late", ISSUER), Some(0.0), "nobody waits for another one");
     // The successor's are made on.
     wait_until(async || successor(&world).await > before_later).await;
     works.stop().await;
@@ -177,4 +181,58 @@ async fn an_issuer_whose_certificates_have_all_ended_makes_its_last_crl() {
     wait(|| looks() > before + 3).await;
     works.stop().await;
     assert_eq!(world.published(shard).await, row);
+}
+
+#[tokio::test]
+async fn an_issuer_whose_own_certificate_has_ended_makes_none() {
+    let world = retire(World::start().await, "").await;
+    world.clock.advance(Duration::from_secs(not_after(&world).since(world.now()).seconds()));
+    let works = Works::start(&world);
+    // Both issuers' first looks.
+    wait(|| world.store.calls().iter().filter(|call| **call == "crl_shards").count() >= 5).await;
+    works.stop().await;
+    assert_eq!(world.store.crl_shards(Some(ISSUER)).await.unwrap(), [], "no number was taken");
+}
+
+/// Deltas end with the complete CRLs, and the last one is of the last complete one, also when it was made before that.
+#[tokio::test]
+async fn the_last_delta_is_of_the_last_complete_crl() {
+    let world = World::start().await;
+    let deltas = "shards = 4\ndelta_crls = true\ndelta_crl_lifetime = \"2h\"\n";
+    let world = world.with_policy("shards = 4\n", deltas).await;
+    let ticks = async |world: &World| loop {
+        world.later(0);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    let delta = async |world: &World, good: &dyn Fn(&CrlRow, &CrlRow) -> bool| {
+        wait_until(async || {
+            let rows = world.store.crl_shards(Some(ISSUER)).await.unwrap();
+            let row = rows.into_iter().find(|row| row.shard.shard == 0);
+            let both = row.and_then(|row| row.published.zip(row.published_delta));
+            both.is_some_and(|(complete, delta)| good(&complete, &delta))
+        })
+        .await;
+    };
+    let works = Works::start(&world);
+    tokio::select! {
+        () = delta(&world, &|_, _| true) => {}
+        () = ticks(&world) => {}
+    }
+    works.stop().await;
+    let world = retire(world, "last_crl = true\n").await;
+    // The complete CRL's signature: the delta is made first.
+    world.issuer_key.fail_next(testkit::signing::KeyFault::Failed);
+    let end = not_after(&world);
+    let works = Works::start(&world);
+    tokio::select! {
+        () = async {
+            delta(&world, &|complete, delta| complete.next_update != end && delta.next_update == end).await;
+            delta(&world, &|complete, delta| {
+                complete.next_update == end && delta.next_update == end && delta.base == Some(complete.key.number)
+            })
+            .await;
+        } => {}
+        () = ticks(&world) => {}
+    }
+    works.stop().await;
 }

@@ -6,6 +6,7 @@ pub(crate) mod bucket;
 mod client;
 mod grants;
 mod keys;
+pub(crate) mod metrics;
 pub(crate) mod ocsp;
 pub(crate) mod operator;
 mod orders;
@@ -100,23 +101,31 @@ impl World {
         Self::with_store(limits, keys, &public_key, (issuer_key, node_key), place).await
     }
 
-    /// Another signer of the same server, with the same keys, secret and policy.
+    /// Another signer of the same server, with the same keys in tokens of its own, the same secret, policy and clock.
     pub(crate) async fn beside(&self, cluster: &Cluster, life: u8) -> Self {
+        self.beside_at(cluster, life, self.clock.clone()).await
+    }
+
+    /// As [`World::beside`], with another clock.
+    pub(crate) async fn beside_at(&self, cluster: &Cluster, life: u8, clock: TestClock) -> Self {
         let folder = tempfile::tempdir().unwrap();
         for entry in std::fs::read_dir(self.folder.path()).unwrap().map(Result::unwrap) {
             std::fs::copy(entry.path(), folder.path().join(entry.file_name())).unwrap();
         }
         let store = store_on(cluster, life).await;
-        store.follow(&self.clock);
-        let (keys, limits, secrets) = (Arc::clone(&self.keys), self.limits.clone(), self.secrets.clone());
-        let materials = (&store, &self.clock, &secrets, &keys, &limits);
+        store.follow(&clock);
+        let issuer_key = self.issuer_key.in_another_token();
+        let keys: Arc<dyn KeySource> =
+            Arc::new(SoftKeys { issuer: issuer_key.clone(), node: self.node_key.clone() });
+        let (limits, secrets) = (self.limits.clone(), self.secrets.clone());
+        let materials = (&store, &clock, &secrets, &keys, &limits);
         let ca = start_ca(folder.path(), &self.authorities, materials).await;
         Self {
             ca,
             store,
-            issuer_key: self.issuer_key.clone(),
+            issuer_key,
             node_key: self.node_key.clone(),
-            clock: self.clock.clone(),
+            clock,
             secrets,
             authorities: self.authorities.clone(),
             folder,
