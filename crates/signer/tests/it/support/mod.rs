@@ -108,15 +108,24 @@ impl World {
 
     /// As [`World::beside`], with another clock.
     pub(crate) async fn beside_at(&self, cluster: &Cluster, life: u8, clock: TestClock) -> Self {
+        let issuer_key = self.issuer_key.in_another_token();
+        let keys = Arc::new(SoftKeys { issuer: issuer_key.clone(), node: self.node_key.clone() });
+        self.beside_with(cluster, life, clock, (keys, issuer_key)).await
+    }
+
+    async fn beside_with(
+        &self,
+        cluster: &Cluster,
+        life: u8,
+        clock: TestClock,
+        (keys, issuer_key): (Arc<dyn KeySource>, SoftKey),
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         for entry in std::fs::read_dir(self.folder.path()).unwrap().map(Result::unwrap) {
             std::fs::copy(entry.path(), folder.path().join(entry.file_name())).unwrap();
         }
         let store = store_on(cluster, life).await;
         store.follow(&clock);
-        let issuer_key = self.issuer_key.in_another_token();
-        let keys: Arc<dyn KeySource> =
-            Arc::new(SoftKeys { issuer: issuer_key.clone(), node: self.node_key.clone() });
         let (limits, secrets) = (self.limits.clone(), self.secrets.clone());
         let materials = (&store, &clock, &secrets, &keys, &limits);
         let ca = start_ca(folder.path(), &self.authorities, materials).await;

@@ -95,9 +95,11 @@ impl OcspWorld {
         Self::of(world, responder)
     }
 
-    /// Another signer of the same server.
+    /// Another signer of the same server, with the same tokens.
     pub(crate) async fn beside(&self, cluster: &Cluster, life: u8) -> Self {
-        Self::of(self.world.beside(cluster, life).await, self.key.clone())
+        let world = &self.world;
+        let keys = (Arc::clone(&world.keys), world.issuer_key.clone());
+        Self::of(world.beside_with(cluster, life, world.clock.clone(), keys).await, self.key.clone())
     }
 
     pub(crate) fn of(world: World, key: SoftKey) -> Self {
