@@ -47,15 +47,13 @@ fmt:
 
 bench-acme:
 	@.ci/setup bench
-	$(CARGO) build --quiet --locked --release -p chancery -p benches
-	$(CARGO) build --quiet --locked --release -p hsm --example bare_sign
+	$(CARGO) build --quiet --locked --release -p chancery -p benches -p hsm --bins --example bare_sign
 	@.ci/isolated target/release/bench-acme $(BENCH)
 
 # BENCH="--parts crl --entries 10000 --rounds 1" and the like.
 bench-revocation:
 	@.ci/setup bench
-	$(CARGO) build --quiet --locked --release -p chancery -p benches
-	$(CARGO) build --quiet --locked --release -p hsm --bin hsm-worker --example bare_sign
+	$(CARGO) build --quiet --locked --release -p chancery -p benches -p hsm --bins --example bare_sign
 	@.ci/isolated target/release/bench-revocation $(BENCH)
 
 # CHAOS="--kills 20000 --minutes 240" and the like.
