@@ -182,7 +182,7 @@ async fn first(connection: &mut SqliteConnection, wanted: &CrlEntries) -> Result
     let (after, base) = (number(wanted.after), number(wanted.after_revision));
     let upgraded = if base > after {
         sqlx::query_scalar!(
-            r#"SELECT min(revision) AS "revision: i64" FROM revocations
+            r#"SELECT min(revision) AS "revision: i64" FROM revocations INDEXED BY revocations_upgrade
                WHERE issuer = ? AND shard = ? AND upgrade_revision IS NOT NULL AND upgrade_revision > ?
                  AND upgrade_revision <= ? AND revision > ? AND revision <= ? AND not_after >= ?"#,
             wanted.shard.issuer,
@@ -238,8 +238,9 @@ pub(super) async fn edits(
     since: &CrlSince,
 ) -> Result<Option<CrlEdits>, Failure> {
     let limit = i64::from(since.limit).saturating_add(1);
+    // By the key, it would walk through all that were revoked before.
     let left = sqlx::query_scalar!(
-        "SELECT serial FROM revocations
+        "SELECT serial FROM revocations INDEXED BY revocations_end
          WHERE issuer = ? AND shard = ? AND not_after >= ? AND not_after < ? AND revision <= ? LIMIT ?",
         since.shard.issuer,
         since.shard.shard,
@@ -251,7 +252,7 @@ pub(super) async fn edits(
     .fetch_all(&mut *connection)
     .await?;
     let raised = sqlx::query_scalar!(
-        "SELECT serial FROM revocations
+        "SELECT serial FROM revocations INDEXED BY revocations_upgrade
          WHERE issuer = ? AND shard = ? AND upgrade_revision IS NOT NULL AND upgrade_revision > ?
            AND upgrade_revision <= ? AND revision <= ? AND not_after >= ? LIMIT ?",
         since.shard.issuer,
