@@ -1,9 +1,11 @@
 //! CRLs: the streaming writer against the strict reader and the lints.
 
+use std::collections::HashSet;
+
 use arbitrary::{Result, Unstructured};
 use pki::{
-    Issuer, Reason,
-    crl::{Crl, CrlError, CrlParameters, CrlScope, CrlWriter, Entry, assemble},
+    Issuer, Reason, Timestamp,
+    crl::{Crl, CrlEdits, CrlError, CrlParameters, CrlScope, CrlWriter, Entry, EntryWriter, assemble},
     lint::{CrlLintContext, check_crl},
 };
 
@@ -24,6 +26,7 @@ pub fn crl(octets: &[u8]) {
         let _ = crl.verify_issued_by(issuer.certificate());
         let _ = check_crl(crl.tbs_bytes(), &context(issuer, None, None, &crl));
     }
+    let _ = EntryWriter::new(Timestamp::MAX, Vec::new()).copy(octets, &mut CrlEdits::default());
     let _ = described(&mut Unstructured::new(octets));
 }
 
@@ -92,6 +95,41 @@ fn described(u: &mut Unstructured<'_>) -> Result<()> {
     assert!(crl.delta_urls().iter().eq(delta_url.iter().filter(|_| parameters.delta_base.is_none())));
     let context = context(&issuer, url.as_deref(), delta_url.as_deref(), &crl);
     assert_eq!(check_crl(crl.tbs_bytes(), &context), []);
+    edited(u, &entries)
+}
+
+/// A later CRL's entries, copied from these, are those that would be written anew.
+fn edited(u: &mut Unstructured<'_>, entries: &[Entry]) -> Result<()> {
+    let encode = |entries: &mut dyn Iterator<Item = &Entry>| {
+        let mut writer = EntryWriter::new(Timestamp::MAX, Vec::new());
+        entries.for_each(|entry| writer.entry(entry).unwrap());
+        writer.finish().unwrap()
+    };
+    // One entry a certificate, as in a journal.
+    let mut seen = HashSet::new();
+    let earlier: Vec<Entry> = entries.iter().filter(|entry| seen.insert(entry.serial)).copied().collect();
+    let (encoded, _) = encode(&mut earlier.iter());
+    let (mut left, mut raised, mut later) = (Vec::new(), Vec::new(), Vec::new());
+    for entry in earlier {
+        match u.arbitrary::<u8>()? % 8 {
+            0 => left.push(entry.serial),
+            1 => {
+                raised.push(entry.serial);
+                later.push(Entry { reason: Reason::KeyCompromise, ..entry });
+            }
+            _ => later.push(entry),
+        }
+    }
+    let mut edits = CrlEdits::new(left, raised);
+    let mut copy = EntryWriter::new(Timestamp::MAX, Vec::new());
+    let piece = u.int_in_range(1..=5_000)?;
+    let (mut begin, mut end) = (0, 0);
+    while end < encoded.len() {
+        end = encoded.len().min(end + piece);
+        begin += copy.copy(&encoded[begin..end], &mut edits).unwrap();
+    }
+    assert!(begin == encoded.len() && edits.are_made());
+    assert_eq!(copy.finish().unwrap(), encode(&mut later.iter()));
     Ok(())
 }
 
@@ -102,5 +140,12 @@ fn write(parameters: &CrlParameters<'_>, entries: &[Entry]) -> std::result::Resu
     let (octets, tbs) = writer.finish()?;
     assert_eq!((tbs.len, tbs.entries), (octets.len() as u64, entries.len() as u64));
     assert_eq!(tbs.digest, tbs.algorithm.digest(&octets));
+    // Entries first, as signers write them.
+    let mut ahead = EntryWriter::new(parameters.this_update, Vec::new());
+    entries.iter().try_for_each(|entry| ahead.entry(entry))?;
+    let (encoded, totals) = ahead.finish()?;
+    let mut writer = CrlWriter::start(parameters, totals, Vec::new())?;
+    writer.entries_from(encoded.as_slice())?;
+    assert!(writer.finish()?.0 == octets);
     Ok(octets)
 }

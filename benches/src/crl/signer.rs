@@ -50,6 +50,7 @@ pub(super) struct Bench {
     ca: Arc<Ca>,
     tokens: Tokens,
     entries: u64,
+    revision: u64,
     folder: TempDir,
     cluster: Option<Cluster>,
     _softhsm: TestToken,
@@ -66,6 +67,8 @@ pub(super) enum From {
 
 /// So many more certificates are revoked before each CRL.
 const MORE: u64 = 10;
+/// And so many entries are raised to keyCompromise, from one end of the list to the other.
+const RAISED: u64 = 100;
 
 impl Bench {
     /// With this many revocations.
@@ -109,18 +112,18 @@ impl Bench {
             node: "bench".to_owned(),
         })
         .await?;
-        Ok(Self { ca, tokens, entries, folder, cluster, _softhsm: softhsm })
+        Ok(Self { ca, tokens, entries, revision: entries, folder, cluster, _softhsm: softhsm })
     }
 
     /// The middle of some rounds, after one that warms everything up.
     pub(super) async fn make(&mut self, from: From, rounds: usize) -> anyhow::Result<Made> {
         let objects = Objects::of(self.ca.registry());
-        let maker = || CrlMaker::new(Arc::clone(&self.ca), objects.clone(), self.folder.path().join("crl"));
+        let (ca, spool) = (Arc::clone(&self.ca), self.folder.path().join("crl"));
+        let maker = || CrlMaker::new(Arc::clone(&ca), objects.clone(), spool.clone());
         let mut at_work = maker()?;
         at_work.make_now(ISSUER, 0).await?;
         let (mut seconds, mut peak) = (Vec::new(), 0.0_f64);
         for _ in 0..rounds.max(1) {
-            self.entries += MORE;
             self.revoke_more().await?;
             if from == From::Journal {
                 at_work = maker()?;
@@ -144,18 +147,29 @@ impl Bench {
         Ok(Made { entries: self.entries, seconds, memory: peak, octets })
     }
 
-    async fn revoke_more(&self) -> anyhow::Result<()> {
-        let (last, more) = (self.entries, MORE);
+    async fn revoke_more(&mut self) -> anyhow::Result<()> {
+        let (first, last) = (self.revision + 1, self.revision + MORE);
         let now = SystemClock.now().unix_timestamp();
+        // Every so many-th that was not raised before.
+        let (step, round) = (self.entries / RAISED, self.revision % (self.entries / RAISED));
+        (self.entries, self.revision) = (self.entries + MORE, last + RAISED);
+        let (revision, text) = (self.revision, |ca: &str| {
+            format!(
+                "UPDATE {ca}revocations SET upgrade_revision = {last} + 1 + (revision - 1) / {step}, upgraded_at = {now}
+                 WHERE revision <= {step} * {RAISED} AND revision % {step} = {round} AND upgrade_revision IS NULL"
+            )
+        });
         if let Some(cluster) = &self.cluster {
-            let first = last - more + 1;
             cluster.sql("postgres", &insert_into_postgres(first, last, now));
-            cluster.sql("postgres", &format!("UPDATE ca.crl_shards SET revision = {last}"));
+            cluster.sql("postgres", &text("ca."));
+            cluster.sql("postgres", &format!("UPDATE ca.crl_shards SET revision = {revision}"));
             return Ok(());
         }
         let pool = connect(&self.folder.path().join("ca.db")).await?;
-        insert_into_sqlite(&pool, last - more + 1, last, now).await?;
-        pool.execute(sqlx::query("UPDATE crl_shards SET revision = ?").bind(i64::try_from(last)?)).await?;
+        insert_into_sqlite(&pool, first, last, now).await?;
+        pool.execute(sqlx::query(sqlx::AssertSqlSafe(text("")))).await?;
+        let shard = sqlx::query("UPDATE crl_shards SET revision = ?");
+        pool.execute(shard.bind(i64::try_from(revision)?)).await?;
         pool.close().await;
         Ok(())
     }

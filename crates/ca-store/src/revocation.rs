@@ -239,8 +239,10 @@ pub struct CrlEntry {
 /// What a CRL is compared with: an earlier one of its shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CrlSince {
-    /// The shard.
-    pub shard: CrlShard,
+    /// The earlier one.
+    pub earlier: CrlKey,
+    /// The earlier one's [`tbs_sha256`](CrlRow::tbs_sha256): a database that went back to a backup may not have it.
+    pub earlier_tbs_sha256: Digest,
     /// The earlier one's revision.
     pub earlier_revision: u64,
     /// The earlier one's [`expired_before`](CrlRow::expired_before).

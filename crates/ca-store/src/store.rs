@@ -143,8 +143,8 @@ pub trait CaStore: Send + Sync + 'static {
     /// A piece of the entries of a CRL. The same answer at any later time.
     async fn crl_entries(&self, entries: &CrlEntries) -> Result<CrlPiece, StoreError>;
 
-    /// What has become of an earlier CRL's entries in a later one; `None` when that is more than the limit. The same answer
-    /// at any later time.
+    /// What has become of an earlier CRL's entries in a later one; `None` when that is more than the limit, or the earlier one
+    /// is not journaled. The same answer at any later time.
     async fn crl_edits(&self, since: &CrlSince) -> Result<Option<CrlEdits>, StoreError>;
 
     /// Makes a CRL durable before it is signed. Repeating it with the same row changes nothing;

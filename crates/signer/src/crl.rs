@@ -22,8 +22,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ca_store::{
-    CertificateFilter, CertificateQuery, CrlShard, CrlShardRow, IssuerState, JournalKind, LeaseOutcome,
-    TimeRange,
+    CertificateFilter, CertificateQuery, CrlRow, CrlShard, CrlShardRow, IssuerState, JournalKind,
+    LeaseOutcome, TimeRange,
 };
 use hsm::KeyHealth;
 use pki::Timestamp;
@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 use self::due::{Due, Kind, ended_long_ago};
 pub use self::imported::ImportedCrls;
 pub use self::list::CrlState;
-use self::make::Order;
+use self::make::{Order, TakenUp};
 use self::measure::Late;
 use self::others::{Heard, Hearing, LeftToOthers};
 use self::previous::PreviousCrls;
@@ -51,6 +51,8 @@ const KEY_LOOK: Duration = Duration::from_secs(1);
 /// Building a CRL is one signer's alone; a second one at the same time would be work for nothing, no harm. So the lease is
 /// short, and renewed while the CRL is built: one that died holds nobody up.
 const BUILD_LEASE: Duration = Duration::from_secs(3);
+/// A CRL that is not made after so long is left to others. A million entries take a second.
+const LONGEST_LEASE: Duration = Duration::from_secs(60);
 /// A CRL that is due, and that another signer builds, is looked at this often: that one may have died.
 const LEASE_LOOK: Duration = Duration::from_secs(1);
 /// After a failure, the pause doubles from a second up to this: each try takes a number and a row.
@@ -69,6 +71,7 @@ pub struct CrlMaker {
     spool: Arc<Spool>,
     previous: PreviousCrls,
     round: Duration,
+    longest_lease: Duration,
 }
 
 impl CrlMaker {
@@ -78,13 +81,19 @@ impl CrlMaker {
     /// When the folder cannot be made.
     pub fn new(ca: Arc<Ca>, objects: Objects, folder: PathBuf) -> std::io::Result<Self> {
         let (spool, previous) = (Arc::new(Spool::open(folder)?), PreviousCrls::default());
-        Ok(Self { ca, objects, spool, previous, round: ROUND })
+        Ok(Self { ca, objects, spool, previous, round: ROUND, longest_lease: LONGEST_LEASE })
     }
 
     /// Looks at its timers this often instead of every five seconds: for tests of what does not wait for them.
     #[must_use]
     pub fn with_round(self, round: Duration) -> Self {
         Self { round, ..self }
+    }
+
+    /// Leaves a CRL to others after so long instead of a minute: for tests of what hangs.
+    #[must_use]
+    pub fn with_longest_lease(self, longest_lease: Duration) -> Self {
+        Self { longest_lease, ..self }
     }
 
     /// Keeps every shard's CRL current until the signer drains.
@@ -153,6 +162,10 @@ struct Keeper<'a> {
 #[derive(Debug, Default, Clone, Copy)]
 struct Pace {
     not_before: Option<Instant>,
+    /// Number of the published one that cannot be made again.
+    lost: Option<u64>,
+    /// How many of them there were one after another.
+    losses: u32,
     failures: u32,
 }
 
@@ -342,14 +355,7 @@ impl<'a> Keeper<'a> {
         let published = row.and_then(|row| kind.published(row));
         let at_hand = match published {
             None => false,
-            Some(published) => match self.maker.take_up(self.entry, published).await {
-                Ok(at_hand) => at_hand,
-                // What a full disk keeps from being spooled need not be made anew.
-                Err(failure) => {
-                    self.report(shard, &failure);
-                    true
-                }
-            },
+            Some(published) => self.take_up(shard, kind, published).await,
         };
         let now = match self.maker.ca.now() {
             Ok(now) => now,
@@ -388,7 +394,7 @@ impl<'a> Keeper<'a> {
             Ok(None) => Need::Look(Instant::now() + LEASE_LOOK),
             Ok(Some(took)) => {
                 let not_before = Some(Instant::now() + took.saturating_mul(REST));
-                self.paces.insert((shard, kind), Pace { not_before, failures: 0 });
+                self.paces.insert((shard, kind), Pace { not_before, failures: 0, ..pace });
                 if let Some(since) = self.waiting.remove(&shard) {
                     measure::revocation_is_out(since);
                 }
@@ -396,12 +402,41 @@ impl<'a> Keeper<'a> {
             }
             Err(failure) => {
                 self.report(shard, &failure);
-                let pause = Duration::from_secs(1 << pace.failures.min(5)).min(LONGEST_PAUSE);
-                let at = Instant::now() + pause;
+                let at = Instant::now() + pause(pace.failures);
                 let failures = pace.failures.saturating_add(1);
-                self.paces.insert((shard, kind), Pace { not_before: Some(at), failures });
+                self.paces.insert((shard, kind), Pace { not_before: Some(at), failures, ..pace });
                 // A key that is away may come back before.
                 Need::Look(if self.look_at_key() { at } else { at.min(Instant::now() + KEY_LOOK) })
+            }
+        }
+    }
+
+    /// Answers whether a published CRL is at hand, or need not be made anew.
+    async fn take_up(&mut self, shard: u32, kind: Kind, published: &CrlRow) -> bool {
+        let pace = self.paces.entry((shard, kind)).or_default();
+        let number = published.key.number;
+        if pace.lost == Some(number) {
+            return false;
+        }
+        match self.maker.take_up(self.entry, published).await {
+            Ok(TakenUp::WasAtHand) => true,
+            Ok(TakenUp::Made(took)) => {
+                // Whoever made it, the shard rests.
+                *pace =
+                    Pace { not_before: Some(Instant::now() + took.saturating_mul(REST)), ..Pace::default() };
+                true
+            }
+            Ok(TakenUp::Not) => {
+                // A signer with another policy cannot make this one's either: they would go on and on.
+                let not_before = pace.losses.checked_sub(1).map(|before| Instant::now() + pause(before));
+                let losses = pace.losses.saturating_add(1);
+                *pace = Pace { not_before, lost: Some(number), losses, ..*pace };
+                false
+            }
+            // What a full disk keeps from being spooled need not be made anew.
+            Err(failure) => {
+                self.report(shard, &failure);
+                true
             }
         }
     }
@@ -426,6 +461,7 @@ impl<'a> Keeper<'a> {
             return Ok(None);
         }
         let order = Order { entry: self.entry, shard, kind, last_of_all: self.over };
+        let until = Instant::now() + self.maker.longest_lease;
         let made = {
             let making = self.maker.make(&order, last);
             tokio::pin!(making);
@@ -433,8 +469,10 @@ impl<'a> Keeper<'a> {
                 tokio::select! {
                     made = &mut making => break made,
                     () = tokio::time::sleep(BUILD_LEASE / 3), if held => {
-                        // Without it another one builds the same: no harm. A key that is away holds nobody up.
-                        let ttl = if self.key_is_ready() { BUILD_LEASE } else { Duration::ZERO };
+                        // Without it another one builds the same: no harm. A key that is away, or a disk that hangs, holds
+                        // nobody up.
+                        let is_at_work = self.key_is_ready() && Instant::now() < until;
+                        let ttl = if is_at_work { BUILD_LEASE } else { Duration::ZERO };
                         drop(store.claim_lease(&name, ttl).await);
                     }
                 }
@@ -463,4 +501,9 @@ impl Need {
             Self::Look(at) => Some(*at),
         }
     }
+}
+
+/// The pause after so many failures and one.
+fn pause(failures: u32) -> Duration {
+    Duration::from_secs(1 << failures.min(5)).min(LONGEST_PAUSE)
 }

@@ -174,11 +174,17 @@ pub async fn edits_make_a_later_crl_of_an_earlier_one(fixture: &dyn Fixture) {
         let upgrade = NewRevocation { reason: Reason::KeyCompromise, upgrade: true, ..revocation(tag) };
         store.revoke(vec![upgrade]).await.unwrap();
     }
+    let journaled = row_of(&begin(store).await, 10);
+    journal(store, journaled.clone()).await.unwrap();
     // Revisions: 1 to 4, and 5 to 7 for the upgrades.
-    let since = |earlier: (u64, u64), later: (u64, u64), limit| {
-        let (shard, earlier_expired_before, expired_before) = (shard(), at(earlier.1), at(later.1));
-        let (earlier_revision, revision) = (earlier.0, later.0);
-        CrlSince { shard, earlier_revision, earlier_expired_before, revision, expired_before, limit }
+    let since = |earlier: (u64, u64), later: (u64, u64), limit| CrlSince {
+        earlier: journaled.key.clone(),
+        earlier_tbs_sha256: journaled.tbs_sha256,
+        earlier_revision: earlier.0,
+        earlier_expired_before: at(earlier.1),
+        revision: later.0,
+        expired_before: at(later.1),
+        limit,
     };
     let edits = async |since: CrlSince| {
         let edits = store.crl_edits(&since).await.unwrap()?;
@@ -210,6 +216,12 @@ pub async fn edits_make_a_later_crl_of_an_earlier_one(fixture: &dyn Fixture) {
     assert_eq!(edits(since((4, 0), (7, 2001), 1)).await, None, "more than the limit");
     assert_eq!(edits(since((4, 0), (7, 0), 2)).await, None);
     assert_eq!(edits(since((4, 0), (4, 3001), 2)).await, None);
+    // Of one that the journal does not have, perhaps any longer.
+    let good = since((4, 0), (4, 0), 9);
+    let number = journaled.key.number + 1;
+    let lost = CrlKey { number, ..journaled.key.clone() };
+    assert_eq!(edits(CrlSince { earlier: lost, ..good.clone() }).await, None);
+    assert_eq!(edits(CrlSince { earlier_tbs_sha256: digest("another"), ..good }).await, None);
 }
 
 pub async fn a_crl_is_journaled_before_it_is_published(fixture: &dyn Fixture) {

@@ -248,12 +248,20 @@ impl<'a> Crl<'a> {
     }
 }
 
-/// Whether `key` signed this, whatever else it is: a CRL that this version cannot read was made by another one.
+/// Whether `key` signed this and it begins as a CRL does (RFC 5280 §5.1.2.1), whatever else it is: a CRL that this version
+/// cannot read was made by another one.
 #[must_use]
 pub fn is_signed_by(der: &[u8], key: &PublicKey) -> bool {
     let Ok(signed) = Signed::read(der) else { return false };
-    SignatureAlgorithm::from_identifier_der(signed.algorithm)
-        .is_some_and(|algorithm| key.verify(algorithm, signed.content, signed.signature).is_ok())
+    // A certificate has a tag of its own around its version.
+    let header = match signed.content.get(1) {
+        Some(len @ 0x81..=0x84) => 2 + usize::from(len & 0x7f),
+        _ => 2,
+    };
+    let begins_as_a_crl = signed.content.get(header..).is_some_and(|it| it.starts_with(&[2, 1, 1]));
+    begins_as_a_crl
+        && SignatureAlgorithm::from_identifier_der(signed.algorithm)
+            .is_some_and(|algorithm| key.verify(algorithm, signed.content, signed.signature).is_ok())
 }
 
 /// The URIs of a full name.

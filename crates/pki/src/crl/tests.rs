@@ -285,6 +285,32 @@ fn where_the_entries_begin_is_told() {
 }
 
 #[test]
+fn a_crl_that_cannot_be_read_is_known_by_its_signature() {
+    let hierarchy = Hierarchy::fixed();
+    let (issuer, key) = (hierarchy.issuer.certificate().public_key(), &hierarchy.key);
+    for count in [0, 1, 9, 3_000] {
+        let (mut octets, summary) = tbs(&parameters(&hierarchy.issuer), &entries(count));
+        // An extension that nobody knows stands where one did.
+        let last = octets.len() - 1;
+        octets[last] ^= 1;
+        let at = octets.windows(5).rposition(|it| it == [6, 3, 0x55, 0x1d, 0x1c]).unwrap();
+        octets[at + 4] = 0x7f;
+        let mut signed = assemble(&octets, summary.algorithm, &key.sign(summary.algorithm, &octets));
+        assert!(Crl::from_der(&signed).is_err());
+        assert!(is_signed_by(&signed, issuer), "{count}");
+        assert!(!is_signed_by(&signed, hierarchy.root.certificate().public_key()));
+        let last = signed.len() - 1;
+        signed[last] ^= 1;
+        assert!(!is_signed_by(&signed, issuer));
+    }
+    let leaf = hierarchy.leaf(&profile(ProfileKind::Private), &["a.example"], &Key::fixed(9).public());
+    let tbs = leaf.as_bytes();
+    let signed = assemble(tbs, hierarchy.issuer.signature(), &key.sign(hierarchy.issuer.signature(), tbs));
+    assert!(!is_signed_by(&signed, issuer), "a certificate is no CRL");
+    assert!(!is_signed_by(b"0", issuer));
+}
+
+#[test]
 fn deltas_name_their_base() {
     let hierarchy = Hierarchy::fixed();
     let delta = CrlParameters { delta_base: Some(5), ..parameters(&hierarchy.issuer) };

@@ -237,12 +237,16 @@ pub(super) async fn edits(
     connection: &mut PgConnection,
     since: &CrlSince,
 ) -> Result<Option<CrlEdits>, Failure> {
+    let earlier = crl(&mut *connection, &since.earlier.shard, number(since.earlier.number)).await?;
+    if earlier.is_none_or(|earlier| earlier.tbs_sha256 != since.earlier_tbs_sha256) {
+        return Ok(None);
+    }
     let limit = i64::from(since.limit).saturating_add(1);
     let left = sqlx::query_scalar!(
         "SELECT serial FROM revocations
          WHERE issuer = $1 AND shard = $2 AND not_after >= $3 AND not_after < $4 AND revision <= $5 LIMIT $6",
-        since.shard.issuer,
-        i64::from(since.shard.shard),
+        since.earlier.shard.issuer,
+        i64::from(since.earlier.shard.shard),
         seconds(since.earlier_expired_before),
         seconds(since.expired_before),
         number(since.earlier_revision),
@@ -254,8 +258,8 @@ pub(super) async fn edits(
         "SELECT serial FROM revocations
          WHERE issuer = $1 AND shard = $2 AND upgrade_revision IS NOT NULL AND upgrade_revision > $3
            AND upgrade_revision <= $4 AND revision <= $3 AND not_after >= $5 LIMIT $6",
-        since.shard.issuer,
-        i64::from(since.shard.shard),
+        since.earlier.shard.issuer,
+        i64::from(since.earlier.shard.shard),
         number(since.earlier_revision),
         number(since.revision),
         seconds(since.expired_before),

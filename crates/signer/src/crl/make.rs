@@ -34,6 +34,16 @@ pub(super) struct Order<'a> {
     pub(super) last_of_all: bool,
 }
 
+/// Whether a published CRL is at hand.
+pub(super) enum TakenUp {
+    /// Nothing had to be made.
+    WasAtHand,
+    /// It was made again, which took so long.
+    Made(Duration),
+    /// What the journal gives is not it: a new one must be made.
+    Not,
+}
+
 impl CrlMaker {
     /// Journals, signs, verifies, publishes. `last`: thisUpdate of the CRL of this kind that is published. Answers how long
     /// it took.
@@ -153,34 +163,39 @@ impl CrlMaker {
     }
 
     /// Takes up a CRL that is published and not yet at hand: another signer made it, or this one before it was started
-    /// again. Answers whether it is at hand now; if not, a new one must be made.
-    pub(super) async fn take_up(&self, entry: &Arc<IssuerEntry>, row: &CrlRow) -> Outcome<bool> {
+    /// again.
+    pub(super) async fn take_up(&self, entry: &Arc<IssuerEntry>, row: &CrlRow) -> Outcome<TakenUp> {
         let path = Kind::of(row).path(entry, row.key.shard.shard);
         if self.objects.revision(&path) >= Some(row.key.number) {
-            return Ok(true);
+            return Ok(TakenUp::WasAtHand);
         }
-        let Some(signature) = row.signature.clone() else { return Ok(false) };
+        let Some(signature) = row.signature.clone() else { return Ok(TakenUp::Not) };
         if let Some(finished) = self.spool.take_up(entry, row).await? {
             self.show(entry, row, finished, None).await;
-            return Ok(true);
+            return Ok(TakenUp::WasAtHand);
         }
-        let written = self.write(entry, row).await?;
+        let started = Instant::now();
+        let mut written = self.write(entry, row).await?;
+        if written.digester.sha256() != row.tbs_sha256 && self.previous.forget(&row.key.shard) {
+            // What this process remembers is not what is in the database: that counts.
+            written = self.write(entry, row).await?;
+        }
         if written.digester.sha256() != row.tbs_sha256 {
             // Its URL or issuer has changed since, or the database was.
             tracing::warn!(issuer = entry.id, number = row.key.number, "crl.cannot_be_made_again");
-            return Ok(false);
+            return Ok(TakenUp::Not);
         }
         let Written { draft, tbs, listed, digester: _ } = written;
         match self.spool.finish(entry, &row.key, (draft, &tbs), &signature).await {
             Ok(finished) => {
                 let previous = Previous::new(row, &listed, (&tbs, &signature), finished.file.clone());
                 self.show(entry, row, finished, previous).await;
-                Ok(true)
+                Ok(TakenUp::Made(started.elapsed()))
             }
             // A signature in the database that is not the issuer's.
             Err(failure @ Failure::Unmakeable { .. }) => {
                 self.ca.alarm(&failure);
-                Ok(false)
+                Ok(TakenUp::Not)
             }
             Err(failure) => Err(failure),
         }
@@ -188,8 +203,11 @@ impl CrlMaker {
 
     /// Hands a published CRL to the status nodes, and keeps it for the next one.
     async fn show(&self, entry: &IssuerEntry, row: &CrlRow, finished: Finished, previous: Option<Previous>) {
-        if let Some(previous) = previous {
-            self.previous.keep(previous);
+        match previous {
+            Some(previous) => self.previous.keep(previous),
+            // The one before it goes.
+            None if row.base.is_none() => drop(self.previous.forget(&row.key.shard)),
+            None => {}
         }
         let path = Kind::of(row).path(entry, row.key.shard.shard);
         let file = finished.file.clone();

@@ -4,16 +4,17 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest;
-use ca_store::{CrlRow, CrlShard, CrlSince};
+use ca_store::{CrlRow, CrlShard, CrlSince, EPOCH_JUMP};
 use parking_lot::Mutex;
-use pki::crl::{CrlEdits, CrlTbs};
+use pki::crl::{CrlEdits, CrlError, CrlTbs};
 
 use super::CrlMaker;
 use super::pieces::Pieces;
 use super::spool::{Listed, Listing, blocking};
+use super::write::unmakeable;
 use crate::refusal::Outcome;
 
 /// If more entries than so many have left or were raised, all are read again.
@@ -41,8 +42,9 @@ impl PreviousCrls {
         self.0.lock().insert(previous.row.key.shard.clone(), previous);
     }
 
-    fn forget(&self, shard: &CrlShard) {
-        self.0.lock().remove(shard);
+    /// Answers whether there was one.
+    pub(super) fn forget(&self, shard: &CrlShard) -> bool {
+        self.0.lock().remove(shard).is_some()
     }
 
     /// The one whose entries a CRL begins with.
@@ -52,7 +54,9 @@ impl PreviousCrls {
         let follows = row.base.is_none()
             && row.revision >= earlier.revision
             && row.expired_before >= earlier.expired_before
-            && row.this_update >= earlier.this_update;
+            && row.this_update >= earlier.this_update
+            // Of a database that went back to a backup, nothing from before it is believed.
+            && row.revision / EPOCH_JUMP == earlier.revision / EPOCH_JUMP;
         follows.then_some(previous)
     }
 }
@@ -80,7 +84,8 @@ impl Previous {
 
     fn since(&self, row: &CrlRow) -> CrlSince {
         CrlSince {
-            shard: row.key.shard.clone(),
+            earlier: self.row.key.clone(),
+            earlier_tbs_sha256: self.row.tbs_sha256,
             earlier_revision: self.row.revision,
             earlier_expired_before: self.row.expired_before,
             revision: row.revision,
@@ -89,33 +94,34 @@ impl Previous {
         }
     }
 
-    fn copy_to(&self, listing: &mut Listing, edits: &mut CrlEdits) -> io::Result<()> {
-        let torn = || io::Error::from(io::ErrorKind::InvalidData);
-        let mut file = File::open(&self.file)?;
-        file.seek(SeekFrom::Start(self.tbs_at))?;
-        let mut tbs =
-            Digested { file: file.take(self.tbs_len), sha256: digest::Context::new(&digest::SHA256) };
-        io::copy(&mut (&mut tbs).take(self.entries_at), &mut io::sink())?;
+    /// Answers whether the file is what it was; if it is not, what was copied is worth nothing. Fails when it cannot be
+    /// copied to its new place.
+    fn copy_to(&self, listing: &mut Listing, edits: &mut CrlEdits) -> Outcome<bool> {
+        let Ok(mut tbs) = Digested::open(&self.file, self.tbs_at, self.tbs_len) else { return Ok(false) };
+        if io::copy(&mut (&mut tbs).take(self.entries_at), &mut io::sink()).is_err() {
+            return Ok(false);
+        }
         let mut entries = (&mut tbs).take(self.entries_len);
         let (mut piece, mut there) = (vec![0; PIECE], 0);
         loop {
-            let read = entries.read(piece.get_mut(there..).unwrap_or_default())?;
+            let Ok(read) = entries.read(piece.get_mut(there..).unwrap_or_default()) else { return Ok(false) };
             there = there.saturating_add(read);
-            let whole = piece.get(..there).unwrap_or_default();
-            let copied = listing.copy(whole, edits).map_err(|_| torn())?;
+            let copied = match listing.copy(piece.get(..there).unwrap_or_default(), edits) {
+                Err(CrlError::Totals) => return Ok(false),
+                copied => copied.map_err(unmakeable)?,
+            };
             if read == 0 {
                 // The copy ends where an entry does.
                 if copied != there {
-                    return Err(torn());
+                    return Ok(false);
                 }
                 break;
             }
             piece.copy_within(copied..there, 0);
             there = there.saturating_sub(copied);
         }
-        io::copy(&mut tbs, &mut io::sink())?;
-        let is_whole = tbs.file.limit() == 0 && tbs.sha256.finish().as_ref() == self.row.tbs_sha256;
-        if is_whole && edits.are_made() { Ok(()) } else { Err(torn()) }
+        let is_read = io::copy(&mut tbs, &mut io::sink()).is_ok() && tbs.file.limit() == 0;
+        Ok(is_read && tbs.sha256.finish().as_ref() == self.row.tbs_sha256 && edits.are_made())
     }
 }
 
@@ -124,23 +130,28 @@ impl CrlMaker {
     /// read.
     pub(super) async fn copied(&self, row: &CrlRow) -> Outcome<Option<(Listing, Pieces)>> {
         let Some(previous) = self.previous.of(row) else { return Ok(None) };
-        let Some(edits) = self.ca.store.crl_edits(&previous.since(row)).await? else { return Ok(None) };
+        let shard = &row.key.shard;
+        let edits = match self.ca.store.crl_edits(&previous.since(row)).await {
+            Ok(Some(edits)) => edits,
+            Ok(None) => return Ok(None),
+            Err(error) => {
+                tracing::warn!(issuer = shard.issuer, shard = shard.shard, %error, "crl.edits_unknown");
+                return Ok(None);
+            }
+        };
         let revision = previous.row.revision;
         let mut listing = self.spool.listing(&row.key, row.this_update).await?;
         let copied = blocking(move || {
             let mut edits = CrlEdits::new(edits.left, edits.raised);
-            Ok(previous.copy_to(&mut listing, &mut edits).map(|()| listing))
+            Ok(previous.copy_to(&mut listing, &mut edits)?.then_some(listing))
         })
         .await?;
-        match copied {
-            Ok(listing) => Ok(Some((listing, Pieces::of(&self.ca.store, row).after(revision)))),
-            Err(error) => {
-                let shard = &row.key.shard;
-                tracing::warn!(issuer = shard.issuer, shard = shard.shard, %error, "crl.previous_is_unusable");
-                self.previous.forget(shard);
-                Ok(None)
-            }
+        if let Some(listing) = copied {
+            return Ok(Some((listing, Pieces::of(&self.ca.store, row).after(revision))));
         }
+        tracing::warn!(issuer = shard.issuer, shard = shard.shard, "crl.previous_is_unusable");
+        self.previous.forget(shard);
+        Ok(None)
     }
 }
 
@@ -148,6 +159,14 @@ impl CrlMaker {
 struct Digested {
     file: io::Take<File>,
     sha256: digest::Context,
+}
+
+impl Digested {
+    fn open(path: &Path, from: u64, len: u64) -> io::Result<Self> {
+        let mut file = File::open(path)?;
+        file.seek(SeekFrom::Start(from))?;
+        Ok(Self { file: file.take(len), sha256: digest::Context::new(&digest::SHA256) })
+    }
 }
 
 impl Read for Digested {

@@ -8,9 +8,13 @@ use ca_store::{CaStore as _, CrlEdits, NewRevocation};
 use parking_lot::Mutex;
 use pki::crl::Crl;
 use pki::{Period, Reason, Serial};
+use testkit::store::StoreFault;
 
 use crate::crls::{ISSUER, Works};
 use crate::support::World;
+
+/// What happens to a file.
+type Break<'a> = &'a dyn Fn(&mut Vec<u8>);
 
 /// A shard, and a maker that has been at work from the beginning.
 struct Shard {
@@ -132,7 +136,7 @@ async fn an_unusable_one_before_is_not_used() {
     };
     let der = std::fs::read(it.file()).unwrap();
     let serial = der.windows(16).position(|octets| octets == first.as_bytes()).unwrap();
-    let breaks: [&dyn Fn(&mut Vec<u8>); 6] = [
+    let breaks: [Break<'_>; 6] = [
         // In the entry: it would be another certificate's.
         &move |octets| octets[serial + 9] ^= 1,
         // Before the entries, and after.
@@ -155,6 +159,11 @@ async fn an_unusable_one_before_is_not_used() {
     std::fs::remove_file(it.file()).unwrap();
     it.world.later(1);
     assert_eq!(listed(&it.next().await).len(), expected.len());
+    // The database does not say.
+    it.world.store.fail_next("crl_edits", StoreFault::Failed);
+    expected.push(it.certificate().await);
+    it.world.withdraw(*expected.last().unwrap()).await;
+    assert_eq!(listed(&it.next().await).len(), expected.len());
     // Too many edits, and some that cannot be made.
     let too_many = Arc::new(AtomicBool::new(true));
     let now = Arc::clone(&too_many);
@@ -168,6 +177,48 @@ async fn an_unusable_one_before_is_not_used() {
         it.world.withdraw(*expected.last().unwrap()).await;
         assert_eq!(listed(&it.next().await).len(), expected.len());
     }
+    it.works.stop().await;
+}
+
+/// What a process remembers of a database that was put back, or changed by other hands, is not believed.
+#[tokio::test]
+async fn the_journal_counts_and_not_what_is_remembered() {
+    let (mut it, first) = Shard::start().await;
+    it.world.withdraw(first).await;
+    it.next().await;
+    // A wrong one: it lacks an entry that the journal has.
+    it.world.store.alter_edits(move |edits| Some(CrlEdits { left: vec![first], ..edits? }));
+    let second = it.certificate().await;
+    it.world.withdraw(second).await;
+    it.world.later(0);
+    it.number += 1;
+    let wrong = it.works.reaches(&it.world, it.shard, it.number).await;
+    assert_eq!(listed(&wrong).len(), 1);
+    it.world.store.leave_alone();
+    // A maker that has only the journal replaces it, and the first one sees that it was wrong.
+    it.world.later(0);
+    let other = Works::start_in(&it.world, it.world.folder.path().join("crl-of-another"));
+    it.number += 1;
+    let right = other.reaches(&it.world, it.shard, it.number).await;
+    assert_eq!(listed(&right).len(), 2);
+    assert!(it.works.reaches(&it.world, it.shard, it.number).await == right);
+    other.stop().await;
+    let third = it.certificate().await;
+    it.world.withdraw(third).await;
+    assert_eq!(listed(&it.next().await).len(), 3);
+
+    // A new epoch: the next one is read whole.
+    it.world.store.begin_epoch([9; 16], Vec::new()).await.unwrap();
+    let edits = || it.world.store.calls().iter().filter(|call| **call == "crl_edits").count();
+    let before = edits();
+    let fourth = it.certificate().await;
+    it.world.withdraw(fourth).await;
+    it.world.later(0);
+    it.world.nudge(it.shard);
+    let number = 1 << 35;
+    let der = it.works.reaches(&it.world, it.shard, number).await;
+    assert_eq!(listed(&der).len(), 4);
+    assert_eq!(edits(), before);
     it.works.stop().await;
 }
 

@@ -50,7 +50,7 @@ impl Works {
         Self::start_with(world, spool, |maker| maker)
     }
 
-    fn start_with(world: &World, spool: PathBuf, with: impl FnOnce(CrlMaker) -> CrlMaker) -> Self {
+    pub(crate) fn start_with(world: &World, spool: PathBuf, with: impl FnOnce(CrlMaker) -> CrlMaker) -> Self {
         let objects = Objects::of(world.ca.registry());
         let draining = CancellationToken::new();
         let maker = with(CrlMaker::new(Arc::clone(&world.ca), objects.clone(), spool).unwrap());

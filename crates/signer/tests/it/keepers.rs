@@ -119,6 +119,57 @@ async fn a_key_that_goes_away_frees_the_lease() {
     works.stop().await;
 }
 
+/// A disk that hangs, or a key that takes for ever and says nothing.
+#[tokio::test]
+async fn a_crl_that_is_not_made_for_long_frees_the_lease() {
+    let cluster = Cluster::start();
+    let one = World::on_server(&cluster, Limits::default()).await;
+    let two = one.beside(&cluster, 2).await;
+    one.issuer_key.hold(true);
+    let folder = one.folder.path().join("crl");
+    let works = Works::start_with(&one, folder, |maker| maker.with_longest_lease(Duration::from_secs(2)));
+    wait(|| one.issuer_key.is_asked()).await;
+    let claim = async || two.store.claim_lease("crl/tls-1/0", Duration::from_secs(60)).await.unwrap();
+    wait_until(async || matches!(claim().await, LeaseOutcome::Held { .. })).await;
+    // Not taken back.
+    let claims = calls(&one, "claim_lease");
+    wait(|| calls(&one, "claim_lease") > claims + 1).await;
+    assert!(matches!(claim().await, LeaseOutcome::Held { .. }));
+    one.issuer_key.hold(false);
+    works.stop().await;
+}
+
+/// Two signers of different policies cannot make each other's CRLs again: they do not outdo each other without end.
+#[tokio::test]
+async fn what_cannot_be_made_again_is_made_anew_after_longer_and_longer() {
+    let world = World::start().await;
+    let works = Works::start_without_timers(&world);
+    for shard in 0..SHARDS {
+        works.reaches(&world, shard, 2).await;
+    }
+    // Whatever this one publishes, another one has published a later one.
+    world.store.alter_shards(|mut rows| {
+        for row in rows.iter_mut().filter_map(|row| row.published.as_mut()) {
+            row.key.number += 1_000_000;
+            row.tbs_sha256 = [9; 32];
+        }
+        rows
+    });
+    let before = calls(&world, "begin_crl");
+    let looks = 20;
+    for _ in 0..looks {
+        world.later(0);
+        world.nudge(0);
+        let seen = calls(&world, "crl_shards");
+        wait(|| calls(&world, "crl_shards") > seen).await;
+        tokio::time::sleep(Duration::from_millis(40)).await;
+    }
+    let made = calls(&world, "begin_crl") - before;
+    works.stop().await;
+    assert!(made >= SHARDS as usize, "each at once, the first time: {made}");
+    assert!(made <= 3 * SHARDS as usize, "{made} in {looks} looks");
+}
+
 #[tokio::test]
 async fn the_signer_that_revoked_makes_the_crl() {
     let heard = Metrics::default();

@@ -237,13 +237,17 @@ pub(super) async fn edits(
     connection: &mut SqliteConnection,
     since: &CrlSince,
 ) -> Result<Option<CrlEdits>, Failure> {
+    let earlier = crl(&mut *connection, &since.earlier.shard, number(since.earlier.number)).await?;
+    if earlier.is_none_or(|earlier| earlier.tbs_sha256 != since.earlier_tbs_sha256) {
+        return Ok(None);
+    }
     let limit = i64::from(since.limit).saturating_add(1);
     // By the key, it would walk through all that were revoked before.
     let left = sqlx::query_scalar!(
         "SELECT serial FROM revocations INDEXED BY revocations_end
          WHERE issuer = ? AND shard = ? AND not_after >= ? AND not_after < ? AND revision <= ? LIMIT ?",
-        since.shard.issuer,
-        since.shard.shard,
+        since.earlier.shard.issuer,
+        since.earlier.shard.shard,
         seconds(since.earlier_expired_before),
         seconds(since.expired_before),
         number(since.earlier_revision),
@@ -255,8 +259,8 @@ pub(super) async fn edits(
         "SELECT serial FROM revocations INDEXED BY revocations_upgrade
          WHERE issuer = ? AND shard = ? AND upgrade_revision IS NOT NULL AND upgrade_revision > ?
            AND upgrade_revision <= ? AND revision <= ? AND not_after >= ? LIMIT ?",
-        since.shard.issuer,
-        since.shard.shard,
+        since.earlier.shard.issuer,
+        since.earlier.shard.shard,
         number(since.earlier_revision),
         number(since.revision),
         number(since.earlier_revision),
