@@ -215,13 +215,40 @@ async fn revocations_of_others_are_looked_at_together() {
     assert!(reads < events as usize / 4, "{reads} reads");
 }
 
+#[tokio::test]
+async fn how_a_crl_is_is_shown() {
+    let heard = Metrics::default();
+    let _listening = heard.listen();
+    let world = World::start().await;
+    let (issued, shard) = world.some_certificate().await;
+    let works = Works::start(&world);
+    works.reaches(&world, shard, 2).await;
+    world.withdraw(issued.serial).await;
+    world.later(0);
+    let der = works.reaches(&world, shard, 3).await;
+    let crl = Crl::from_der(&der).unwrap();
+    let name = shard.to_string();
+    let shows = |what: &str| {
+        heard.shows(what, &[("issuer", ISSUER), ("shard", &name), ("kind", "complete")]).map(|it| it as u64)
+    };
+    // An hour later.
+    world.clock.advance(Duration::from_secs(3600));
+    wait(|| shows("chancery_crl_age_seconds") >= Some(3600)).await;
+    let age = world.now().since(crl.this_update()).seconds();
+    assert_eq!(shows("chancery_crl_age_seconds"), Some(age));
+    assert_eq!(shows("chancery_crl_remaining_seconds"), Some(crl.next_update().since(world.now()).seconds()));
+    assert_eq!(shows("chancery_crl_entries"), Some(1));
+    assert_eq!(shows("chancery_crl_octets"), Some(der.len() as u64));
+    works.stop().await;
+}
+
 /// An alarm while it is late, and none any longer when it is made.
 #[tokio::test]
 async fn a_crl_that_nobody_makes_is_late() {
     let heard = Metrics::default();
     let _listening = heard.listen();
     let world = World::start().await;
-    let late = || heard.shows("chancery_crls_late", ISSUER);
+    let late = || heard.shows("chancery_crls_late", &[("issuer", ISSUER)]);
     let works = Works::start(&world);
     wait(|| late() == Some(0.0)).await;
     for shard in 0..SHARDS {

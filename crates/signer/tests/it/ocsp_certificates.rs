@@ -13,6 +13,7 @@ use testkit::Cluster;
 use testkit::signing::{KeyFault, SoftKey};
 use testkit::store::forged;
 
+use crate::support::metrics::Metrics;
 use crate::support::ocsp::{ISSUER, read, serial, wait};
 use crate::support::{OcspWorld, World};
 
@@ -30,6 +31,8 @@ async fn in_use(it: &OcspWorld) -> Certificate {
 
 #[tokio::test]
 async fn a_responders_certificate_is_issued_through_the_journal() {
+    let heard = Metrics::default();
+    let _listening = heard.listen();
     let it = OcspWorld::start().await;
     let rows = it.responder_rows().await;
     let [row] = rows.as_slice() else { panic!("{rows:?}") };
@@ -45,6 +48,14 @@ async fn a_responders_certificate_is_issued_through_the_journal() {
     assert_eq!(row.not_after, it.world.now().plus(Period::from_days(7)).minus(Period::from_seconds(1)));
     assert_eq!(certificate.not_before(), it.world.now().minus(Period::from_hours(1)));
     assert!(it.world.audit_kinds().await.contains(&"certificate.intended".to_owned()));
+    // Both are to be seen.
+    let left = certificate.not_after().since(it.world.now()).seconds();
+    let shown = heard.shows("chancery_responder_certificate_seconds", &[("issuer", ISSUER)]);
+    assert_eq!(shown.map(|it| it as u64), Some(left));
+    let signed = || heard.shows("chancery_ocsp_answers_total", &[("outcome", "signed")]).unwrap() as u64;
+    let before = signed();
+    in_use(&it).await;
+    assert_eq!(signed(), before + 1);
 }
 
 /// Renewed in good time: no answer is cut short by its end, also when the issuer's key is away for a while.

@@ -126,7 +126,11 @@ async fn nothing_follows_the_last_crl_that_the_operator_ordered() {
     let before = looks();
     world.nudge(shard);
     wait(|| looks() > before + 1).await;
-    assert_eq!(heard.shows("chancery_crls_late", ISSUER), Some(0.0), "nobody waits for another one");
+    assert_eq!(
+        heard.shows("chancery_crls_late", &[("issuer", ISSUER)]),
+        Some(0.0),
+        "nobody waits for another one"
+    );
     // The successor's are made on.
     wait_until(async || successor(&world).await > before_later).await;
     works.stop().await;

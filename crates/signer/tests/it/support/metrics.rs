@@ -4,20 +4,23 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use metrics::{
-    Counter, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, LocalRecorderGuard, Metadata, Recorder,
-    SharedString, Unit,
+    Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, LocalRecorderGuard, Metadata,
+    Recorder, SharedString, Unit,
 };
 use parking_lot::Mutex;
 
 #[derive(Default)]
 pub(crate) struct Metrics(Arc<Heard>);
 
+/// With its labels.
+type Name = (String, Vec<(String, String)>);
+
 #[derive(Default)]
 struct Heard {
     /// How often each histogram was told something.
     counts: Mutex<BTreeMap<String, usize>>,
-    /// What each gauge shows, by its name and issuer.
-    gauges: Mutex<BTreeMap<(String, String), f64>>,
+    /// What each gauge and counter shows.
+    shown: Mutex<BTreeMap<Name, f64>>,
 }
 
 impl Metrics {
@@ -30,8 +33,13 @@ impl Metrics {
         self.0.counts.lock().get(histogram).copied().unwrap_or(0)
     }
 
-    pub(crate) fn shows(&self, gauge: &str, issuer: &str) -> Option<f64> {
-        self.0.gauges.lock().get(&(gauge.to_owned(), issuer.to_owned())).copied()
+    /// Of a gauge or a counter that has these labels.
+    pub(crate) fn shows(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+        let has = |there: &[(String, String)]| {
+            labels.iter().all(|(label, value)| there.iter().any(|it| it.0 == *label && it.1 == *value))
+        };
+        let shown = self.0.shown.lock();
+        shown.iter().find(|(it, _)| it.0 == name && has(&it.1)).map(|(_, value)| *value)
     }
 }
 
@@ -40,8 +48,8 @@ impl Recorder for Metrics {
     fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
     fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
 
-    fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
-        Counter::noop()
+    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+        Counter::from_arc(Arc::new(One::of(key, &self.0)))
     }
 
     fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
@@ -54,28 +62,36 @@ impl Recorder for Metrics {
 }
 
 struct One {
-    name: String,
-    issuer: String,
+    name: Name,
     heard: Arc<Heard>,
 }
 
 impl One {
     fn of(key: &Key, heard: &Arc<Heard>) -> Self {
-        let issuer = key.labels().find(|label| label.key() == "issuer");
-        let issuer = issuer.map(|label| label.value().to_owned()).unwrap_or_default();
-        Self { name: key.name().to_owned(), issuer, heard: Arc::clone(heard) }
+        let labels = key.labels().map(|label| (label.key().to_owned(), label.value().to_owned()));
+        Self { name: (key.name().to_owned(), labels.collect()), heard: Arc::clone(heard) }
     }
 
     fn change(&self, to: impl FnOnce(f64) -> f64) {
-        let mut gauges = self.heard.gauges.lock();
-        let value = gauges.entry((self.name.clone(), self.issuer.clone())).or_default();
+        let mut shown = self.heard.shown.lock();
+        let value = shown.entry(self.name.clone()).or_default();
         *value = to(*value);
     }
 }
 
 impl HistogramFn for One {
     fn record(&self, _: f64) {
-        *self.heard.counts.lock().entry(self.name.clone()).or_default() += 1;
+        *self.heard.counts.lock().entry(self.name.0.clone()).or_default() += 1;
+    }
+}
+
+impl CounterFn for One {
+    fn increment(&self, by: u64) {
+        self.change(|value| value + f64::from(u32::try_from(by).unwrap()));
+    }
+
+    fn absolute(&self, to: u64) {
+        self.change(|_| f64::from(u32::try_from(to).unwrap()));
     }
 }
 
