@@ -4,14 +4,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ca_store::{CaStore as _, CrlEdits, NewRevocation};
+use ca_store::{CaStore as _, CrlEdits};
 use parking_lot::Mutex;
 use pki::crl::Crl;
 use pki::{Period, Reason, Serial};
 use testkit::store::StoreFault;
 
 use crate::crls::{ISSUER, Works};
-use crate::support::World;
+use crate::support::{World, superseded};
 
 /// What happens to a file.
 type Break<'a> = &'a dyn Fn(&mut Vec<u8>);
@@ -227,16 +227,7 @@ async fn the_journal_counts_and_not_what_is_remembered() {
 async fn a_time_that_was_after_the_crls_is_read_again() {
     let (mut it, first) = Shard::start().await;
     let at = it.world.now().plus(Period::from_seconds(30));
-    let revocation = NewRevocation {
-        serial: first,
-        at,
-        reason: Reason::Superseded,
-        upgrade: false,
-        source: "test".to_owned(),
-        request: None,
-        block: None,
-        audit: Vec::new(),
-    };
+    let revocation = superseded(first, at);
     it.world.store.revoke(vec![revocation]).await.unwrap();
     let time = |der: &[u8]| Crl::from_der(der).unwrap().find(&first).unwrap().revoked_at;
     assert!(time(&it.next().await) < at);

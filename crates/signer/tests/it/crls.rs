@@ -72,6 +72,13 @@ impl Works {
         self.fetch(&path).await.unwrap()
     }
 
+    /// As [`Works::reaches`], every shard.
+    pub(crate) async fn all_reach(&self, world: &World, number: u64) {
+        for shard in 0..SHARDS {
+            self.reaches(world, shard, number).await;
+        }
+    }
+
     pub(crate) async fn fetch(&self, path: &str) -> Result<Vec<u8>, tonic::Status> {
         let request = wire::FetchObjectRequest { path: path.to_owned(), revision: 0 };
         let mut pieces = self.service.fetch_object(Request::new(request)).await?.into_inner();
@@ -311,9 +318,7 @@ async fn a_crl_is_made_again_from_its_revision() {
     let works = Works::start(&world);
     assert_eq!(works.reaches(&world, shard, 3).await, der, "the same bytes");
     assert_eq!(Crl::from_der(&works.reaches(&world, other, 2).await).unwrap().number(), 2);
-    for shard in 0..SHARDS {
-        works.reaches(&world, shard, 2).await;
-    }
+    works.all_reach(&world, 2).await;
     works.stop().await;
     assert_eq!(std::fs::read(file(shard, 3)).unwrap(), der);
     assert_eq!(files(&spool).len(), SHARDS as usize, "{:?}", files(&spool));
@@ -348,9 +353,7 @@ async fn what_cannot_be_made_again_is_made_anew() {
     let world = World::start().await;
     let works = Works::start(&world);
     // All of them, so that nothing is being written any longer when the folder goes.
-    for shard in 0..SHARDS {
-        works.reaches(&world, shard, 2).await;
-    }
+    works.all_reach(&world, 2).await;
     works.stop().await;
     // Its URL has changed: the journaled bytes cannot come out any more.
     let policy = world.folder.path().join("policy.toml");
@@ -416,9 +419,7 @@ async fn a_key_that_was_away_signs_when_it_is_back() {
     }
     world.issuer_key.fail_next(KeyFault::FailedAfterSigning);
     let works = Works::start(&world);
-    for shard in 0..SHARDS {
-        works.reaches(&world, shard, 2).await;
-    }
+    works.all_reach(&world, 2).await;
     works.stop().await;
 }
 
@@ -426,9 +427,7 @@ async fn a_key_that_was_away_signs_when_it_is_back() {
 async fn another_signers_lease_is_respected_and_left_alone() {
     let world = World::start().await;
     let works = Works::start(&world);
-    for shard in 0..SHARDS {
-        works.reaches(&world, shard, 2).await;
-    }
+    works.all_reach(&world, 2).await;
     works.stop().await;
     let (before, number) = (world.store.calls().len(), world.published(0).await.key.number);
     world.store.alter_leases(|_| LeaseOutcome::Taken { owner: 77, until_ms: i64::MAX });
@@ -448,9 +447,7 @@ async fn another_signers_lease_is_respected_and_left_alone() {
     world.store.leave_alone();
     let (issued, shard) = world.some_certificate().await;
     let works = Works::start(&world);
-    for shard in 0..SHARDS {
-        works.reaches(&world, shard, number + 1).await;
-    }
+    works.all_reach(&world, number + 1).await;
     world.store.alter_leases(|_| LeaseOutcome::Taken { owner: 77, until_ms: i64::MAX });
     let before = world.store.calls().len();
     world.withdraw(issued.serial).await;
@@ -468,9 +465,7 @@ async fn another_signers_lease_is_respected_and_left_alone() {
 async fn the_lease_of_a_crl_is_renewed_while_it_is_made() {
     let world = World::start().await;
     let works = Works::start(&world);
-    for shard in 0..SHARDS {
-        works.reaches(&world, shard, 2).await;
-    }
+    works.all_reach(&world, 2).await;
     works.stop().await;
     let before = world.store.calls().len();
     let claims = || world.store.calls()[before..].iter().filter(|call| **call == "claim_lease").count();
@@ -481,9 +476,7 @@ async fn the_lease_of_a_crl_is_renewed_while_it_is_made() {
     wait(|| claims() >= 4).await;
     assert_eq!(begun(), 1, "it is one CRL that they are about");
     world.issuer_key.hold(false);
-    for shard in 0..SHARDS {
-        works.reaches(&world, shard, 3).await;
-    }
+    works.all_reach(&world, 3).await;
     works.stop().await;
 }
 
@@ -491,9 +484,7 @@ async fn the_lease_of_a_crl_is_renewed_while_it_is_made() {
 async fn objects_are_listed_and_watched_until_the_drain() {
     let world = World::start().await;
     let works = Works::start(&world);
-    for shard in 0..SHARDS {
-        works.reaches(&world, shard, 2).await;
-    }
+    works.all_reach(&world, 2).await;
     let list = works.service.list_objects(Request::new(wire::ListObjectsRequest {})).await.unwrap();
     let list = list.into_inner().objects;
     let paths: Vec<&str> = list.iter().map(|object| object.path.as_str()).collect();

@@ -38,9 +38,7 @@ impl Two {
             (world, works)
         });
         for (world, works) in &signers {
-            for shard in 0..SHARDS {
-                works.reaches(world, shard, 2).await;
-            }
+            works.all_reach(world, 2).await;
         }
         Self { signers, following, _cluster: cluster }
     }
@@ -88,9 +86,7 @@ async fn a_signer_without_its_key_takes_no_number() {
     wait(|| calls(&world, "crl_shards") >= 6).await;
     assert_eq!((calls(&world, "claim_lease"), calls(&world, "begin_crl")), (0, 0));
     world.issuer_key.away(false);
-    for shard in 0..SHARDS {
-        works.reaches(&world, shard, 2).await;
-    }
+    works.all_reach(&world, 2).await;
     works.stop().await;
     assert_eq!(calls(&world, "begin_crl"), 2 * SHARDS as usize, "the ceremony's number, and one more");
 }
@@ -144,9 +140,7 @@ async fn a_crl_that_is_not_made_for_long_frees_the_lease() {
 async fn what_cannot_be_made_again_is_made_anew_after_longer_and_longer() {
     let world = World::start().await;
     let works = Works::start_without_timers(&world);
-    for shard in 0..SHARDS {
-        works.reaches(&world, shard, 2).await;
-    }
+    works.all_reach(&world, 2).await;
     // Whatever this one publishes, another one has published a later one.
     world.store.alter_shards(|mut rows| {
         for row in rows.iter_mut().filter_map(|row| row.published.as_mut()) {
@@ -200,9 +194,7 @@ async fn the_signer_that_revoked_makes_the_crl() {
 async fn revocations_of_others_are_looked_at_together() {
     let world = World::start().await;
     let works = Works::start_without_timers(&world);
-    for shard in 0..SHARDS {
-        works.reaches(&world, shard, 2).await;
-    }
+    works.all_reach(&world, 2).await;
     let events = 200;
     let before = calls(&world, "crl_shards");
     for n in 0..events {
@@ -251,9 +243,7 @@ async fn a_crl_that_nobody_makes_is_late() {
     let late = || heard.shows("chancery_crls_late", &[("issuer", ISSUER)]);
     let works = Works::start(&world);
     wait(|| late() == Some(0.0)).await;
-    for shard in 0..SHARDS {
-        works.reaches(&world, shard, 2).await;
-    }
+    works.all_reach(&world, 2).await;
     works.stop().await;
     world.issuer_key.away(true);
     // Made each day, good for four.

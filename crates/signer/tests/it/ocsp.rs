@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Request;
 
 use crate::support::ocsp::{ISSUER, read, serial, wait};
-use crate::support::{OcspWorld, Peek as _};
+use crate::support::{OcspWorld, Peek as _, superseded};
 
 const MALFORMED: u8 = 1;
 const INTERNAL_ERROR: u8 = 2;
@@ -123,16 +123,7 @@ async fn ocsp_and_crl_agree() {
 async fn nothing_is_revoked_in_the_future() {
     let it = OcspWorld::start().await;
     let serial = it.certificate("example.org").await.serial;
-    let new = NewRevocation {
-        serial,
-        at: it.world.now().plus(Period::from_seconds(30)),
-        reason: Reason::Superseded,
-        upgrade: false,
-        source: "test".to_owned(),
-        request: None,
-        block: None,
-        audit: Vec::new(),
-    };
+    let new = superseded(serial, it.world.now().plus(Period::from_seconds(30)));
     it.world.store.revoke(vec![new]).await.unwrap();
     let expected = CertStatus::Revoked { at: it.world.now(), reason: Reason::Superseded };
     assert_eq!(it.status(&serial).await, expected);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ca_store::{CaStore as _, EPOCH_JUMP, JournalKind, JournalRow, NewIntent, NewRevocation};
+use ca_store::{CaStore as _, EPOCH_JUMP, JournalKind, JournalRow, NewIntent};
 use futures::StreamExt as _;
 use pki::{Reason, Serial, Timestamp};
 use rpc::proto::status::v1 as wire;
@@ -16,8 +16,8 @@ use testkit::store::StoreFault;
 use tokio_util::sync::CancellationToken;
 use tonic::Request;
 
-use crate::support::OcspWorld;
 use crate::support::ocsp::{ISSUER, wait};
+use crate::support::{OcspWorld, superseded};
 use signer::config::Limits;
 
 type Stream = <ResponderService as Responder>::WatchRevocationsStream;
@@ -102,16 +102,7 @@ async fn intents(it: &OcspWorld, numbers: std::ops::Range<u32>) {
 
 /// Without an event: as if it were lost.
 async fn revoke_silently(it: &OcspWorld, numbers: std::ops::Range<u32>) {
-    let revocation = |n: u32| NewRevocation {
-        serial: serial_of(n),
-        at: it.world.now(),
-        reason: Reason::Superseded,
-        upgrade: false,
-        source: "test".to_owned(),
-        request: None,
-        block: None,
-        audit: Vec::new(),
-    };
+    let revocation = |n: u32| superseded(serial_of(n), it.world.now());
     it.world.store.revoke(numbers.map(revocation).collect()).await.unwrap();
 }
 

@@ -19,8 +19,8 @@ use std::time::Duration;
 
 use acme::receipt::ReceiptKey;
 use acme::{AccountId, Thumbprint, TierSecret, TierSecrets};
-use ca_store::{CaStore, Incarnation};
-use pki::{PublicKey, Timestamp};
+use ca_store::{CaStore, Incarnation, NewRevocation};
+use pki::{PublicKey, Serial, Timestamp};
 use runtime::Clock as _;
 use signer::config::Limits;
 use signer::doors::{Doors, KeySource};
@@ -46,6 +46,20 @@ pub(crate) const STRICT: &str = "strict";
 pub(crate) const BASE: &str = "https://ca.test";
 /// Perspectives of the directories; one of them may dissent.
 pub(crate) const PERSPECTIVES: [&str; 3] = ["validator-1", "validator-2", "validator-3"];
+
+/// A revocation that no client and no operator asked for.
+pub(crate) fn superseded(serial: Serial, at: Timestamp) -> NewRevocation {
+    NewRevocation {
+        serial,
+        at,
+        reason: pki::Reason::Superseded,
+        upgrade: false,
+        source: "test".to_owned(),
+        request: None,
+        block: None,
+        audit: Vec::new(),
+    }
+}
 
 pub(crate) struct World {
     pub(crate) ca: Arc<Ca>,
