@@ -64,7 +64,7 @@ chaos:
 
 race:
 	@.ci/setup test
-	.ci/isolated $(CARGO) nextest run --locked --offline -p signer --run-ignored only -E 'test(ten_thousand)'
+	CHANCERY_RACE=10000 .ci/isolated $(CARGO) nextest run --locked --offline -p signer -E 'test(two_signers_race)'
 
 # FUZZ="--minutes 20 --targets ocsp_request,crl" and the like.
 fuzz:
