@@ -34,6 +34,7 @@ const COUNT: (&str, usize) = ("CHANCERY_RACE", 1000);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_signers_race_over_the_same_shards() {
+    #[expect(clippy::disallowed_methods, reason = "how make race asks for more")]
     let count = std::env::var(COUNT.0).map_or(COUNT.1, |count| count.parse().unwrap());
     let cluster = Cluster::start();
     let one = World::on_server(&cluster, Limits::default()).await;
