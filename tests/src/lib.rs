@@ -4,6 +4,7 @@
 pub mod chaos;
 pub mod client;
 pub mod cluster;
+pub mod conformance;
 pub mod demo;
 pub mod library;
 pub mod oracle;

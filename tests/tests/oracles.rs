@@ -101,7 +101,7 @@ fn a_ceremony_run_twice_changes_nothing() {
 }
 
 #[test]
-fn keys_of_a_ceremony_never_leave_their_token() {
+fn m1_keys_of_a_ceremony_never_leave_their_token() {
     let token = testkit::token::TestToken::create("ceremony");
     let folder = tempfile::tempdir().unwrap();
     let file = ceremony(&token, folder.path());

@@ -58,7 +58,7 @@ impl Case {
 }
 
 #[test]
-fn crls_tell_the_good_from_the_revoked() {
+fn k6_crls_tell_the_good_from_the_revoked() {
     let case = Case::make();
     let crl = case.good.folder.join("leaf.crl");
     std::fs::write(&crl, case.demo.crl()).unwrap();

@@ -60,7 +60,7 @@ fn beside<'a>(text: &'a str, word: &str) -> &'a str {
 }
 
 #[test]
-fn a_revocation_reaches_crl_and_ocsp_and_both_say_the_same() {
+fn l8_f7_a_revocation_reaches_crl_and_ocsp_and_both_say_the_same() {
     let demo = Demo::start();
     let (victim, other, url) = (leaf(&demo, "victim"), leaf(&demo, "other"), url(&demo));
     // The URL that relying parties use is the one in the certificate.

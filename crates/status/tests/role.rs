@@ -30,7 +30,7 @@ const NO_POLL: &str = "sync = { poll_seconds = 3600 }";
 const FAST_POLL: &str = "sync = { poll_seconds = 1 }";
 
 #[tokio::test]
-async fn objects_are_served_with_what_caches_need() {
+async fn k6_objects_are_served_with_what_caches_need() {
     let world = World::new().await;
     world.publish_all();
     let node = world.node(ANCHORS).await;
@@ -277,7 +277,7 @@ async fn a_manifest_that_is_none_costs_a_fetch_and_no_more() {
 }
 
 #[tokio::test]
-async fn an_older_crl_never_replaces_a_newer_one() {
+async fn k7_an_older_crl_never_replaces_a_newer_one() {
     let world = World::new().await;
     world.publish_all();
     let (newest, revision) = world.issuer.crl(20, NOW, 2);

@@ -116,7 +116,7 @@ macro_rules! contract_suite {
             a_crl_is_journaled_before_it_is_published
             a_crl_is_never_replaced_by_an_older_one
             an_imported_crl_is_never_replaced_by_an_older_one
-            the_audit_chain_holds
+            m2_the_audit_chain_holds
             a_change_without_effect_is_not_reported
             incarnations_have_chains_of_their_own
             refusals_add_up

@@ -83,7 +83,7 @@ fn what_is_written_is_read_back() {
 }
 
 #[test]
-fn the_distribution_point_has_the_octets_of_the_certificates() {
+fn k5_the_distribution_point_has_the_octets_of_the_certificates() {
     let hierarchy = Hierarchy::fixed();
     let leaf = hierarchy.leaf(&profile(ProfileKind::Private), &["a.example"], &Key::fixed(9).public());
     let (crl, _) = tbs(&parameters(&hierarchy.issuer), &[]);

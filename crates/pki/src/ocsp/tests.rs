@@ -146,7 +146,7 @@ fn errors_are_five_octets_that_read_back() {
 }
 
 #[test]
-fn only_the_delegated_responder_of_the_issuer_is_believed() {
+fn l6_only_the_delegated_responder_of_the_issuer_is_believed() {
     let hierarchy = Hierarchy::fixed();
     let issuer = hierarchy.issuer.certificate();
     let responder = Responder::fixed(&hierarchy);

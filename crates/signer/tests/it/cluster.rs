@@ -158,7 +158,7 @@ async fn a_signer_that_may_have_missed_something_says_so() {
 
 /// Both keep the CRLs: numbers rise whoever makes them, and what the one published the other has at hand.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn crls_of_two_signers_rise() {
+async fn k1_crls_of_two_signers_rise() {
     let Two { one, two, draining, .. } = &start().await;
     let mut published = Vec::new();
     for world in [one, two] {

@@ -213,7 +213,7 @@ async fn a_revoked_certificate_is_in_the_next_crl() {
 }
 
 #[tokio::test]
-async fn numbers_and_times_rise_over_restarts_and_makers() {
+async fn k1_numbers_and_times_rise_over_restarts_and_makers() {
     let mut world = World::start().await;
     let mut last: Option<CrlRow> = None;
     for life in 0..2 {
@@ -243,7 +243,7 @@ async fn numbers_and_times_rise_over_restarts_and_makers() {
 }
 
 #[tokio::test]
-async fn an_expired_certificate_leaves_one_scheduled_crl_later() {
+async fn k3_an_expired_certificate_leaves_one_scheduled_crl_later() {
     let world = World::start().await;
     let (issued, shard) = world.some_certificate().await;
     let works = Works::start(&world);
@@ -370,7 +370,7 @@ async fn what_cannot_be_made_again_is_made_anew() {
 }
 
 #[tokio::test]
-async fn a_signature_that_is_not_the_issuers_is_never_published() {
+async fn k7_a_signature_that_is_not_the_issuers_is_never_published() {
     let world = World::start().await;
     let works = Works::start(&world);
     works.reaches(&world, 0, 2).await;

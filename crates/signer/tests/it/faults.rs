@@ -87,7 +87,7 @@ fn fail_records(world: &World, fault: StoreFault) {
 }
 
 #[tokio::test]
-async fn the_journal_fails() {
+async fn m3_the_journal_fails() {
     let (world, client, ready) = scene().await;
     world.store.fail_next("commit_intents", StoreFault::Failed);
     let outcome = world.ca.issue(ready.finalized_by(&client)).await;

@@ -55,7 +55,7 @@ async fn a_certificate_is_good_by_either_hash() {
 }
 
 #[tokio::test]
-async fn what_may_have_been_signed_is_answered() {
+async fn l3_what_may_have_been_signed_is_answered() {
     let it = OcspWorld::start().await;
     // The token signs, and its answer is lost: an intent without a record.
     let client = it.world.client().await;
@@ -81,7 +81,7 @@ async fn what_may_have_been_signed_is_answered() {
 
 /// What OCSP says of a revocation is what the CRL of its shard says.
 #[tokio::test]
-async fn ocsp_and_crl_agree() {
+async fn l8_ocsp_and_crl_agree() {
     let it = OcspWorld::start().await;
     let serial = it.certificate("example.org").await.serial;
     let row = it.world.journal().await.into_iter().find(|row| row.serial == serial).unwrap();
@@ -130,7 +130,7 @@ async fn nothing_is_revoked_in_the_future() {
 }
 
 #[tokio::test]
-async fn a_serial_that_nobody_has_is_unknown() {
+async fn l3_a_serial_that_nobody_has_is_unknown() {
     let it = OcspWorld::start().await;
     let answered = it.responder.answer(&it.request(&[serial(9)], None), false).await;
     assert_eq!(answered.basis, Some((ISSUER.to_owned(), vec![None])));
@@ -249,7 +249,7 @@ async fn while_time_is_wrong_nothing_is_signed() {
 }
 
 #[tokio::test]
-async fn several_certificates_are_answered_in_order() {
+async fn l9_several_certificates_are_answered_in_order() {
     let it = OcspWorld::start().await;
     let (one, two) = (it.certificate("a.example.org").await, it.certificate("b.example.org").await);
     it.world.ca.revoke_by_operator("alice", two.serial, Reason::Superseded).await.unwrap();

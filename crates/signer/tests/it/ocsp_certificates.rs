@@ -30,7 +30,7 @@ async fn in_use(it: &OcspWorld) -> Certificate {
 }
 
 #[tokio::test]
-async fn a_responders_certificate_is_issued_through_the_journal() {
+async fn l6_a_responders_certificate_is_issued_through_the_journal() {
     let heard = Metrics::default();
     let _listening = heard.listen();
     let it = OcspWorld::start().await;
@@ -83,7 +83,7 @@ async fn a_certificate_is_renewed_before_it_limits_an_answer() {
 
 /// An issuer whose key is away for longer: answers end with the certificate, and then there are none.
 #[tokio::test]
-async fn an_answer_does_not_outlive_its_responder() {
+async fn l5_an_answer_does_not_outlive_its_responder() {
     let it = OcspWorld::start().await;
     let first = in_use(&it).await;
     it.world.issuer_key.hold(true);

@@ -154,7 +154,7 @@ async fn a_responder_that_renews_itself_does_not_hold_the_last_crl_up() {
 }
 
 #[tokio::test]
-async fn an_issuer_whose_certificates_have_all_ended_makes_its_last_crl() {
+async fn k3_an_issuer_whose_certificates_have_all_ended_makes_its_last_crl() {
     let world = World::start().await;
     let (issued, shard) = world.some_certificate().await;
     world.withdraw(issued.serial).await;

@@ -10,7 +10,7 @@ use testkit::TestClock;
 use crate::support::{Client, OPEN, World};
 
 #[tokio::test]
-async fn a_clock_that_steps_back_signs_nothing() {
+async fn m3_a_clock_that_steps_back_signs_nothing() {
     let world = World::start().await;
     let client = world.client().await;
     let ready = world.ready(&client, &["example.org"]).await;

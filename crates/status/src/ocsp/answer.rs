@@ -273,7 +273,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_is_due_when_the_baseline_requirements_say() {
+    fn l5_an_answer_is_due_when_the_baseline_requirements_say() {
         assert_eq!(due(0, 8 * HOUR), 4 * HOUR);
         assert_eq!(due(100, 100 + 15 * HOUR), 100 + 15 * HOUR / 2);
         assert_eq!(due(0, 16 * HOUR), 8 * HOUR);

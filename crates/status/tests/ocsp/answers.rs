@@ -10,7 +10,7 @@ use crate::world::oracle::{Key, Mood, serial};
 use crate::world::{Ca, DAY, NOW, World, sha256};
 
 #[tokio::test]
-async fn an_answer_is_signed_once_and_served_with_what_caches_need() {
+async fn l2_an_answer_is_signed_once_and_served_with_what_caches_need() {
     let (world, node) = ready("").await;
     let get = path(&world.oracle.request(1));
     let first = node.get(&get).await;
@@ -49,7 +49,7 @@ async fn an_answer_is_signed_once_and_served_with_what_caches_need() {
 }
 
 #[tokio::test]
-async fn nobody_may_keep_an_answer_beyond_its_end() {
+async fn l2_nobody_may_keep_an_answer_beyond_its_end() {
     let (world, node) = ready("").await;
     world.oracle.set_validity(3600);
     let get = path(&world.oracle.request(1));
@@ -66,7 +66,7 @@ async fn nobody_may_keep_an_answer_beyond_its_end() {
 }
 
 #[tokio::test]
-async fn every_spelling_of_a_get_finds_the_answer() {
+async fn l1_every_spelling_of_a_get_finds_the_answer() {
     let (world, node) = ready("").await;
     // A serial number whose request has all three characters that have to be escaped.
     let text = |number| {
@@ -135,7 +135,7 @@ async fn the_prefix_and_the_methods_are_the_urls() {
 }
 
 #[tokio::test]
-async fn both_hashes_are_answered_as_they_were_asked() {
+async fn l1_both_hashes_are_answered_as_they_were_asked() {
     let (world, node) = ready("").await;
     for id in [world.oracle.id(1), world.oracle.id_sha256(1)] {
         for _ in 0..2 {
@@ -148,7 +148,7 @@ async fn both_hashes_are_answered_as_they_were_asked() {
 }
 
 #[tokio::test]
-async fn a_nonce_and_several_certificates_are_answered_live_and_never_kept() {
+async fn l7_a_nonce_and_several_certificates_are_answered_live_and_never_kept() {
     let (world, node) = ready("").await;
     let ids = [world.oracle.id(1), world.oracle.id_sha256(2)];
     let mut asked = 0;
@@ -194,7 +194,7 @@ async fn what_was_never_assigned_is_unknown_and_not_kept() {
 }
 
 #[tokio::test]
-async fn other_issuers_are_not_asked_about() {
+async fn l4_other_issuers_are_not_asked_about() {
     let (world, node) = ready("").await;
     let stranger = Ca::root("Stranger");
     let hashes = pki::ocsp::IssuerHashes::of(&pki::Certificate::from_der(&stranger.der).unwrap());
@@ -212,7 +212,7 @@ async fn other_issuers_are_not_asked_about() {
 }
 
 #[tokio::test]
-async fn garbage_is_malformed() {
+async fn l4_garbage_is_malformed() {
     let (world, node) = ready("").await;
     let good = world.oracle.request(1);
     let mut longer = good.clone();
@@ -238,7 +238,7 @@ async fn before_anything_is_known_it_is_to_be_tried_later() {
 }
 
 #[tokio::test]
-async fn when_no_signer_answers_what_is_kept_is_served_and_the_rest_later() {
+async fn l4_when_no_signer_answers_what_is_kept_is_served_and_the_rest_later() {
     let (mut world, node) = ready("ocsp = { wait_milliseconds = 500 }").await;
     let kept = node.post(&world.oracle.request(1), "").await;
     world.oracle.hold(true);
@@ -358,7 +358,7 @@ async fn the_cache_is_bounded_and_forgets_what_nobody_asked_for() {
 }
 
 #[tokio::test]
-async fn revoked_says_when_and_why() {
+async fn l8_revoked_says_when_and_why() {
     let (world, node) = ready("").await;
     world.set_clock(NOW + DAY);
     world.oracle.revoke_silently(&[3]);

@@ -161,7 +161,7 @@ attacks! {
 const HEADING: &str = "`hostile::front`";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_comes_of_what_a_hostile_front_does() {
+async fn m4_nothing_comes_of_what_a_hostile_front_does() {
     let mut scene = Scene::open().await;
     let mut faults = Vec::new();
     for attack in ATTACKS {

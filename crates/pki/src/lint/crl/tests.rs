@@ -262,7 +262,7 @@ fn a_good_crl_has_no_findings() {
 }
 
 #[test]
-fn every_broken_crl_is_found_out_by_the_lint_it_breaks() {
+fn k2_k4_every_broken_crl_is_found_out_by_the_lint_it_breaks() {
     let fixture = Fixture::new();
     for (index, (lint, breaks)) in CASES.iter().enumerate() {
         let (mut draft, mut context) = (Draft::of(&fixture.tbs), fixture.context());

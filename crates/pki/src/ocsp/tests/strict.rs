@@ -55,7 +55,7 @@ fn with_nonce(critical: bool, value: &[u8]) -> Result<Request, RequestError> {
 }
 
 #[test]
-fn nonces_are_as_long_as_rfc_9654_says() {
+fn l7_nonces_are_as_long_as_rfc_9654_says() {
     for (length, read) in [(1, None), (15, None), (16, Some(16)), (32, Some(32)), (128, Some(128))] {
         let request = with_nonce(false, &octets(&vec![7; length])).unwrap();
         assert_eq!(request.nonce().map(<[u8]>::len), read, "{length}");
@@ -77,7 +77,7 @@ fn nonces_are_as_long_as_rfc_9654_says() {
 }
 
 #[test]
-fn what_may_be_passed_over_is_and_what_is_critical_is_not() {
+fn l9_what_may_be_passed_over_is_and_what_is_critical_is_not() {
     let unknown = |critical| one_extension(&oid::ID_PKIX_OCSP_SERVICE_LOCATOR, critical, &[0x30, 0]);
     assert!(!with_extensions(&[&unknown(false)]).unwrap().is_plain());
     assert_eq!(with_extensions(&[&unknown(true)]), Err(RequestError::CriticalExtension));
