@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use pki::Timestamp;
 
 use crate::{
-    AuthorizationChange, AuthorizationRow, CreateOutcome, Hit, HitCount, Identifier, NewOrder, OrderChange,
-    OrderRow, Page, Paged, ProcessingClaim, StoreError,
+    AuthorizationChange, AuthorizationRow, CreateOutcome, FailureRow, Hit, HitCount, Identifier, NewOrder,
+    OrderChange, OrderRow, Page, Paged, ProcessingClaim, StoreError, ValidationEnd,
 };
 
 /// The fronts' database. See the crate's documentation for what all methods promise.
@@ -63,6 +63,18 @@ pub trait AcmeStore: Send + Sync + 'static {
     /// Counts hits. One count a hit, in order, itself included.
     async fn count(&self, hits: Vec<Hit>) -> Result<Vec<HitCount>, StoreError>;
 
+    /// Notes how validations ended, in order.
+    async fn end_validations(&self, ends: Vec<ValidationEnd>) -> Result<(), StoreError>;
+
+    /// The failed validations of an account for any of these identifiers, as far as they are remembered and none has
+    /// succeeded since; latest first, up to `limit`.
+    async fn failures(
+        &self,
+        account: &str,
+        identifiers: &[Identifier],
+        limit: u32,
+    ) -> Result<Vec<FailureRow>, StoreError>;
+
     /// Forgets up to `limit` of each kind of what expired before `before`. Orders in `processing`
     /// stay. Repeat until nothing was purged.
     async fn purge(&self, before: Timestamp, limit: u32) -> Result<Purged, StoreError>;
@@ -107,12 +119,14 @@ pub struct Purged {
     pub authorizations: u64,
     /// Counters.
     pub counters: u64,
+    /// Failed validations.
+    pub failures: u64,
 }
 
 impl Purged {
     /// Whether nothing was.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.orders == 0 && self.authorizations == 0 && self.counters == 0
+        self.orders == 0 && self.authorizations == 0 && self.counters == 0 && self.failures == 0
     }
 }

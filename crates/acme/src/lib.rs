@@ -23,6 +23,7 @@ mod json;
 pub mod jwk;
 pub mod jws;
 pub mod key_change;
+pub mod limit;
 pub mod nonce;
 pub mod order;
 pub mod problem;

@@ -12,6 +12,7 @@ use http::StatusCode;
 use rpc::Account;
 use serde::Serialize;
 
+use crate::limits::{Counted, Room};
 use crate::order;
 use crate::refusal::Refusal;
 use crate::reply::Reply;
@@ -35,8 +36,21 @@ pub(crate) fn require_valid(account: &Account) -> Result<(), Refusal> {
 #[tracing::instrument(name = "acme.new_account", skip_all, fields(directory = %request.place.directory.name))]
 pub(crate) async fn register(front: &Front, request: Signed<'_>) -> Result<Reply, Refusal> {
     let Caller::Key(_) = request.caller else { return Err(acme::JwsError::KeyReference.into()) };
+    let directory = &request.place.directory;
+    let room = match (directory.limits.accounts_per_address, request.client) {
+        (Some(rate), Some(client)) => {
+            front.take_room(Counted::account_of(rate, &directory.name, client)).await?
+        }
+        _ => Room::UNLIMITED,
+    };
     let moment = front.accounts.moment();
-    let (account, created) = front.signer.register(request.jws()).await?;
+    let registered = front.signer.register(request.jws()).await;
+    // A look at an account that exists, and what was refused, count for nothing.
+    match &registered {
+        Ok((_, true)) => room.keep(),
+        _ => room.give_back(front).await?,
+    }
+    let (account, created) = registered?;
     tracing::info!(account = %account.id, created, "account");
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
     let reply = show(&request, &account, status)?;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use acme::resource::BaseUrl;
+use ipnet::IpNet;
 use pki::Name;
 use rpc::NodeName;
 use runtime::{
@@ -54,6 +55,11 @@ pub struct Config {
     /// Where other fronts ask about nonces (gRPC, mTLS, role `front` only). Default: nobody asks.
     #[serde(default)]
     pub peer_listen: Option<Listen>,
+    /// Networks of proxies, e.g. `["192.0.2.0/24"]`. The limits for each address do not hold for them, but for the client that
+    /// they name in X-Forwarded-For, which is believed from them alone; a trusted proxy that names nobody is not limited.
+    /// Empty by default.
+    #[serde(default)]
+    pub trusted_proxies: Vec<IpNet>,
     /// How validation is tried.
     #[serde(default)]
     pub validation: ValidationSection,

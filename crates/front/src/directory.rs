@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use acme::challenge::Method;
 use acme::directory::{DirectoryName, Meta, Object};
+use acme::limit::Limits;
 use acme::resource::BaseUrl;
 use arc_swap::ArcSwapOption;
 use http::StatusCode;
@@ -34,6 +35,8 @@ pub(crate) struct Directory {
     pub(crate) methods: Vec<Method>,
     /// For how long after its validation an authorization may be used by later orders.
     pub(crate) validation_reuse: Duration,
+    /// What fronts count here, for accounts without limits of their own.
+    pub(crate) limits: Limits,
 }
 
 /// All that are served.
@@ -141,7 +144,14 @@ impl Directories {
             profiles: listed.profiles.into_iter().map(|one| (one.name, one.description)).collect(),
         };
         let validation_reuse = Duration::from_secs(listed.validation_reuse_seconds);
-        Some(Directory { name, bases, meta, methods, validation_reuse })
+        let limits = match rpc::limits(listed.limits.as_ref()) {
+            Ok(limits) => limits,
+            Err(error) => {
+                tracing::error!(directory = %name, %error, "a directory whose limits cannot be read is not served");
+                return None;
+            }
+        };
+        Some(Directory { name, bases, meta, methods, validation_reuse, limits })
     }
 }
 

@@ -19,6 +19,7 @@ mod csr;
 mod directory;
 mod finalize;
 mod https;
+mod limits;
 mod nonce;
 mod order;
 mod recent;

@@ -19,6 +19,7 @@ use rpc::{Account, AuthorizedOrder};
 
 use crate::directory::Directory;
 use crate::finalize;
+use crate::limits::{Counted, Room};
 use crate::refusal::Refusal;
 use crate::reply::Reply;
 use crate::request::Signed;
@@ -52,12 +53,26 @@ pub(crate) async fn create(front: &Front, request: Signed<'_>) -> Result<Reply, 
         reusable(front, &request.place.directory, account, &wanted, now)
     );
     let (authorized, reusable) = (authorized?, reusable?);
+    let (limits, exempt) = (authorized.limits, authorized.limits_exempt);
     let made = assemble(&request, wanted, authorized, reusable, now)?;
+    if !exempt {
+        front.check_failures(&limits, &account.id, made.to_validate.iter(), now).await?;
+    }
+    let room = match limits.orders_per_account {
+        Some(rate) if !exempt => front.take_room(Counted::order_of(rate, &account.id)).await?,
+        _ => Room::UNLIMITED,
+    };
     let row = stored::order_row(&made.order)?;
     let new = acme_store::NewOrder { order: row, authorizations: made.new_rows };
     let order = match keep(front, new).await? {
-        Some(existing) => stored::order(&existing)?.object,
-        None => made.order,
+        Some(existing) => {
+            room.give_back(front).await?;
+            stored::order(&existing)?.object
+        }
+        None => {
+            room.keep();
+            made.order
+        }
     };
     tracing::info!(order = %order.facts.id, names = order.facts.names.len(), status = order.state.status().as_str(), "order");
     Ok(show(&request, &order, StatusCode::CREATED, now))
@@ -222,6 +237,8 @@ fn end_of_reuse(state: &authorization::State, directory: &Directory) -> Option<T
 struct Made {
     order: Order,
     new_rows: Vec<acme_store::AuthorizationRow>,
+    /// Names that have yet to be validated.
+    to_validate: Vec<Name>,
 }
 
 /// Order and authorizations from what the client wrote, the signer authorized and the store knows.
@@ -235,6 +252,7 @@ fn assemble(
     let account = request.account()?;
     let directory = &request.place.directory;
     let (mut ids, mut rows, mut refused) = (Vec::new(), Vec::new(), Vec::new());
+    let mut to_validate = Vec::new();
     let mut complete = true;
     let mut expires = authorized.expires;
     let same = authorized.account == account.id && authorized.directory == directory.name;
@@ -254,6 +272,7 @@ fn assemble(
             Some(grant) => authorization::State::Valid(authorization::Valid::granted(grant, named.expires)),
             None => {
                 complete = false;
+                to_validate.push(named.name.clone());
                 let pending = authorization::Pending::new(&named.name, &directory.methods, named.expires);
                 if pending.challenges.is_empty() {
                     refused.push(unprovable(&named.name));
@@ -291,7 +310,7 @@ fn assemble(
     };
     let state =
         if complete { State::Ready(acme::order::Ready::default()) } else { State::Pending(Pending {}) };
-    Ok(Made { order: Order { facts, state }, new_rows: rows })
+    Ok(Made { order: Order { facts, state }, new_rows: rows, to_validate })
 }
 
 /// No challenge that this directory offers can show control of the name, and no grant covers it.

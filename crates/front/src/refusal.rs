@@ -1,10 +1,11 @@
 //! Why a request is not answered as its client hoped, and the one place where that becomes a problem document.
 
 use acme::jws::JwsError;
+use acme::limit::Reached;
 use acme::problem::{ErrorType, Problem};
 use acme_store::StoreError;
 use http::StatusCode;
-use pki::ErrorClass;
+use pki::{ErrorClass, Timestamp};
 
 use crate::reply::Reply;
 use crate::signer::SignerError;
@@ -53,6 +54,14 @@ pub(crate) enum Refusal {
         /// When to come again, seconds.
         retry_after: u32,
     },
+    /// A limit of the directory (RFC 8555 §6.6).
+    #[error("the limit {} is reached", reached.limit.as_str())]
+    Limited {
+        /// Which, whose, and until when.
+        reached: Box<Reached>,
+        /// The time of this.
+        now: Timestamp,
+    },
     /// Too many requests are worked on.
     #[error("too many requests at once")]
     Overloaded,
@@ -99,7 +108,8 @@ impl Refusal {
             | Self::MediaType
             | Self::TooLarge
             | Self::BodyTooSlow
-            | Self::TooMany { .. } => ErrorClass::Client,
+            | Self::TooMany { .. }
+            | Self::Limited { .. } => ErrorClass::Client,
             Self::Contended => ErrorClass::Conflict,
             Self::Overloaded | Self::TooSlow | Self::NotYet => ErrorClass::Transient,
             Self::Signer(error) => error.class(),
@@ -126,6 +136,13 @@ impl Refusal {
             Self::BodyTooSlow => malformed(&self, StatusCode::REQUEST_TIMEOUT),
             Self::TooMany { detail, retry_after } => {
                 problem_reply(&Problem::new(ErrorType::RateLimited, detail)).retry_after(retry_after)
+            }
+            Self::Limited { reached, now } => {
+                let seconds = reached.free_at.since(now).seconds().max(1);
+                let name = reached.limit.as_str();
+                metrics::counter!("chancery_front_limited_total", "limit" => name).increment(1);
+                let reply = problem_reply(&reached.problem());
+                reply.retry_after(u32::try_from(seconds).unwrap_or(u32::MAX))
             }
             Self::Signer(SignerError::Refused(refused)) => {
                 let reply = problem_reply(&refused.problem);
@@ -161,7 +178,7 @@ impl Refusal {
             Self::Problem(problem) => problem.kind.name(),
             Self::Jws(error) => error.error_type().name(),
             Self::BadNonce => ErrorType::BadNonce.name(),
-            Self::TooMany { .. } => ErrorType::RateLimited.name(),
+            Self::TooMany { .. } | Self::Limited { .. } => ErrorType::RateLimited.name(),
             Self::Signer(SignerError::Refused(refused)) => refused.problem.kind.name(),
             _ => ErrorType::Malformed.name(),
         }

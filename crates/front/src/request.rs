@@ -4,6 +4,7 @@
 //! used up only by a request that is well-formed and meant for this URL; the signature is verified before the payload
 //! can be seen at all, which [`acme::jws`] enforces.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -103,6 +104,8 @@ pub(crate) struct Signed<'a> {
     /// The base URL that the client uses; answers use the same.
     pub(crate) base: &'a BaseUrl,
     pub(crate) caller: &'a Caller,
+    /// Where it came from: a claim, on which nothing but limits depends. None behind a trusted proxy that names nobody.
+    pub(crate) client: Option<IpAddr>,
     pub(crate) verified: Verified<'a>,
 }
 

@@ -99,6 +99,8 @@ async fn post(
     base: &mut Option<BaseUrl>,
 ) -> Result<Reply, Refusal> {
     let (head, body) = request.into_parts();
+    let peer = head.extensions.get::<RemoteAddress>().map(|remote| remote.0.ip());
+    let client = peer.and_then(|peer| front.proxies.client(peer, &head.headers));
     let patience = Duration::from_secs(front.limits.body_seconds);
     // A body that trickles in takes none of the places in which work is done.
     let reading = front.bodies.try_acquire().map_err(|_| Refusal::Overloaded)?;
@@ -110,7 +112,7 @@ async fn post(
     request::redeem(front, &jws).await?;
     let caller = request::identify(front, place, &jws).await?;
     let verified = jws.verify(caller.key())?;
-    route(front, Signed { place, base: used, caller: &caller, verified }).await
+    route(front, Signed { place, base: used, caller: &caller, client, verified }).await
 }
 
 async fn route(front: &Arc<Front>, request: Signed<'_>) -> Result<Reply, Refusal> {

@@ -87,6 +87,7 @@ fn assemble(
         store: with_memory(config, store),
         clock: lifecycle.clock(),
         limits: config.limits.clone(),
+        proxies: runtime::TrustedProxies::new(config.trusted_proxies.clone()),
         validation: config.validation.clone(),
         room: Semaphore::new(config.limits.requests),
         bodies: Semaphore::new(config.limits.bodies),

@@ -24,8 +24,8 @@ use tracing::Instrument;
 
 use crate::config::LimitsSection;
 
-/// Where a request came from. Today the peer's socket address; behind a trusted proxy it will be what that proxy says,
-/// and then still a claim: nothing but limits may depend on it.
+/// Where a connection came from. Behind a trusted proxy what counts is what that proxy says, which is a claim: nothing but
+/// limits may depend on it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RemoteAddress(pub(crate) SocketAddr);
 

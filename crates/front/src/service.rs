@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use acme_store::{AcmeStore, SaveOutcome, Unit};
 use pki::Timestamp;
-use runtime::SharedClock;
+use runtime::{SharedClock, TrustedProxies};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -30,6 +30,7 @@ pub(crate) struct Front {
     pub(crate) store: Arc<dyn AcmeStore>,
     pub(crate) clock: SharedClock,
     pub(crate) limits: LimitsSection,
+    pub(crate) proxies: TrustedProxies,
     pub(crate) validation: ValidationSection,
     /// Room for requests; what finds none is shed.
     pub(crate) room: Semaphore,

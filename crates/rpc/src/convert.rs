@@ -6,6 +6,7 @@ use std::str::FromStr;
 use acme::{
     AccountId, AuthorizationId, DirectoryName, Jwk, OrderId, ProfileName, Thumbprint, account,
     challenge::Method,
+    limit::{Limits, Rate},
 };
 use bytes::Bytes;
 use pki::{ErrorClass, Name, Timestamp};
@@ -104,6 +105,10 @@ pub struct AuthorizedOrder {
     pub expires: Timestamp,
     /// Each name of the order.
     pub names: Vec<AuthorizedName>,
+    /// What fronts count for the account.
+    pub limits: Limits,
+    /// Whether the order is exempt from limits.
+    pub limits_exempt: bool,
 }
 
 /// One name of an authorized order.
@@ -128,6 +133,8 @@ impl From<AuthorizedOrder> for signer::AuthorizeOrderResponse {
             profile: order.profile.to_string(),
             expires: seconds(order.expires),
             names: order.names.into_iter().map(Into::into).collect(),
+            limits: Some(limits_message(&order.limits)),
+            limits_exempt: order.limits_exempt,
         }
     }
 }
@@ -143,6 +150,8 @@ impl TryFrom<signer::AuthorizeOrderResponse> for AuthorizedOrder {
             profile: text("profile", &wire.profile)?,
             expires: timestamp("expires", wire.expires)?,
             names: wire.names.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
+            limits: limits(wire.limits.as_ref())?,
+            limits_exempt: wire.limits_exempt,
         })
     }
 }
@@ -286,6 +295,34 @@ impl TryFrom<validator::Target> for Target {
             attempt: wire.attempt,
         })
     }
+}
+
+/// The limits that fronts count, as messages have them.
+#[must_use]
+pub fn limits_message(limits: &Limits) -> signer::Limits {
+    let text = |rate: Option<Rate>| rate.map(|rate| rate.to_string()).unwrap_or_default();
+    signer::Limits {
+        failed_validations: text(limits.failed_validations),
+        accounts_per_address: text(limits.accounts_per_address),
+        orders_per_account: text(limits.orders_per_account),
+        failures_until_paused: text(limits.failures_until_paused),
+    }
+}
+
+/// The limits of a message; those that signers count themselves are not in it.
+///
+/// # Errors
+/// When one cannot be read.
+pub fn limits(wire: Option<&signer::Limits>) -> Result<Limits, ConvertError> {
+    let Some(wire) = wire else { return Ok(Limits::default()) };
+    let rate = |field, value: &str| if value.is_empty() { Ok(None) } else { text(field, value).map(Some) };
+    Ok(Limits {
+        failed_validations: rate("failed_validations", &wire.failed_validations)?,
+        accounts_per_address: rate("accounts_per_address", &wire.accounts_per_address)?,
+        orders_per_account: rate("orders_per_account", &wire.orders_per_account)?,
+        failures_until_paused: rate("failures_until_paused", &wire.failures_until_paused)?,
+        ..Limits::default()
+    })
 }
 
 /// Seconds since the epoch, as messages have them.

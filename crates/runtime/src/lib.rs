@@ -12,6 +12,7 @@ mod failpoints;
 mod health;
 mod lifecycle;
 mod listen;
+mod proxies;
 mod readiness;
 mod renewal;
 mod role;
@@ -28,6 +29,7 @@ pub use exit::{Causes, ExitCode, Failure};
 pub use failpoints::{FAILPOINTS, arm_failpoints};
 pub use lifecycle::Lifecycle;
 pub use listen::{Listen, ListenError};
+pub use proxies::{TrustedProxies, client_network};
 pub use readiness::{Dependency, Readiness, Report, State};
 pub use role::{RoleArgs, run_role};
 /// Files: atomic writes, secrets.

@@ -17,6 +17,8 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use crate::audit::Event;
+use acme::limit::LimitSettings;
+
 use crate::ca::Ca;
 use crate::refusal::{Failure, Outcome, Reason, Refusal};
 
@@ -42,6 +44,9 @@ pub(crate) struct RegistrationSettings {
     /// It has permits, and may ask for nothing else: rows of permits that are lost must not widen what it may ask for.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) permits_only: bool,
+    /// Limits in the place of the directory's.
+    #[serde(default, skip_serializing_if = "LimitSettings::is_empty")]
+    pub(crate) limits: LimitSettings,
 }
 
 impl RegistrationSettings {
@@ -84,7 +89,7 @@ impl Ca {
             return Err(taken().into());
         }
         let now = self.now()?;
-        let settings = RegistrationSettings { created_by: operator.to_owned(), permits_only: false };
+        let settings = RegistrationSettings { created_by: operator.to_owned(), ..RegistrationSettings::default() };
         let row = RegistrationRow {
             id,
             directory: directory.to_owned(),

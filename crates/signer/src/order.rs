@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use acme::jws::{Remembered, Verified};
+use acme::limit::Limits;
 use acme::order::{NewOrder, NewOrderError};
 use acme::problem::{ErrorType, Problem, Subproblem};
 use acme::resource::Resource;
@@ -51,6 +52,10 @@ pub struct AuthorizedOrder {
     pub expires: Timestamp,
     /// Its names.
     pub names: Vec<AuthorizedName>,
+    /// The limits that hold for the account.
+    pub limits: Limits,
+    /// Whether the order is exempt from them.
+    pub limits_exempt: bool,
 }
 
 /// A name of an order.
@@ -134,6 +139,8 @@ impl Ca {
             profile: terms.profile.name().to_owned(),
             expires: now.plus(directory.policy.order_lifetime),
             names,
+            limits: directory.policy.limits_of(&registrant.map(|one| one.limits()).unwrap_or_default()),
+            limits_exempt: false,
         })
     }
 

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use acme::challenge::Method;
 use acme::directory::DirectoryName;
+use acme::limit::{LimitSettings, Limits};
 use acme::resource::BaseUrl;
 use ca_store::IssuerState;
 use hsm::Origin;
@@ -235,9 +236,18 @@ pub struct DirectoryPolicy {
     pub validation_reuse: Period,
     /// Which perspectives must agree.
     pub quorum: QuorumPolicy,
+    /// Whether the directory's certificates are publicly trusted. Default false.
+    #[serde(default)]
+    pub public_trust: bool,
     /// Which names are issued for.
     #[serde(default)]
     pub names: NamePolicy,
+    /// Limits (RFC 8555 §6.6), each as `"50 in 7d"` or `"none"`: `certificates_per_domain`, `duplicate_certificates`,
+    /// `failed_validations`, `accounts_per_address`, `orders_per_account`, `failures_until_paused`. Default for a publicly
+    /// trusted directory: `50 in 7d`, `5 in 7d`, `5 in 1h`, `10 in 3h`, `300 in 3h`, `100 in 7d`; for others none. A
+    /// registration may have others.
+    #[serde(default, skip_serializing_if = "LimitSettings::is_empty")]
+    pub limits: LimitSettings,
     /// The reasons that clients may give for a revocation (RFC 8555 §7.6), by their names in RFC 5280 §5.3.1. Default
     /// `["unspecified", "keyCompromise", "affiliationChanged", "superseded", "cessationOfOperation"]`, what BR §7.2.2 leaves
     /// to subscribers; no others can be allowed.
@@ -317,6 +327,15 @@ impl NamePolicy {
             return Err(NamePolicyRefusal::Suffix);
         }
         Ok(())
+    }
+}
+
+impl DirectoryPolicy {
+    /// The limits of an account, with what its registration sets in the place of what the directory does.
+    #[must_use]
+    pub fn limits_of(&self, registration: &LimitSettings) -> Limits {
+        let shipped = if self.public_trust { Limits::PUBLIC } else { Limits::default() };
+        shipped.with(&self.limits).with(registration)
     }
 }
 

@@ -1,5 +1,6 @@
 //! What an operator allowed to whom: the registration of an account with its permits and grants.
 
+use acme::limit::LimitSettings;
 use ca_store::{
     AuthoritySelector, Citation, CitedTable, GrantRow, NameScope, PermitRow, RegistrationRow, Sealable,
     Sealed, State,
@@ -27,6 +28,12 @@ impl Registrant {
     #[must_use]
     pub(crate) const fn citation(&self) -> &Citation {
         &self.registration.1
+    }
+
+    /// Limits of the registration in the place of the directory's.
+    #[must_use]
+    pub(crate) fn limits(&self) -> LimitSettings {
+        RegistrationSettings::of(&self.registration.0).limits
     }
 
     /// Whether the registration may ask for the name: by a permit, or because it has none at all.

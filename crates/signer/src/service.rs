@@ -133,6 +133,8 @@ impl Authority for AuthorityService {
             profile: order.profile,
             expires: rpc::seconds(order.expires),
             names: order.names.into_iter().map(authorized_name).collect(),
+            limits: Some(rpc::limits_message(&order.limits)),
+            limits_exempt: order.limits_exempt,
         })
     }
 
@@ -337,5 +339,6 @@ fn directory_message(directory: &Directory) -> wire::Directory {
         order_lifetime_seconds: policy.order_lifetime.seconds(),
         authorization_lifetime_seconds: policy.authorization_lifetime.seconds(),
         validation_reuse_seconds: policy.validation_reuse.seconds(),
+        limits: Some(rpc::limits_message(&policy.limits_of(&LimitSettings::default()))),
     }
 }

@@ -5,9 +5,10 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName};
+use http::HeaderMap;
 use ipnet::IpNet;
 use parking_lot::Mutex;
+use runtime::{TrustedProxies, client_network};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -57,7 +58,7 @@ impl Drop for Share {
 /// Open connections by peer.
 #[derive(Debug, Clone)]
 pub(crate) struct Peers {
-    trusted: Arc<[IpNet]>,
+    trusted: TrustedProxies,
     open: Shares,
 }
 
@@ -66,25 +67,24 @@ pub(crate) struct Peers {
 pub(crate) struct Peer {
     address: IpAddr,
     /// None for a trusted proxy.
-    share: Option<Share>,
-    peers: Peers,
+    _share: Option<Share>,
+    trusted: TrustedProxies,
     end: CancellationToken,
 }
 
 impl Peers {
     pub(crate) fn new(each: usize, trusted: Vec<IpNet>) -> Self {
-        Self { trusted: trusted.into(), open: Shares::new(each) }
+        Self { trusted: TrustedProxies::new(trusted), open: Shares::new(each) }
     }
 
     /// Counts a connection; `None` when its peer has as many as it may.
     pub(crate) fn enter(&self, address: IpAddr) -> Option<Peer> {
-        let address = address.to_canonical();
-        let share = if self.trusts(address) { None } else { Some(self.open.take(network(address))?) };
-        Some(Peer { address, share, peers: self.clone(), end: CancellationToken::new() })
-    }
-
-    fn trusts(&self, address: IpAddr) -> bool {
-        self.trusted.iter().any(|network| network.contains(&address))
+        let share = if self.trusted.trusts(address) {
+            None
+        } else {
+            Some(self.open.take(client_network(address))?)
+        };
+        Some(Peer { address, _share: share, trusted: self.trusted.clone(), end: CancellationToken::new() })
     }
 }
 
@@ -96,29 +96,7 @@ impl Peer {
 
     /// Whose limits a request counts against; nobody's when it comes from a trusted proxy that names no client.
     pub(crate) fn client(&self, headers: &HeaderMap) -> Option<IpAddr> {
-        if self.share.is_some() {
-            return Some(network(self.address));
-        }
-        // The last that no trusted proxy has: what stands before it, its client wrote.
-        let mut claims = headers.get_all(FORWARDED_FOR).iter().rev().flat_map(|value| {
-            let text = value.to_str().unwrap_or_default();
-            text.rsplit(',').map(|one| one.trim().parse::<IpAddr>())
-        });
-        let client = claims.find(|claim| {
-            claim.as_ref().map_or(true, |address| !self.peers.trusts(address.to_canonical()))
-        })?;
-        // Not an address: the proxy's own, whose limit is none.
-        client.ok().map(network)
-    }
-}
-
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-
-/// An IPv6 peer owns a /64.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
-        v4 => v4,
+        self.trusted.client(self.address, headers)
     }
 }
 
@@ -183,21 +161,10 @@ impl Rates {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
-    }
-
-    #[test]
-    fn an_ipv6_peer_is_its_network() {
-        let ip = |text: &str| network(text.parse().unwrap());
-        assert_eq!(ip("2001:db8:1:2:3:4:5:6"), ip("2001:db8:1:2::1"));
-        assert_ne!(ip("2001:db8:1:2::1"), ip("2001:db8:1:3::1"));
-        assert_eq!(ip("::ffff:192.0.2.1"), ip("192.0.2.1"));
-        assert_ne!(ip("192.0.2.1"), ip("192.0.2.2"));
     }
 
     #[test]
@@ -212,26 +179,6 @@ mod tests {
         let trusted: Vec<_> = (0..9).map(|_| peers.enter(ip("192.0.2.77")).unwrap()).collect();
         drop(trusted);
         assert!(peers.open.held.lock().is_empty(), "a peer without connections is remembered");
-    }
-
-    #[test]
-    fn a_forwarded_address_is_believed_from_trusted_proxies_alone() {
-        let peers = Peers::new(2, vec!["192.0.2.0/24".parse().unwrap(), "2001:db8:9::/48".parse().unwrap()]);
-        let client = |from: &str, lines: &[&'static str]| {
-            let mut headers = HeaderMap::new();
-            for line in lines {
-                headers.append(FORWARDED_FOR, HeaderValue::from_static(line));
-            }
-            peers.enter(ip(from)).unwrap().client(&headers)
-        };
-        assert_eq!(client("198.51.100.1", &["203.0.113.9"]), Some(ip("198.51.100.1")));
-        assert_eq!(client("192.0.2.1", &[]), None);
-        assert_eq!(client("192.0.2.1", &["203.0.113.9"]), Some(ip("203.0.113.9")));
-        // What the client wrote itself stands before what the proxies wrote.
-        assert_eq!(client("192.0.2.1", &["203.0.113.1, 203.0.113.9, 192.0.2.7"]), Some(ip("203.0.113.9")));
-        assert_eq!(client("192.0.2.1", &["203.0.113.1", "203.0.113.9"]), Some(ip("203.0.113.9")));
-        assert_eq!(client("192.0.2.1", &["203.0.113.1, nonsense"]), None);
-        assert_eq!(client("2001:db8:9::1", &["2001:db8:1:2:3::4"]), Some(ip("2001:db8:1:2::")));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use acme_store::{
-    AcmeStore, AuthorizationRow, CreateOutcome, Hit, HitCount, Identifier, NewOrder, OrderRow, Page, Paged,
+    AcmeStore, AuthorizationRow, CreateOutcome, Hit, HitCount, Identifier, ValidationEnd, FailureRow, NewOrder, OrderRow, Page, Paged,
     PendingCounts, ProcessingClaim, Purged, SaveOutcome, StoreError, Unit,
 };
 use async_trait::async_trait;
@@ -78,5 +78,7 @@ passed_on! {
     fn claim_processing(claim: &ProcessingClaim, lease: Duration) -> Vec<OrderRow>;
     fn pending(account: &str, now: Timestamp) -> PendingCounts;
     fn count(hits: Vec<Hit>) -> Vec<HitCount>;
+    fn end_validations(ends: Vec<ValidationEnd>) -> ();
+    fn failures(account: &str, identifiers: &[Identifier], limit: u32) -> Vec<FailureRow>;
     fn purge(before: Timestamp, limit: u32) -> Purged;
 }

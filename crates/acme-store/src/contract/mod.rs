@@ -54,6 +54,8 @@ macro_rules! contract_suite {
             a_lease_ends_with_processing
             what_is_dead_is_purged
             hits_are_counted
+            hits_are_taken_back
+            failures_are_counted_until_a_success
             what_was_written_before_closing_is_there
             many_at_once
         }

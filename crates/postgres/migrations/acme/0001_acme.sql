@@ -65,6 +65,22 @@ CREATE TABLE counters (
 -- Retention.
 CREATE INDEX counters_by_expiry ON counters (expires_at);
 
+-- Failed validations of an account for an identifier, none having succeeded since.
+CREATE TABLE failures (
+    row        BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at         BIGINT NOT NULL,
+    expires_at BIGINT NOT NULL,
+    wildcard   BOOLEAN NOT NULL,
+    account    TEXT COLLATE "C" NOT NULL,
+    identifier TEXT COLLATE "C" NOT NULL
+);
+
+-- Limits; account ids are hashes.
+CREATE INDEX failures_of_account ON failures (substr(account, 1, 12), identifier, wildcard);
+
+-- Retention.
+CREATE INDEX failures_by_expiry ON failures (expires_at);
+
 -- What a front may do.
 DO $$
 BEGIN
@@ -81,4 +97,4 @@ REVOKE ALL ON SCHEMA acme FROM PUBLIC;
 GRANT USAGE ON SCHEMA acme TO chancery_front;
 GRANT SELECT ON ALL TABLES IN SCHEMA acme TO chancery_front;
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA acme TO chancery_front;
-GRANT INSERT, UPDATE, DELETE ON orders, authorizations, counters TO chancery_front;
+GRANT INSERT, UPDATE, DELETE ON orders, authorizations, counters, failures TO chancery_front;

@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use acme_store::{Hit, HitCount};
+use acme_store::{FailureRow, Hit, HitCount, Identifier, ValidationEnd};
 use sqlx::PgConnection;
 
 use crate::{
     failure::Failure,
     stored::{Table, columns, seconds},
-    writer::Job,
+    writer::{Change, Job},
 };
 
 const COUNTERS: Table = Table("counters");
+const FAILURES: Table = Table("failures");
 
 type Counts = Job<Vec<Hit>, Vec<HitCount>>;
 
@@ -42,7 +43,7 @@ pub(super) async fn count(connection: &mut PgConnection, jobs: &mut [&mut Counts
         let mut counts = Vec::with_capacity(job.input.len());
         for hit in &job.input {
             let counter = counters.entry((hit.key.clone(), seconds(hit.window))).or_default();
-            counter.count += i64::from(hit.count);
+            counter.count = counter.count.saturating_add(i64::from(hit.count)).max(0);
             counts.push(HitCount(COUNTERS.unsigned("count", counter.count)?));
         }
         job.outcome = Some(counts);
@@ -67,8 +68,9 @@ async fn add(
                    AS n (key, start_at, expires_at, hits, place)
            ), counted AS (
                INSERT INTO counters (key, start_at, expires_at, count)
-               SELECT key, start_at, expires_at, hits FROM n WHERE hits > 0 ORDER BY place
-               ON CONFLICT (key, start_at) DO UPDATE SET count = counters.count + excluded.count
+               SELECT key, start_at, expires_at, greatest(hits, 0) FROM n WHERE hits <> 0 ORDER BY place
+               ON CONFLICT (key, start_at) DO UPDATE SET count = greatest(counters.count + (
+                   SELECT n.hits FROM n WHERE n.key = counters.key AND n.start_at = counters.start_at), 0)
                RETURNING key, start_at, count
            )
            SELECT key AS "key!", start_at AS "start_at!", count AS "count!" FROM counted
@@ -84,8 +86,78 @@ async fn add(
     .await?;
     for row in rows {
         if let Some(counter) = counters.get_mut(&(row.key, row.start_at)) {
-            counter.count = row.count - counter.hits;
+            counter.count = (row.count - counter.hits).max(0);
         }
     }
     Ok(())
+}
+
+/// [`end_validations`](acme_store::AcmeStore::end_validations).
+pub(super) struct EndValidations(pub(super) Vec<ValidationEnd>);
+
+impl Change<()> for EndValidations {
+    type Outcome = ();
+
+    async fn apply(&self, connection: &mut PgConnection, (): &mut ()) -> Result<(), Failure> {
+        for end in &self.0 {
+            match end.failure {
+                Some(failure) => {
+                    sqlx::query!(
+                        "INSERT INTO failures (account, identifier, wildcard, at, expires_at) VALUES ($1, $2, $3, $4, $5)",
+                        end.account,
+                        end.identifier.value,
+                        end.identifier.wildcard,
+                        seconds(failure.at),
+                        seconds(failure.expires_at)
+                    )
+                    .execute(&mut *connection)
+                    .await?
+                }
+                None => {
+                    sqlx::query!(
+                        "DELETE FROM failures
+                         WHERE substr(account, 1, 12) = substr($1, 1, 12) AND account = $1
+                           AND identifier = $2 AND wildcard = $3",
+                        end.account,
+                        end.identifier.value,
+                        end.identifier.wildcard
+                    )
+                    .execute(&mut *connection)
+                    .await?
+                }
+            };
+        }
+        Ok(())
+    }
+}
+
+/// [`failures`](acme_store::AcmeStore::failures).
+pub(super) async fn failures(
+    connection: &mut PgConnection,
+    account: &str,
+    identifiers: &[Identifier],
+    limit: u32,
+) -> Result<Vec<FailureRow>, Failure> {
+    columns!(identifiers, |identifier| {
+        names: &str = identifier.value.as_str(),
+        wildcards: bool = identifier.wildcard,
+    });
+    let rows = sqlx::query!(
+        "SELECT f.identifier, f.wildcard, f.at
+         FROM UNNEST($1::text[], $2::boolean[]) AS wanted (identifier, wildcard)
+              JOIN failures AS f ON f.identifier = wanted.identifier AND f.wildcard = wanted.wildcard
+         WHERE substr(f.account, 1, 12) = substr($3, 1, 12) AND f.account = $3
+         ORDER BY f.at DESC, f.row DESC LIMIT $4",
+        &names as &[&str],
+        &wildcards,
+        account,
+        i64::from(limit)
+    )
+    .fetch_all(connection)
+    .await?;
+    let row = |identifier, wildcard, at| {
+        let identifier = Identifier { value: identifier, wildcard };
+        Ok(FailureRow { identifier, at: FAILURES.time("at", at)? })
+    };
+    rows.into_iter().map(|one| row(one.identifier, one.wildcard, one.at)).collect()
 }

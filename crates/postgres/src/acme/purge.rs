@@ -40,12 +40,21 @@ impl Change<()> for Purge {
             before,
             i64::from(self.limit)
         )
+        .execute(&mut *connection)
+        .await?;
+        let failures = sqlx::query!(
+            "DELETE FROM failures WHERE row IN (
+                SELECT row FROM failures WHERE expires_at < $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED)",
+            before,
+            i64::from(self.limit)
+        )
         .execute(connection)
         .await?;
         Ok(Purged {
             orders: orders.rows_affected(),
             authorizations: authorizations.rows_affected(),
             counters: counters.rows_affected(),
+            failures: failures.rows_affected(),
         })
     }
 }

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use acme_store::Timestamp;
 use acme_store::{
-    AcmeStore, AuthorizationRow, CreateOutcome, Hit, HitCount, Identifier, NewOrder, OrderRow, Page, Paged,
-    PendingCounts, ProcessingClaim, Purged, SaveOutcome, StoreError, Unit,
+    AcmeStore, AuthorizationRow, CreateOutcome, FailureRow, Hit, HitCount, Identifier, NewOrder, OrderRow, Page,
+    Paged, PendingCounts, ProcessingClaim, Purged, SaveOutcome, StoreError, Unit, ValidationEnd,
 };
 use async_trait::async_trait;
 
-use super::{Acme, Write, authorization, create, order, purge};
+use super::{Acme, Write, authorization, create, limit, order, purge};
 use crate::reader::read;
 
 #[async_trait]
@@ -66,6 +66,19 @@ impl AcmeStore for Acme {
 
     async fn count(&self, hits: Vec<Hit>) -> Result<Vec<HitCount>, StoreError> {
         Ok(self.writer.write(hits, Write::Count).await?)
+    }
+
+    async fn end_validations(&self, ends: Vec<ValidationEnd>) -> Result<(), StoreError> {
+        self.change(limit::EndValidations(ends)).await
+    }
+
+    async fn failures(
+        &self,
+        account: &str,
+        identifiers: &[Identifier],
+        limit: u32,
+    ) -> Result<Vec<FailureRow>, StoreError> {
+        Ok(read!(self.readers, |connection| limit::failures(connection, account, identifiers, limit))?)
     }
 
     async fn purge(&self, before: Timestamp, limit: u32) -> Result<Purged, StoreError> {

@@ -63,3 +63,19 @@ CREATE TABLE counters (
 
 -- Retention.
 CREATE INDEX counters_by_expiry ON counters (expires_at);
+
+-- Failed validations of an account for an identifier, none having succeeded since.
+CREATE TABLE failures (
+    row        INTEGER PRIMARY KEY,
+    account    TEXT    NOT NULL,
+    identifier TEXT    NOT NULL,
+    wildcard   INTEGER NOT NULL,
+    at         INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL
+) STRICT;
+
+-- Limits; account ids are hashes.
+CREATE INDEX failures_of_account ON failures (substr(account, 1, 12), identifier, wildcard);
+
+-- Retention.
+CREATE INDEX failures_by_expiry ON failures (expires_at);

@@ -40,12 +40,21 @@ impl Change<()> for Purge {
             before,
             self.limit
         )
+        .execute(&mut *connection)
+        .await?;
+        let failures = sqlx::query!(
+            "DELETE FROM failures WHERE row IN (
+                SELECT row FROM failures WHERE expires_at < ? ORDER BY expires_at LIMIT ?)",
+            before,
+            self.limit
+        )
         .execute(connection)
         .await?;
         Ok(Purged {
             orders: orders.rows_affected(),
             authorizations: authorizations.rows_affected(),
             counters: counters.rows_affected(),
+            failures: failures.rows_affected(),
         })
     }
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use acme_store::Timestamp;
 use acme_store::{
-    AcmeStore, AuthorizationRow, CreateOutcome, Hit, HitCount, Identifier, NewOrder, OrderRow, Page, Paged,
-    PendingCounts, ProcessingClaim, Purged, SaveOutcome, StoreError, Unit,
+    AcmeStore, AuthorizationRow, CreateOutcome, FailureRow, Hit, HitCount, Identifier, NewOrder, OrderRow, Page,
+    Paged, PendingCounts, ProcessingClaim, Purged, SaveOutcome, StoreError, Unit, ValidationEnd,
 };
 use async_trait::async_trait;
 
@@ -65,6 +65,19 @@ impl AcmeStore for Acme {
 
     async fn count(&self, hits: Vec<Hit>) -> Result<Vec<HitCount>, StoreError> {
         self.change(limit::Count(hits)).await
+    }
+
+    async fn end_validations(&self, ends: Vec<ValidationEnd>) -> Result<(), StoreError> {
+        self.change(limit::EndValidations(ends)).await
+    }
+
+    async fn failures(
+        &self,
+        account: &str,
+        identifiers: &[Identifier],
+        limit: u32,
+    ) -> Result<Vec<FailureRow>, StoreError> {
+        Ok(limit::failures(&mut *self.readers.take().await?, account, identifiers, limit).await?)
     }
 
     async fn purge(&self, before: Timestamp, limit: u32) -> Result<Purged, StoreError> {
