@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use acme::AuthorizationId;
 use acme::authorization::{Authorization, Facts, State, Update};
-use acme::challenge;
 use acme::problem::{ErrorType, Problem};
 use acme_store::Unit;
 use http::StatusCode;
@@ -16,9 +15,6 @@ use crate::request::Signed;
 use crate::service::{Front, SAVE_TRIES};
 use crate::stored::{self, Versioned};
 use crate::validation;
-
-/// When to look again at a challenge that is being looked at.
-pub(crate) const POLL_SECONDS: u32 = 1;
 
 /// An authorization, read or given up (RFC 8555 §7.5, §7.5.2).
 #[tracing::instrument(name = "acme.authorization", skip_all, fields(authorization = %id))]
@@ -37,7 +33,7 @@ pub(crate) async fn authorization(
     }
     let found = find(front, &request, id).await?;
     if request.is_post_as_get() {
-        validation::resume_if_abandoned(front, &found.object, request.account()?);
+        validation::resume_if_abandoned(front, &found.object, &request);
         return Ok(show(&request, &found.object, front.now()));
     }
     let Update::Deactivate = Update::from_verified(&request.verified)? else {
@@ -140,8 +136,10 @@ pub(crate) async fn change<T>(
 fn show(request: &Signed<'_>, authorization: &Authorization, now: Timestamp) -> Reply {
     let reply = Reply::json(StatusCode::OK, &authorization.object(request.base, now));
     let State::Pending(pending) = authorization.state.clone().at(now) else { return reply };
-    let asked = |challenge: &challenge::Challenge| matches!(challenge.state, challenge::State::Processing(_));
-    if pending.challenges.iter().any(asked) { reply.retry_after(POLL_SECONDS) } else { reply }
+    match pending.challenges.iter().filter_map(|challenge| challenge.retry_after(now)).min() {
+        Some(seconds) => reply.retry_after(seconds),
+        None => reply,
+    }
 }
 
 /// An authorization in one of its last states takes no more changes.

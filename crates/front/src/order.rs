@@ -98,7 +98,7 @@ pub(crate) async fn show_order(
     let authorizations = authorizations_of(front, std::slice::from_ref(&order.object)).await?;
     // Many clients look at their order alone while it is validated.
     for authorization in &authorizations {
-        validation::resume_if_abandoned(front, authorization, request.account()?);
+        validation::resume_if_abandoned(front, authorization, &request);
     }
     let order = review_one(order.object, &statuses(&authorizations, now), now);
     Ok(show(&request, &order, StatusCode::OK, now))
