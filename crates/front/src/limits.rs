@@ -245,7 +245,8 @@ mod tests {
         let name = Name::parse_dns("www.example.org").unwrap();
         let worst = |times: &[u64], now| {
             let times: Vec<_> = times.iter().map(|time| at(*time)).collect();
-            worst(&limits, &name, &times, at(now)).map(|it| (it.limit.as_str(), it.free_at.since(at(0)).seconds()))
+            worst(&limits, &name, &times, at(now))
+                .map(|it| (it.limit.as_str(), it.free_at.since(at(0)).seconds()))
         };
         assert_eq!(worst(&[], 10), None);
         assert_eq!(worst(&[10], 10), None);

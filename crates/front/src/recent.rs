@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use acme_store::{
-    AcmeStore, AuthorizationChange, AuthorizationRow, CreateOutcome, Hit, HitCount, Identifier, NewOrder,
-    OrderChange, OrderRow, OrderStatus, Page, Paged, PendingCounts, ProcessingClaim, Purged, SaveOutcome,
-    StoreError, Unit,
+    AcmeStore, AuthorizationChange, AuthorizationRow, CreateOutcome, FailureRow, Hit, HitCount, Identifier,
+    NewOrder, OrderChange, OrderRow, OrderStatus, Page, Paged, PendingCounts, ProcessingClaim, Purged,
+    SaveOutcome, StoreError, Unit, ValidationEnd,
 };
 use async_trait::async_trait;
 use moka::ops::compute::Op;
@@ -190,6 +190,19 @@ impl AcmeStore for Recent {
 
     async fn count(&self, hits: Vec<Hit>) -> Result<Vec<HitCount>, StoreError> {
         self.store.count(hits).await
+    }
+
+    async fn end_validations(&self, ends: Vec<ValidationEnd>) -> Result<(), StoreError> {
+        self.store.end_validations(ends).await
+    }
+
+    async fn failures(
+        &self,
+        account: &str,
+        identifiers: &[Identifier],
+        limit: u32,
+    ) -> Result<Vec<FailureRow>, StoreError> {
+        self.store.failures(account, identifiers, limit).await
     }
 
     async fn purge(&self, before: Timestamp, limit: u32) -> Result<Purged, StoreError> {

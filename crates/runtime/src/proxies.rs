@@ -75,7 +75,8 @@ mod tests {
 
     #[test]
     fn a_forwarded_address_is_believed_from_trusted_proxies_alone() {
-        let proxies = TrustedProxies::new(vec!["192.0.2.0/24".parse().unwrap(), "2001:db8:9::/48".parse().unwrap()]);
+        let proxies =
+            TrustedProxies::new(vec!["192.0.2.0/24".parse().unwrap(), "2001:db8:9::/48".parse().unwrap()]);
         let client = |from: &str, lines: &[&'static str]| {
             let mut headers = HeaderMap::new();
             for line in lines {

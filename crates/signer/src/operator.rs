@@ -89,7 +89,8 @@ impl Ca {
             return Err(taken().into());
         }
         let now = self.now()?;
-        let settings = RegistrationSettings { created_by: operator.to_owned(), ..RegistrationSettings::default() };
+        let settings =
+            RegistrationSettings { created_by: operator.to_owned(), ..RegistrationSettings::default() };
         let row = RegistrationRow {
             id,
             directory: directory.to_owned(),

@@ -79,11 +79,8 @@ impl Peers {
 
     /// Counts a connection; `None` when its peer has as many as it may.
     pub(crate) fn enter(&self, address: IpAddr) -> Option<Peer> {
-        let share = if self.trusted.trusts(address) {
-            None
-        } else {
-            Some(self.open.take(client_network(address))?)
-        };
+        let share =
+            if self.trusted.trusts(address) { None } else { Some(self.open.take(client_network(address))?) };
         Some(Peer { address, _share: share, trusted: self.trusted.clone(), end: CancellationToken::new() })
     }
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use acme_store::{
-    AcmeStore, AuthorizationRow, CreateOutcome, Hit, HitCount, Identifier, ValidationEnd, FailureRow, NewOrder, OrderRow, Page, Paged,
-    PendingCounts, ProcessingClaim, Purged, SaveOutcome, StoreError, Unit,
+    AcmeStore, AuthorizationRow, CreateOutcome, FailureRow, Hit, HitCount, Identifier, NewOrder, OrderRow,
+    Page, Paged, PendingCounts, ProcessingClaim, Purged, SaveOutcome, StoreError, Unit, ValidationEnd,
 };
 use async_trait::async_trait;
 use pki::Timestamp;

@@ -41,7 +41,8 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
     // Absent, or of an older run: in both cases it is written anew.
     let renewed = std::fs::read_to_string(&path).ok().as_ref() != Some(&made.document);
     if renewed {
-        std::fs::write(&path, &made.document).with_context(|| format!("{} cannot be written", path.display()))?;
+        std::fs::write(&path, &made.document)
+            .with_context(|| format!("{} cannot be written", path.display()))?;
     }
     for fault in &made.faults {
         eprintln!("conformance: {fault}");

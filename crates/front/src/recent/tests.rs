@@ -50,6 +50,8 @@ passed_on! {
     fn claim_processing(claim: &ProcessingClaim, lease: Duration) -> Vec<OrderRow>;
     fn pending(account: &str, now: Timestamp) -> PendingCounts;
     fn count(hits: Vec<Hit>) -> Vec<HitCount>;
+    fn end_validations(ends: Vec<ValidationEnd>) -> ();
+    fn failures(account: &str, identifiers: &[Identifier], limit: u32) -> Vec<FailureRow>;
     fn purge(before: Timestamp, limit: u32) -> Purged;
 }
 

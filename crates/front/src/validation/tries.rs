@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use acme::authorization::{Pending, State};
 use acme::challenge::{Rest, Start};
+use acme::limit::Limits;
 use pki::{Period, Timestamp};
 use rpc::Target;
 use tokio::sync::oneshot;
@@ -177,14 +178,14 @@ async fn record(
     seen: Seen,
     pause: Option<Duration>,
 ) -> Result<Kept, Refusal> {
-    let reuse = match front.directories.find(&target.directory) {
-        Ok(Some(directory)) => Period::from_seconds(directory.validation_reuse.as_secs()),
-        _ => Period::from_seconds(0),
+    let (reuse, limits) = match front.directories.find(&target.directory) {
+        Ok(Some(directory)) => (Period::from_seconds(directory.validation_reuse.as_secs()), directory.limits),
+        _ => (Period::from_seconds(0), Limits::default()),
     };
     let (method, attempt, lease) = (target.method, target.attempt, lease(front));
     fail::fail_point!("front.outcome.before-save");
-    let (kept, ()) = authorization::change(front, &target.authorization, Some(kept), |_, state, now| {
-        let State::Pending(pending) = state else { return Step::Leave(()) };
+    let (kept, saved) = authorization::change(front, &target.authorization, Some(kept), |_, state, now| {
+        let State::Pending(pending) = state else { return Step::Leave(false) };
         let pending = with_try(pending, target, now, lease);
         let expires = pending.expires;
         let next = match &seen {
@@ -204,12 +205,20 @@ async fn record(
             }
         };
         match next {
-            Ok(state) => Step::Save(state, ()),
-            Err(_) => Step::Leave(()),
+            Ok(state) => Step::Save(state, true),
+            Err(_) => Step::Leave(false),
         }
     })
     .await?;
     fail::fail_point!("front.outcome.after-save");
+    let end = match kept.object.state {
+        State::Valid(_) => Some(true),
+        State::Invalid(_) => Some(false),
+        _ => None,
+    };
+    if let Some(valid) = end.filter(|_| saved) {
+        front.note_validation(&limits, &target.account, &target.name, valid).await?;
+    }
     Ok(kept)
 }
 

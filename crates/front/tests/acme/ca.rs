@@ -192,6 +192,7 @@ impl FakeCa {
             order_lifetime_seconds: 86_400,
             authorization_lifetime_seconds: 86_400,
             validation_reuse_seconds: if name == "reuse" { 86_400 } else { 0 },
+            limits: Some(service::limits(name)),
         }
     }
 

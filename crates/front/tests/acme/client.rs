@@ -163,6 +163,8 @@ pub(crate) struct Wire {
     address: SocketAddr,
     base: String,
     tls: Arc<rustls::ClientConfig>,
+    /// What X-Forwarded-For says, if anything.
+    forwarded: Option<String>,
 }
 
 impl Wire {
@@ -179,7 +181,7 @@ impl Wire {
             .unwrap()
             .with_root_certificates(roots)
             .with_no_client_auth();
-        Self { address, base: base.to_owned(), tls: Arc::new(tls) }
+        Self { address, base: base.to_owned(), tls: Arc::new(tls), forwarded: None }
     }
 
     /// The same front, with these protocols offered in the handshake.
@@ -192,6 +194,11 @@ impl Wire {
     /// The same front, under another of its base URLs.
     pub(crate) fn under(&self, base: &str) -> Self {
         Self { base: base.to_owned(), ..self.clone() }
+    }
+
+    /// The same front, through a proxy that names this client.
+    pub(crate) fn forwarded_for(&self, client: &str) -> Self {
+        Self { forwarded: Some(client.to_owned()), ..self.clone() }
     }
 
     pub(crate) fn base(&self) -> &str {
@@ -242,7 +249,11 @@ impl Wire {
     fn request(&self, method: Method, url: &str) -> http::request::Builder {
         let path = url.strip_prefix(&self.base).unwrap_or(url);
         let authority = self.base.trim_start_matches("https://").split('/').next().unwrap();
-        Request::builder().method(method).uri(path).header("host", authority)
+        let request = Request::builder().method(method).uri(path).header("host", authority);
+        match &self.forwarded {
+            Some(client) => request.header("x-forwarded-for", client),
+            None => request,
+        }
     }
 }
 

@@ -15,6 +15,7 @@ mod client;
 mod directory;
 mod finalize;
 mod https;
+mod limits;
 mod orders;
 mod pki_double;
 mod revocation;

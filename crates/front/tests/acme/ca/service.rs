@@ -25,7 +25,7 @@ impl Authority for FakeCa {
         &self,
         _request: Request<wire::ListDirectoriesRequest>,
     ) -> Result<Response<wire::ListDirectoriesResponse>, Status> {
-        let directories = ["open", "eab", "reuse"].map(|name| self.describe(name)).to_vec();
+        let directories = ["open", "eab", "reuse", "limited"].map(|name| self.describe(name)).to_vec();
         Ok(Response::new(wire::ListDirectoriesResponse { directories }))
     }
 
@@ -58,6 +58,8 @@ impl Authority for FakeCa {
             profile: "tls".parse().unwrap(),
             expires: now.plus(LIFETIME),
             names: self.authorized_names(&account, &order, &digest, now)?,
+            limits: rpc::limits(Some(&limits(account.directory.as_str()))).unwrap(),
+            limits_exempt: order.names.iter().any(|name| name.to_string() == "exempt.example.org"),
         };
         Ok(Response::new(answer.into()))
     }
@@ -242,5 +244,19 @@ impl Authority for FakeCa {
         let leaf = self.node_issuer.issue(csr.public_key(), csr.names());
         let chain = [leaf.der(), self.node_issuer.der()].map(Bytes::copy_from_slice).to_vec();
         Ok(Response::new(wire::IssueServerCertificateResponse { chain }))
+    }
+}
+
+/// What fronts are to count in a directory.
+pub(super) fn limits(directory: &str) -> wire::Limits {
+    if directory != "limited" {
+        return wire::Limits::default();
+    }
+    let text = str::to_owned;
+    wire::Limits {
+        failed_validations: text("2 in 1h"),
+        accounts_per_address: text("3 in 3h"),
+        orders_per_account: text("6 in 3h"),
+        failures_until_paused: text("4 in 2d"),
     }
 }

@@ -1,0 +1,139 @@
+//! Limits that fronts count (RFC 8555 §6.6): which, whose, until when.
+
+use std::time::Duration;
+
+use acme::ErrorType;
+use serde_json::{Value, json};
+
+use crate::client::{Answer, Client, Wire};
+use crate::stage::Stage;
+use crate::validator::Sight;
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// A limit was reached: named, with the time at which it frees, which Retry-After says too.
+fn limited(answer: &Answer, limit: &str) -> Duration {
+    let problem = answer.problem(429, "rateLimited");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains(limit) && detail.contains("retry after 20"), "{detail}");
+    Duration::from_secs(answer.header("retry-after").unwrap().parse().unwrap())
+}
+
+async fn register(stage: &Stage, client: &str) -> Answer {
+    register_by(stage.wire.forwarded_for(client)).await
+}
+
+async fn register_by(wire: Wire) -> Answer {
+    Client::new(&wire, "limited").await.register(&json!({"termsOfServiceAgreed": true})).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a18_an_address_registers_so_many_accounts() {
+    let stage = Stage::with(|config| config.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()]).await;
+    // All at once, as somebody would who wants to slip through.
+    let all = (0..8).map(|_| register_by(stage.wire.forwarded_for("192.0.2.1")));
+    let answers = all.collect::<tokio::task::JoinSet<_>>().join_all().await;
+    let made = answers.iter().filter(|answer| answer.status == 201).count();
+    assert_eq!(made, 3);
+    for answer in answers.iter().filter(|answer| answer.status != 201) {
+        limited(answer, "accounts_per_address is 3 in 3h");
+    }
+    // Others have room: another address, and another /64.
+    assert_eq!(register(&stage, "192.0.2.2").await.status, 201);
+    for host in ["2001:db8:0:1::1", "2001:db8:0:1::2", "2001:db8:0:1:2::3"] {
+        assert_eq!(register(&stage, host).await.status, 201);
+    }
+    limited(&register(&stage, "2001:db8:0:1::4").await, "2001:db8:0:1::");
+    assert_eq!(register(&stage, "2001:db8:0:2::1").await.status, 201);
+    // What was refused, and looks at accounts that exist, count for nothing.
+    let wire = stage.wire.forwarded_for("192.0.2.3");
+    let mut known = Client::new(&wire, "limited").await;
+    known.register(&json!({"termsOfServiceAgreed": true})).await.ok(201);
+    for _ in 0..5 {
+        known.kid = None;
+        known.register(&json!({"onlyReturnExisting": true})).await.ok(200);
+    }
+    assert_eq!(register(&stage, "192.0.2.3").await.status, 201);
+    assert_eq!(register(&stage, "192.0.2.3").await.status, 201);
+    let wait = limited(&register(&stage, "192.0.2.3").await, "accounts_per_address");
+    stage.clock.advance(wait);
+    assert_eq!(register(&stage, "192.0.2.3").await.status, 201, "Retry-After keeps its word");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_is_believed_only_if_it_is_trusted() {
+    let stage = Stage::new().await;
+    for host in ["192.0.2.1", "192.0.2.2", "192.0.2.3"] {
+        assert_eq!(register(&stage, host).await.status, 201);
+    }
+    limited(&register(&stage, "192.0.2.4").await, "127.0.0.1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a18_an_account_makes_so_many_orders() {
+    let stage = Stage::new().await;
+    let client = Client::registered(&stage.wire, "limited").await;
+    let other = Client::registered(&stage.wire, "limited").await;
+    for number in 0..6 {
+        client.order(&[&format!("{number}.granted.test")]).await.ok(201);
+    }
+    let wait = limited(&client.order(&["six.granted.test"]).await, "orders_per_account is 6 in 3h");
+    assert!(wait <= 3 * HOUR + HOUR / 2, "{wait:?}");
+    other.order(&["six.granted.test"]).await.ok(201);
+    // A renewal that comes when it should is exempt.
+    client.order(&["exempt.example.org"]).await.ok(201);
+    stage.clock.advance(wait);
+    for number in 0..6 {
+        client.order(&[&format!("{number}.granted.test")]).await.ok(201);
+    }
+    limited(&client.order(&["seven.granted.test"]).await, "orders_per_account");
+}
+
+/// Orders the name, and has its validation fail.
+async fn fail(stage: &Stage, client: &Client, name: &str) {
+    stage.validator.plan(name, [Sight::Invalid(ErrorType::Unauthorized)]);
+    let order = client.order(&[name]).await.ok(201).json();
+    let authorization: Value = stage.authorize(client, order["authorizations"][0].as_str().unwrap()).await;
+    assert_eq!(authorization["status"], "invalid");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a18_failed_validations_make_a_name_wait() {
+    let stage = Stage::new().await;
+    let client = Client::registered(&stage.wire, "limited").await;
+    fail(&stage, &client, "bad.example.org").await;
+    fail(&stage, &client, "bad.example.org").await;
+    let refused = client.order(&["good.example.org", "bad.example.org"]).await;
+    let wait = limited(&refused, "for bad.example.org: the limit failed_validations is 2 in 1h");
+    assert!(wait <= HOUR, "{wait:?}");
+    // Other names of the account, and other accounts, are not concerned.
+    client.order(&["good.example.org"]).await.ok(201);
+    let other = Client::registered(&stage.wire, "limited").await;
+    other.order(&["bad.example.org"]).await.ok(201);
+    // A success makes the failures before it good.
+    stage.clock.advance(wait);
+    let order = client.order(&["bad.example.org"]).await.ok(201).json();
+    let authorization = stage.authorize(&client, order["authorizations"][0].as_str().unwrap()).await;
+    assert_eq!(authorization["status"], "valid");
+    fail(&stage, &client, "bad.example.org").await;
+    client.order(&["bad.example.org"]).await.ok(201);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a18_a_hopeless_client_is_paused() {
+    let stage = Stage::new().await;
+    let client = Client::registered(&stage.wire, "limited").await;
+    for _ in 0..2 {
+        fail(&stage, &client, "never.example.org").await;
+        fail(&stage, &client, "never.example.org").await;
+        stage.clock.advance(4 * HOUR);
+    }
+    let wait = limited(
+        &client.order(&["never.example.org"]).await,
+        "too many failed validations in a row for never.example.org: the limit failures_until_paused is 4 in 2d",
+    );
+    assert!(wait > 43 * HOUR && wait <= 48 * HOUR, "{wait:?}");
+    client.order(&["other.example.org"]).await.ok(201);
+    stage.clock.advance(wait);
+    client.order(&["never.example.org"]).await.ok(201);
+}
