@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use acme::AuthorizationId;
-use acme::authorization::{Authorization, Facts, State, Update};
+use acme::authorization::{Authorization, Facts, State, Status, Update};
 use acme::challenge;
 use acme::problem::{ErrorType, Problem};
 use acme_store::Unit;
 use http::StatusCode;
 use pki::Timestamp;
 
+use crate::finalize;
 use crate::refusal::Refusal;
 use crate::reply::Reply;
 use crate::request::Signed;
@@ -44,6 +45,14 @@ pub(crate) async fn authorization(
         let detail = "an authorization can only be deactivated, by the status \"deactivated\"";
         return Err(Problem::new(ErrorType::Malformed, detail).into());
     };
+    match found.object.state.clone().at(front.now()) {
+        // The signers have it already.
+        State::Deactivated(_) => return Ok(show(&request, &found.object, front.now())),
+        ended @ (State::Invalid(_) | State::Expired(_) | State::Revoked(_)) => return Err(has_ended(&ended)),
+        State::Pending(_) | State::Valid(_) => {}
+    }
+    // First where it counts: what a front keeps of it is believed by nobody.
+    front.signer.deactivate(request.jws(), finalize::claim(&found.object.facts)).await?;
     let (authorization, outcome) = change(front, id, Some(found), |_, state, _| match state {
         State::Pending(pending) => Step::Save(State::Deactivated(pending.deactivate()), Ok(())),
         State::Valid(valid) => Step::Save(State::Deactivated(valid.deactivate()), Ok(())),
@@ -137,11 +146,19 @@ pub(crate) async fn change<T>(
     Err(Refusal::Contended)
 }
 
-fn show(request: &Signed<'_>, authorization: &Authorization, now: Timestamp) -> Reply {
+pub(crate) fn show(request: &Signed<'_>, authorization: &Authorization, now: Timestamp) -> Reply {
     let reply = Reply::json(StatusCode::OK, &authorization.object(request.base, now));
-    let State::Pending(pending) = authorization.state.clone().at(now) else { return reply };
+    if authorization.status(now) == Status::Pending && is_asked(authorization) {
+        reply.retry_after(POLL_SECONDS)
+    } else {
+        reply
+    }
+}
+
+/// Whether the client has asked for one of its challenges, and there is no outcome yet.
+pub(crate) fn is_asked(authorization: &Authorization) -> bool {
     let asked = |challenge: &challenge::Challenge| matches!(challenge.state, challenge::State::Processing(_));
-    if pending.challenges.iter().any(asked) { reply.retry_after(POLL_SECONDS) } else { reply }
+    authorization.state.challenges().iter().any(asked)
 }
 
 /// An authorization in one of its last states takes no more changes.

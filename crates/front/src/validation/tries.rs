@@ -156,7 +156,7 @@ fn with_try(pending: Pending, target: &Target, now: Timestamp, lease: Period) ->
 /// Saves what came of a try, unless it was given up, or another has decided.
 async fn record(front: &Front, target: &Target, kept: Kept, seen: Seen, last: bool) -> Result<Kept, Refusal> {
     let reuse = match front.directories.find(&target.directory) {
-        Ok(Some(directory)) => Period::from_seconds(directory.validation_reuse.as_secs()),
+        Ok(Some(directory)) => directory.reuse_of(&target.authorization),
         _ => Period::from_seconds(0),
     };
     let (method, attempt, lease) = (target.method, target.attempt, lease(front));
