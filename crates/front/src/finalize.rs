@@ -8,12 +8,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use acme::authorization::{Authorization, Facts};
 use acme::order::{Finalize, Order, State, Status};
 use acme::problem::{ErrorType, Problem};
 use acme::{AuthorizationId, OrderId};
 use acme_store::{OrderRow, ProcessingClaim, Unit};
 use http::StatusCode;
-use pki::ErrorClass;
+use pki::{DnsName, ErrorClass, Name};
 use rpc::Evidence;
 use rpc::proto::signer::v1 as proto;
 use tokio::time::Instant;
@@ -101,7 +102,7 @@ fn not_ready(status: Status) -> Refusal {
 }
 
 /// The order's authorizations, as far as they are kept.
-struct Evidences(Vec<acme::authorization::Authorization>);
+struct Evidences(Vec<Authorization>);
 
 impl Evidences {
     async fn load(front: &Front, order: &Order) -> Result<Self, Refusal> {
@@ -120,23 +121,41 @@ impl Evidences {
         let State::Processing(processing) = &order.object.state else {
             return Err(Refusal::Impossible("an issuance of an order that is not processing"));
         };
+        let facts = &order.object.facts;
+        let by_name: HashMap<_, _> = self.0.iter().map(|one| (&one.facts.name, one)).collect();
+        let of = |name: &Name| {
+            let above = facts.ancestors.get(name).cloned();
+            let subject = above.clone().map(Name::Dns);
+            let authorization = by_name.get(subject.as_ref().unwrap_or(name))?;
+            Some(evidence(authorization, name.clone(), above).into())
+        };
         let request = proto::IssueRequest {
-            new_order_jws: order.object.facts.new_order.clone().into(),
+            new_order_jws: facts.new_order.clone().into(),
             finalize_jws: processing.finalize.clone().into(),
-            authorizations: self.0.into_iter().map(|one| evidence(one).into()).collect(),
+            authorizations: facts.names.iter().filter_map(of).collect(),
         };
         Ok(Job { order, request })
     }
 }
 
-/// Why the account may have the name, for the signer to judge.
-pub(crate) fn evidence(authorization: acme::authorization::Authorization) -> Evidence {
-    let acme::authorization::Authorization { facts, state } = authorization;
-    let receipts = match &state {
+/// Why the account may have the name, for the signer to judge: by its own authorization, or by that of a domain above.
+pub(crate) fn evidence(authorization: &Authorization, name: Name, ancestor: Option<DnsName>) -> Evidence {
+    let receipts = match &authorization.state {
         acme::authorization::State::Valid(valid) => valid.receipts().to_vec(),
         _ => Vec::new(),
     };
-    Evidence { name: facts.name, authorization: facts.id, created_by: facts.created_by, receipts }
+    Evidence { name, receipts, ancestor, ..claim(&authorization.facts) }
+}
+
+/// Which authorization is meant.
+pub(crate) fn claim(facts: &Facts) -> Evidence {
+    Evidence {
+        name: facts.name.clone(),
+        authorization: facts.id,
+        created_by: facts.created_by,
+        receipts: Vec::new(),
+        ancestor: None,
+    }
 }
 
 /// What became of an issuance.

@@ -179,7 +179,7 @@ async fn record(
     pause: Option<Duration>,
 ) -> Result<Kept, Refusal> {
     let (reuse, limits) = match front.directories.find(&target.directory) {
-        Ok(Some(directory)) => (Period::from_seconds(directory.validation_reuse.as_secs()), directory.limits),
+        Ok(Some(directory)) => (directory.reuse_of(&target.authorization), directory.limits),
         _ => (Period::from_seconds(0), Limits::default()),
     };
     let (method, attempt, lease) = (target.method, target.attempt, lease(front));

@@ -106,8 +106,10 @@ impl Witnesses<'_> {
     /// Every field of a receipt that says what it is about. (That its token is the authorization's, [`receipt`] has seen.)
     fn check_subject(&self, receipt: &Receipt, evidence: &NameEvidence) -> Result<(), Refusal> {
         let directory = self.claim.request.directory();
-        let method_counts =
-            directory.policy.methods.contains(&receipt.method) && receipt.method.fits(&receipt.name);
+        let covers = evidence.ancestor.is_none() || receipt.method.covers_subdomains();
+        let method_counts = directory.policy.methods.contains(&receipt.method)
+            && receipt.method.fits(&receipt.name)
+            && covers;
         let key_counts = self.claim.account.had_key(&receipt.thumbprint, receipt.finished, self.skew);
         let (reason, other) = if receipt.authorization != evidence.authorization {
             (Reason::ReceiptAuthorization, "authorization")
@@ -117,7 +119,7 @@ impl Witnesses<'_> {
             (Reason::ReceiptAccount, "account")
         } else if !self.is_account_url(&receipt.account_url) {
             (Reason::ReceiptAccountUrl, "account URL")
-        } else if receipt.name != evidence.name {
+        } else if receipt.name != evidence.authorized() {
             (Reason::ReceiptName, "name")
         } else if !method_counts {
             (Reason::ReceiptMethod, "method")
@@ -139,7 +141,8 @@ impl Witnesses<'_> {
     }
 
     /// Not before its authorization, not from the future, and young enough: as old as an order may get, or for an
-    /// authorization of another request as old as the directory lets validations be reused.
+    /// authorization of another request as old as the directory lets validations be reused. One that was made without an
+    /// order (RFC 8555 §7.4.1) waits for its first as long as an order would.
     fn check_time(
         &self,
         receipt: &Receipt,
@@ -149,6 +152,9 @@ impl Witnesses<'_> {
         let policy = &self.claim.request.directory().policy;
         let oldest = match self.claim.own {
             Some(own) if evidence.created_by == own => policy.order_lifetime,
+            Some(_) if evidence.authorization.scope().pre_authorization => {
+                policy.order_lifetime.max(policy.validation_reuse)
+            }
             Some(_) => policy.validation_reuse,
             None => policy.order_lifetime.max(policy.validation_reuse),
         };
