@@ -12,6 +12,7 @@ use crate::directory::Directory;
 use crate::refusal::Refusal;
 use crate::service::Front;
 use crate::stored::{self, Versioned};
+use crate::validation;
 
 /// An authorization is used again only if it lasts so much longer: an order that ends while its client makes a CSR helps
 /// nobody.
@@ -130,7 +131,11 @@ fn end_of_reuse(authorization: &Authorization, directory: &Directory) -> Option<
     if !directory.methods.contains(&challenge.method) {
         return None;
     }
-    let reuse = directory.reuse_of(&authorization.facts.id);
+    // A persistent record is relied upon no longer than its TTL.
+    let persisted = valid.receipts().iter().filter_map(|compact| validation::peek(compact)?.persisted);
+    let reuse = persisted
+        .map(|record| Period::from_seconds(record.ttl_seconds.into()))
+        .fold(directory.reuse_of(&authorization.facts.id), Period::min);
     // The receipts, from which the signer counts, are a little older than the outcome's record.
     Some(validated.plus(reuse).minus(RECEIPT_AGE).min(valid.expires))
 }

@@ -126,6 +126,7 @@ impl Ca {
             names: &terms.names,
             ancestors: &terms.ancestors,
             own: Some(request.new_order.jws().digest()),
+            issuance: true,
             now,
         };
         let evidence = self.check_evidence(&claim, &request.source.authorizations)?;
@@ -198,7 +199,7 @@ impl Ca {
         let now = self.now()?;
         let registrant = self.registrant(request, account, now).await?;
         let (registrant, ancestors) = (registrant.as_ref(), &BTreeMap::new());
-        let claim = Claim { request, account, registrant, names, ancestors, own: None, now };
+        let claim = Claim { request, account, registrant, names, ancestors, own: None, issuance: false, now };
         let evidence = self.check_evidence(&claim, authorizations)?;
         if self.store.deactivated(&evidence.authorizations).await?.is_empty() {
             return Ok(());
@@ -228,7 +229,7 @@ impl Ca {
                 None => None,
             };
             checked.authorizations.extend(evidence.map(|evidence| evidence.authorization.to_string()));
-            if let Some((grant, citation)) = claim.registrant.and_then(|registrant| registrant.grant(name)) {
+            if let Some((grant, citation)) = claim.grant(name) {
                 checked.record.push(json!({ "name": name, "grant": grant }));
                 if !checked.grants.contains(citation) {
                     checked.grants.push(citation.clone());
@@ -290,10 +291,17 @@ struct Claim<'a> {
     ancestors: &'a BTreeMap<Name, DnsName>,
     /// The newOrder whose authorizations are the order's own; those of other requests are reused.
     own: Option<[u8; 32]>,
+    /// Whether a certificate is to be issued: CAA is asked for nothing else.
+    issuance: bool,
     now: Timestamp,
 }
 
 impl Claim<'_> {
+    /// The grant that replaces a validation.
+    fn grant(&self, name: &Name) -> Option<(&str, &Citation)> {
+        self.registrant.and_then(|registrant| registrant.grant(name))
+    }
+
     /// One entry for a name, and only for names that are claimed.
     fn by_name<'e>(
         &self,

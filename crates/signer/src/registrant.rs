@@ -118,7 +118,9 @@ impl Ca {
             }
         }
         let mut grants = Vec::new();
-        for grant in authority.grants {
+        // In public trust no operator's word replaces a validation (BR 3.2.2.4).
+        let counted = if request.directory().policy.public_trust { Vec::new() } else { authority.grants };
+        for grant in counted {
             let (row, citation) = self.cited(grant, CitedTable::Grant, |row| &row.id)?;
             let in_time = row.expires_at.is_none_or(|until| now < until);
             if row.state == State::Active && row.registration == *id && in_time {

@@ -51,7 +51,7 @@ impl Tries {
 
     pub(super) async fn run(mut self, front: &Front) -> Result<(), Refusal> {
         loop {
-            let seen = look(front, &self.target).await;
+            let seen = look(front, &self.target, attempt(front)).await;
             if self.record(front, seen).await? || !self.begin_another(front).await? {
                 return Ok(());
             }
@@ -64,7 +64,7 @@ impl Tries {
         settle: oneshot::Sender<Result<Kept, Refusal>>,
     ) -> Result<(), Refusal> {
         let target = self.target.clone();
-        let looking = look(front, &target);
+        let looking = look(front, &target, attempt(front));
         tokio::pin!(looking);
         let wait = Duration::from_millis(front.validation.answer_wait_milliseconds);
         let ended = match tokio::time::timeout(wait, &mut looking).await {
@@ -220,6 +220,11 @@ async fn record(
         front.note_validation(&limits, &target.account, &target.name, valid).await?;
     }
     Ok(kept)
+}
+
+/// For one try.
+fn attempt(front: &Front) -> Duration {
+    Duration::from_secs(front.validation.attempt_seconds)
 }
 
 /// Whole seconds, so that nobody is told to come before the next try.

@@ -28,7 +28,8 @@ impl Authority for FakeCa {
         &self,
         _request: Request<wire::ListDirectoriesRequest>,
     ) -> Result<Response<wire::ListDirectoriesResponse>, Status> {
-        let directories = ["open", "eab", "reuse", "pre", "limited"].map(|name| self.describe(name)).to_vec();
+        let directories =
+            ["open", "eab", "reuse", "pre", "limited", "dns"].map(|name| self.describe(name)).to_vec();
         Ok(Response::new(wire::ListDirectoriesResponse { directories }))
     }
 
