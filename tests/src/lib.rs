@@ -6,6 +6,7 @@ pub mod client;
 pub mod cluster;
 pub mod demo;
 pub mod library;
+pub mod matrix;
 pub mod oracle;
 pub mod program;
 
