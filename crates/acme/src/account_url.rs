@@ -6,6 +6,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use aws_lc_rs::digest::{SHA256, digest};
+
 /// More than any base URL and account id of ours have.
 const MAX_BYTES: usize = 512;
 
@@ -24,7 +26,25 @@ impl AccountUrl {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The account's own label in DNS, `_` and 16 letters and digits: the first ten octets of the URL's SHA-256 in base32
+    /// (draft-ietf-acme-dns-account-label-03 §3.1, RFC 4648 §6), in lower case.
+    #[must_use]
+    pub fn dns_label(&self) -> String {
+        let digest = digest(&SHA256, self.0.as_bytes());
+        let mut label = String::from("_");
+        for group in digest.as_ref().chunks_exact(5).take(2) {
+            let bits = group.iter().fold(0_u64, |bits, octet| (bits << 8) | u64::from(*octet));
+            for place in (0..8).rev() {
+                let value = ((bits >> (5 * place)) & 31) as usize;
+                label.extend(BASE32.get(value..=value));
+            }
+        }
+        label
+    }
 }
+
+const BASE32: &str = "abcdefghijklmnopqrstuvwxyz234567";
 
 impl FromStr for AccountUrl {
     type Err = BadAccountUrl;
@@ -49,6 +69,12 @@ crate::id::serde_as_text!(AccountUrl);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn g7_the_label_is_the_drafts() {
+        let url: AccountUrl = "https://example.com/acme/acct/ExampleAccount".parse().unwrap();
+        assert_eq!(url.dns_label(), "_ujmmovf2vn55tgye");
+    }
 
     #[test]
     fn only_what_a_record_can_name_is_an_account_url() {

@@ -2,7 +2,7 @@
 //!
 //! A state's transitions consume it; the new one is saved by compare-and-swap against the version that was read.
 
-use pki::{Name, Period, Timestamp};
+use pki::{DnsName, Name, Period, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::challenge::{self, Challenge, Method, Rest, Start};
@@ -315,15 +315,15 @@ impl Authorization {
         }
     }
 
-    /// What the client sees.
+    /// What the client sees; `issuers` as for [`Challenge::object`].
     #[must_use]
-    pub fn object(&self, base: &BaseUrl, now: Timestamp) -> Object {
+    pub fn object(&self, base: &BaseUrl, now: Timestamp, issuers: &[DnsName]) -> Object {
         let Facts { id, directory, name, .. } = &self.facts;
         let state = self.state.clone().at(now);
         let token = id::token(id);
         let challenge = |challenge: &Challenge| {
             let url = Resource::Challenge(*id, challenge.method).url(base, directory);
-            challenge.object(url, token.clone())
+            challenge.object(url, token.clone(), issuers)
         };
         Object {
             identifier: Identifier::in_authorization(name),

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use pki::{Name, Period, Timestamp};
+use pki::{DnsName, Name, Period, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::jwk::Thumbprint;
@@ -17,11 +17,18 @@ pub enum Method {
     Http01,
     /// A TXT record (RFC 8555 §8.4).
     Dns01,
+    /// A certificate that a TLS server shows (RFC 8737).
+    TlsAlpn01,
+    /// A TXT record under a label of the account's own (draft-ietf-acme-dns-account-label). Offered where a directory names it.
+    DnsAccount01,
+    /// A TXT record that names CA and account (draft-ietf-acme-dns-persist). Offered where a directory names it.
+    DnsPersist01,
 }
 
 impl Method {
     /// All that are implemented.
-    pub const ALL: &'static [Self] = &[Self::Http01, Self::Dns01];
+    pub const ALL: &'static [Self] =
+        &[Self::Http01, Self::Dns01, Self::TlsAlpn01, Self::DnsAccount01, Self::DnsPersist01];
 
     /// The name in a challenge's `type`.
     #[must_use]
@@ -29,6 +36,9 @@ impl Method {
         match self {
             Self::Http01 => "http-01",
             Self::Dns01 => "dns-01",
+            Self::TlsAlpn01 => "tls-alpn-01",
+            Self::DnsAccount01 => "dns-account-01",
+            Self::DnsPersist01 => "dns-persist-01",
         }
     }
 
@@ -37,11 +47,19 @@ impl Method {
     #[must_use]
     pub const fn fits(self, name: &Name) -> bool {
         match (self, name) {
-            (Self::Http01, Name::Dns(_) | Name::Ip(_)) | (Self::Dns01, Name::Dns(_) | Name::Wildcard(_)) => {
+            (Self::Http01 | Self::TlsAlpn01, Name::Dns(_) | Name::Ip(_))
+            | (Self::Dns01 | Self::DnsAccount01 | Self::DnsPersist01, Name::Dns(_) | Name::Wildcard(_)) => {
                 true
             }
-            (Self::Http01, Name::Wildcard(_)) | (Self::Dns01, Name::Ip(_)) => false,
+            (Self::Http01 | Self::TlsAlpn01, Name::Wildcard(_))
+            | (Self::Dns01 | Self::DnsAccount01 | Self::DnsPersist01, Name::Ip(_)) => false,
         }
+    }
+
+    /// Whether it looks for TXT records.
+    #[must_use]
+    pub const fn is_dns(self) -> bool {
+        matches!(self, Self::Dns01 | Self::DnsAccount01 | Self::DnsPersist01)
     }
 
     /// The section of the Baseline Requirements by which this method validates this name: what a record of the validation
@@ -52,6 +70,10 @@ impl Method {
             (Self::Http01, Name::Ip(_)) => "3.2.2.5.6",
             (Self::Http01, _) => "3.2.2.4.19",
             (Self::Dns01, _) => "3.2.2.4.7",
+            (Self::TlsAlpn01, Name::Ip(_)) => "3.2.2.5.7",
+            (Self::TlsAlpn01, _) => "3.2.2.4.20",
+            (Self::DnsAccount01, _) => "3.2.2.4.21",
+            (Self::DnsPersist01, _) => "3.2.2.4.22",
         }
     }
 }
@@ -232,16 +254,20 @@ impl Challenge {
         }
     }
 
-    /// What the client sees.
+    /// What the client sees. `issuers` are the names of this CA, at most ten, for the method that has them in place of a token.
     #[must_use]
-    pub fn object(&self, url: String, token: String) -> Object {
+    pub fn object(&self, url: String, token: String, issuers: &[DnsName]) -> Object {
         let (status, validated, error) = match &self.state {
             State::Pending => ("pending", None, None),
             State::Processing(last) => ("processing", None, last.error.clone()),
             State::Valid { validated, .. } => ("valid", Some(*validated), None),
             State::Invalid { error, .. } => ("invalid", None, Some(error.clone())),
         };
-        Object { kind: self.method.name(), url, status, validated, error, token }
+        let (token, issuer_domain_names) = match self.method {
+            Method::DnsPersist01 => (None, Some(issuers.to_vec())),
+            _ => (Some(token), None),
+        };
+        Object { kind: self.method.name(), url, status, validated, error, token, issuer_domain_names }
     }
 }
 
@@ -267,7 +293,11 @@ pub struct Object {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<Problem>,
     /// The token.
-    pub token: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// By which names a persistent record can name this CA.
+    #[serde(rename = "issuer-domain-names", skip_serializing_if = "Option::is_none")]
+    pub issuer_domain_names: Option<Vec<DnsName>>,
 }
 
 /// The payload with which a client asks for a validation: an object whose members mean nothing (RFC 8555 §7.5.1).
@@ -331,7 +361,7 @@ mod tests {
         assert!(!challenge.runs(2));
         let (challenge, start) = challenge.start(at(162), LEASE).unwrap();
         assert_eq!(start, Start::Begin(3));
-        let object = serde_json::to_value(challenge.object("u".into(), "t".into())).unwrap();
+        let object = serde_json::to_value(challenge.object("u".into(), "t".into(), &[])).unwrap();
         assert_eq!(
             (&object["status"], &object["error"]["detail"]),
             (&"processing".into(), &"refused".into())
@@ -352,12 +382,25 @@ mod tests {
     #[test]
     fn the_object_has_what_its_state_has() {
         let object = |state| {
-            serde_json::to_value(Challenge { method: Method::Http01, state }.object("u".into(), "t".into()))
-                .unwrap()
+            serde_json::to_value(Challenge { method: Method::Http01, state }.object(
+                "u".into(),
+                "t".into(),
+                &[],
+            ))
+            .unwrap()
         };
         assert_eq!(
             object(State::Pending),
             serde_json::json!({"type": "http-01", "url": "u", "status": "pending", "token": "t"})
+        );
+        let persistent = Challenge::new(Method::DnsPersist01);
+        let of_persistent = persistent.object("u".into(), "t".into(), &["ca.example".parse().unwrap()]);
+        assert_eq!(
+            serde_json::to_value(of_persistent).unwrap(),
+            serde_json::json!({
+                "type": "dns-persist-01", "url": "u", "status": "pending",
+                "issuer-domain-names": ["ca.example"],
+            })
         );
         let valid = object(State::Valid { attempt: 1, validated: at(1_700_000_000) });
         assert_eq!(

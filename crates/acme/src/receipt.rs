@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use josekit::jws::alg::eddsa::{EddsaJwsSigner, EddsaJwsVerifier};
 use josekit::jws::{self as jose, EdDSA, JwsHeader};
-use pki::{ErrorClass, Name, Timestamp};
+use pki::{DnsName, ErrorClass, Name, Timestamp};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -140,6 +140,11 @@ pub struct Receipt {
     /// What CAA said, if it was asked.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub caa: Option<Caa>,
+    /// How long a persistent record may be relied upon, where one showed control.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub persisted: Option<Persisted>,
+    /// Whether the perspective's resolver validates DNSSEC: what is bogus fails then.
+    pub dnssec: bool,
     /// When the try began.
     pub started: Timestamp,
     /// When it ended: the time of the validation.
@@ -157,12 +162,22 @@ pub fn requirement(method: Method, name: &Name) -> String {
 /// Of the Baseline Requirements, as the methods are implemented.
 const REQUIREMENTS_VERSION: &str = "2.2.6";
 
+/// A record that shows control as long as it stands (draft-ietf-acme-dns-persist).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Persisted {
+    /// The record's TTL.
+    pub ttl_seconds: u32,
+}
+
 /// What CAA said (RFC 8659).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Caa {
     /// Whether it permits the issuance.
     pub permitted: bool,
+    /// By which names records were taken to refer to this CA. A front said them; the signer compares.
+    pub identities: Vec<DnsName>,
     /// The name at which the record set was found; none if there is none up to the root.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub found_at: Option<String>,
@@ -178,7 +193,9 @@ pub struct Caa {
 pub enum Outcome {
     /// Control was shown.
     Valid,
-    /// It was not.
+    /// Nobody looked for control: CAA alone was asked, and permits.
+    Caa,
+    /// It was not, or CAA does not permit.
     Invalid(Problem),
 }
 
@@ -274,9 +291,11 @@ impl ReceiptVerifier {
         }
         // The version may be another during an upgrade; the section follows from method and name.
         let section = receipt.requirement.rsplit(' ').next().unwrap_or_default();
+        let persisted = receipt.method == Method::DnsPersist01 && receipt.outcome == Outcome::Valid;
         if receipt.token != crate::id::token(&receipt.authorization)
             || receipt.finished < receipt.started
             || section != receipt.method.section(&receipt.name)
+            || persisted != receipt.persisted.is_some()
         {
             return Err(ReceiptError::Payload);
         }

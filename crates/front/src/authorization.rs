@@ -134,7 +134,10 @@ pub(crate) async fn change<T>(
 }
 
 fn show(request: &Signed<'_>, authorization: &Authorization, now: Timestamp) -> Reply {
-    let reply = Reply::json(StatusCode::OK, &authorization.object(request.base, now));
+    let reply = Reply::json(
+        StatusCode::OK,
+        &authorization.object(request.base, now, &request.place.directory.caa_identities),
+    );
     let State::Pending(pending) = authorization.state.clone().at(now) else { return reply };
     match pending.challenges.iter().filter_map(|challenge| challenge.retry_after(now)).min() {
         Some(seconds) => reply.retry_after(seconds),

@@ -73,7 +73,11 @@ fn show(
             _ => Refusal::NoObject,
         });
     };
-    let mut object = challenge.object(request.url(Resource::Challenge(id, method)), acme::id::token(&id));
+    let mut object = challenge.object(
+        request.url(Resource::Challenge(id, method)),
+        acme::id::token(&id),
+        &request.place.directory.caa_identities,
+    );
     if !request.is_post_as_get() && object.status == "processing" {
         // Some clients take an error in the answer to their request for its refusal, though another try is to come.
         object.error = None;

@@ -9,6 +9,7 @@ use acme::directory::{DirectoryName, Meta, Object};
 use acme::resource::BaseUrl;
 use arc_swap::ArcSwapOption;
 use http::StatusCode;
+use pki::DnsName;
 use rpc::proto::signer::v1 as proto;
 use runtime::Dependency;
 use tokio::sync::watch;
@@ -30,6 +31,8 @@ pub(crate) struct Directory {
     /// This front's base URLs under which the signer knows the directory as well; the first is canonical.
     pub(crate) bases: Vec<BaseUrl>,
     pub(crate) meta: Meta,
+    /// By which names CAA records refer to this CA; none: CAA is not asked.
+    pub(crate) caa_identities: Vec<DnsName>,
     /// What is offered for an identifier, in this order.
     pub(crate) methods: Vec<Method>,
     /// For how long after its validation an authorization may be used by later orders.
@@ -124,6 +127,12 @@ impl Directories {
             tracing::warn!(directory = %name, "the signer knows this directory under none of this front's base URLs");
             return None;
         }
+        let identities: Result<Vec<DnsName>, _> =
+            listed.caa_identities.iter().map(|one| one.parse()).collect();
+        let Ok(caa_identities) = identities else {
+            tracing::error!(directory = %name, "a name for CAA cannot be read");
+            return None;
+        };
         let methods = listed.methods.iter().filter_map(|method| match method.parse() {
             Ok(method) => Some(method),
             Err(_) => {
@@ -131,6 +140,8 @@ impl Directories {
                 None
             }
         });
+        // Without a name of this CA there is nothing that such a record could name.
+        let methods = methods.filter(|method| *method != Method::DnsPersist01 || !caa_identities.is_empty());
         let methods = methods.collect();
         let optional = |text: String| Some(text).filter(|text| !text.is_empty());
         let meta = Meta {
@@ -141,7 +152,7 @@ impl Directories {
             profiles: listed.profiles.into_iter().map(|one| (one.name, one.description)).collect(),
         };
         let validation_reuse = Duration::from_secs(listed.validation_reuse_seconds);
-        Some(Directory { name, bases, meta, methods, validation_reuse })
+        Some(Directory { name, bases, meta, caa_identities, methods, validation_reuse })
     }
 }
 

@@ -18,10 +18,11 @@ use rpc::Evidence;
 use rpc::proto::signer::v1 as proto;
 use tokio::time::Instant;
 
+use crate::caa;
 use crate::order;
 use crate::refusal::Refusal;
 use crate::reply::Reply;
-use crate::request::Signed;
+use crate::request::{self, Signed};
 use crate::service::{Front, SAVE_TRIES};
 use crate::signer::{Issued, SignerError};
 use crate::stored::{self, Versioned};
@@ -62,6 +63,8 @@ pub(crate) async fn finalize(
 struct Job {
     order: Versioned<Order>,
     request: proto::IssueRequest,
+    /// Answers of CAA that must be renewed first.
+    due: Vec<caa::Renewal>,
 }
 
 /// Moves the order from `ready` to `processing`, by compare-and-swap.
@@ -84,13 +87,13 @@ async fn accept(front: &Front, request: &Signed<'_>, id: &OrderId) -> Result<Job
                     continue;
                 }
                 fail::fail_point!("front.finalize.after-processing");
-                return evidence.into_job(Versioned { version: version + 1, ..order });
+                return evidence.into_job(front, Versioned { version: version + 1, ..order });
             }
             // This very request, saved by an earlier round whose answer was lost.
             State::Processing(ref processing) if again > 0 && processing.finalize == finalize => version,
             other => return Err(not_ready(other.status())),
         };
-        return evidence.into_job(Versioned { object: Order { facts, state }, version });
+        return evidence.into_job(front, Versioned { object: Order { facts, state }, version });
     }
     Err(Refusal::Contended)
 }
@@ -116,16 +119,23 @@ impl Evidences {
         self.0.iter().map(|authorization| (authorization.facts.id, authorization.status(now))).collect()
     }
 
-    fn into_job(self, order: Versioned<Order>) -> Result<Job, Refusal> {
+    fn into_job(self, front: &Front, order: Versioned<Order>) -> Result<Job, Refusal> {
         let State::Processing(processing) = &order.object.state else {
             return Err(Refusal::Impossible("an issuance of an order that is not processing"));
+        };
+        let due = match front.directories.find(&order.object.facts.directory)? {
+            Some(directory) => {
+                let finalize = acme::Jws::from_slice(processing.finalize.as_bytes())?;
+                caa::due(&directory, &self.0, &request::account_url(&finalize)?, front.now())
+            }
+            None => Vec::new(),
         };
         let request = proto::IssueRequest {
             new_order_jws: order.object.facts.new_order.clone().into(),
             finalize_jws: processing.finalize.clone().into(),
             authorizations: self.0.into_iter().map(|one| evidence(one).into()).collect(),
         };
-        Ok(Job { order, request })
+        Ok(Job { order, request, due })
     }
 }
 
@@ -152,12 +162,35 @@ enum Outcome {
 /// Asks the signer until it decides, or the lease comes near its end.
 async fn drive(front: Arc<Front>, job: Job) -> Outcome {
     let started = Instant::now();
-    let Job { order, request } = job;
+    let Job { order, mut request, mut due } = job;
     let id = order.object.facts.id;
     let mut pause = FIRST_PAUSE;
     let mut rest = REST;
-    let (lease, deadline) = (front.limits.processing_lease(), front.limits.issue_deadline());
+    let deadline = front.limits.issue_deadline();
     loop {
+        if !due.is_empty() {
+            match caa::renew(&front, &due).await {
+                caa::Renewed::Receipts(more) => {
+                    for (at, receipts) in more {
+                        if let Some(evidence) = request.authorizations.get_mut(at) {
+                            evidence.receipts.extend(receipts);
+                        }
+                    }
+                    due.clear();
+                }
+                caa::Renewed::Refused(problem) => {
+                    return refused(&front, order, problem.clone(), problem.into()).await;
+                }
+                caa::Renewed::Silence => {
+                    tracing::warn!(order = %id, "CAA cannot be asked anew yet");
+                    if !rests(&front, &order, started, pause, rest).await {
+                        return Outcome::Undecided;
+                    }
+                    pause *= 2;
+                    continue;
+                }
+            }
+        }
         match front.signer.issue(request.clone(), deadline).await {
             Ok(Issued::Certificate { serial, chain }) => {
                 front.fresh.keep(&order.object.facts, serial, chain);
@@ -168,12 +201,10 @@ async fn drive(front: Arc<Front>, job: Job) -> Outcome {
                 return conclude(&front, order, |processing| State::Valid(processing.issue(serial))).await;
             }
             Ok(Issued::Later(time)) => pause = time.max(FIRST_PAUSE),
-            Err(SignerError::Refused(refused)) if refused.problem.status() < 500 => {
-                tracing::info!(order = %id, problem = refused.problem.kind.name(), "issuance refused");
-                metrics::counter!("chancery_front_issuances_total", "outcome" => "refused").increment(1);
-                let problem = refused.problem.clone();
-                conclude(&front, order, |processing| State::Ready(processing.refuse(problem.clone()))).await;
-                return Outcome::Refused(Refusal::Signer(SignerError::Refused(refused)));
+            Err(SignerError::Refused(answer)) if answer.problem.status() < 500 => {
+                let problem = answer.problem.clone();
+                let refusal = Refusal::Signer(SignerError::Refused(answer));
+                return refused(&front, order, problem, refusal).await;
             }
             Err(error) => {
                 let fatal = error.class() == ErrorClass::Fatal;
@@ -181,14 +212,38 @@ async fn drive(front: Arc<Front>, job: Job) -> Outcome {
                 tracing::warn!(order = %id, %error, fatal, "not issued yet");
             }
         }
-        if started.elapsed() + pause + deadline > lease || front.draining.is_cancelled() {
-            metrics::counter!("chancery_front_issuances_total", "outcome" => "undecided").increment(1);
-            give_back(&front, &order, rest).await;
+        if !rests(&front, &order, started, pause, rest).await {
             return Outcome::Undecided;
         }
-        tokio::time::sleep(pause).await;
         pause *= 2;
     }
+}
+
+/// The client's fault: the order is `ready` again.
+async fn refused(front: &Front, order: Versioned<Order>, problem: Problem, refusal: Refusal) -> Outcome {
+    tracing::info!(order = %order.object.facts.id, problem = problem.kind.name(), "issuance refused");
+    metrics::counter!("chancery_front_issuances_total", "outcome" => "refused").increment(1);
+    conclude(front, order, |processing| State::Ready(processing.refuse(problem.clone()))).await;
+    Outcome::Refused(refusal)
+}
+
+/// Waits before another try; false if the lease or this front comes to its end before.
+async fn rests(
+    front: &Front,
+    order: &Versioned<Order>,
+    started: Instant,
+    pause: Duration,
+    rest: Duration,
+) -> bool {
+    let limits = &front.limits;
+    let over = started.elapsed() + pause + limits.issue_deadline() > limits.processing_lease();
+    if over || front.draining.is_cancelled() {
+        metrics::counter!("chancery_front_issuances_total", "outcome" => "undecided").increment(1);
+        give_back(front, order, rest).await;
+        return false;
+    }
+    tokio::time::sleep(pause).await;
+    true
 }
 
 /// Nobody works on the order any longer: it need not wait for the end of its lease. Most often the signers are away, so
@@ -263,7 +318,7 @@ pub(crate) async fn resume(front: &Arc<Front>, claim: &ProcessingClaim) -> Resul
     for row in &rows {
         let order = stored::order(row)?;
         tracing::info!(order = %order.object.facts.id, "taken over");
-        let job = Evidences::load(front, &order.object).await?.into_job(order)?;
+        let job = Evidences::load(front, &order.object).await?.into_job(front, order)?;
         front.tasks.spawn(drive(Arc::clone(front), job));
     }
     Ok(rows.len())

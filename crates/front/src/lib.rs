@@ -12,6 +12,7 @@
 mod account;
 mod accounts;
 mod authorization;
+mod caa;
 mod certificate;
 mod challenge;
 mod config;

@@ -215,6 +215,10 @@ fn end_of_reuse(state: &authorization::State, directory: &Directory) -> Option<T
     let Basis::Challenge { challenge, .. } = &valid.basis else { return None };
     let acme::challenge::State::Valid { validated, .. } = &challenge.state else { return None };
     let reuse = Period::from_seconds(directory.validation_reuse.as_secs());
+    // A persistent record is relied upon no longer than its TTL.
+    let persisted = valid.receipts().iter().filter_map(|compact| validation::peek(compact)?.persisted);
+    let reuse =
+        persisted.map(|record| Period::from_seconds(record.ttl_seconds.into())).fold(reuse, Period::min);
     // The receipts, from which the signer counts, are a little older than the outcome's record.
     Some(validated.plus(reuse).minus(RECEIPT_AGE).min(valid.expires))
 }

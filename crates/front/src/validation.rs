@@ -61,6 +61,8 @@ impl Validation {
             name: facts.name.clone(),
             method,
             attempt: 0,
+            caa_identities: request.place.directory.caa_identities.clone(),
+            caa_only: false,
         };
         Ok(Self { target })
     }
@@ -121,7 +123,7 @@ pub(crate) fn resume_if_abandoned(front: &Arc<Front>, authorization: &Authorizat
 }
 
 /// What came of a try.
-enum Seen {
+pub(crate) enum Seen {
     /// The receipts, all of which say so.
     Valid(Vec<String>),
     /// What a perspective says is wrong.
@@ -140,8 +142,7 @@ impl Seen {
     }
 }
 
-async fn look(front: &Front, target: &Target) -> Seen {
-    let deadline = Duration::from_secs(front.validation.attempt_seconds);
+pub(crate) async fn look(front: &Front, target: &Target, deadline: Duration) -> Seen {
     let mut request = tonic::Request::new(ValidateRequest { target: Some(target.into()) });
     request.set_timeout(deadline);
     let mut client = front.validators.client.clone();
@@ -174,14 +175,16 @@ fn silence() -> Problem {
 fn judge(target: &Target, receipts: Vec<String>) -> Seen {
     let read: Option<Vec<Receipt>> = receipts.iter().map(|compact| peek(compact)).collect();
     let Some(read) = read.filter(|read| !read.is_empty()) else { return Seen::Silence(silence()) };
-    if read
-        .iter()
-        .any(|receipt| receipt.authorization != target.authorization || receipt.attempt != target.attempt)
-    {
+    let others = |receipt: &Receipt| {
+        receipt.authorization != target.authorization
+            || receipt.attempt != target.attempt
+            || (receipt.outcome == Outcome::Caa) && !target.caa_only
+    };
+    if read.iter().any(others) {
         return Seen::Silence(silence());
     }
     let dissent = read.into_iter().find_map(|receipt| match receipt.outcome {
-        Outcome::Valid => None,
+        Outcome::Valid | Outcome::Caa => None,
         Outcome::Invalid(problem) => Some(problem),
     });
     match dissent {
@@ -190,7 +193,7 @@ fn judge(target: &Target, receipts: Vec<String>) -> Seen {
     }
 }
 
-fn peek(compact: &str) -> Option<Receipt> {
+pub(crate) fn peek(compact: &str) -> Option<Receipt> {
     let payload = compact.split('.').nth(1)?;
     serde_json::from_slice(&acme::base64url::decode(payload).ok()?).ok()
 }
@@ -200,7 +203,7 @@ fn peek(compact: &str) -> Option<Receipt> {
 const fn is_worth_another(method: Method, problem: &Problem) -> bool {
     match problem.kind {
         ErrorType::Connection | ErrorType::Dns | ErrorType::Tls | ErrorType::ServerInternal => true,
-        ErrorType::Unauthorized => matches!(method, Method::Dns01),
+        ErrorType::Unauthorized => method.is_dns(),
         _ => false,
     }
 }

@@ -291,6 +291,15 @@ impl Certificate {
     }
 }
 
+/// The key of a certificate, whatever else stands there: nothing of it is judged.
+///
+/// # Errors
+/// When the octets are no certificate, or its key is of a kind that is not known.
+pub fn subject_public_key(der: &[u8]) -> Result<PublicKey, CertificateError> {
+    let tbs = decode::sequence(Signed::read(der)?.content, TbsFields::read)?;
+    Ok(PublicKey::from_spki_der(tbs.public_key)?)
+}
+
 /// Where `part`, a piece of `whole`, begins and ends in it.
 fn range_of(whole: &[u8], part: &[u8]) -> Range<usize> {
     let start = part.as_ptr().addr().saturating_sub(whole.as_ptr().addr());

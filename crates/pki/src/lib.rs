@@ -11,10 +11,11 @@
 //!
 //! Specifications: RFC 5280 (certificates, CRLs), RFC 2986 (PKCS #10), RFC 5480 and RFC 8410 (keys),
 //! RFC 6960, RFC 9654 and RFC 9919 (OCSP), RFC 7633 (TLS feature), RFC 8555 §7.1.4 and RFC 8738
-//! (identifiers), CA/Browser Forum Baseline Requirements 2.2.6 ("BR").
+//! (identifiers), RFC 8737 §3 (certificates that answer a challenge), CA/Browser Forum Baseline Requirements 2.2.6 ("BR").
 
 mod certificate;
 pub mod chain;
+mod challenge_certificate;
 pub mod crl;
 mod csr;
 mod decode;
@@ -39,7 +40,8 @@ pub mod tbs;
 mod testing;
 mod timestamp;
 
-pub use certificate::{Certificate, CertificateError};
+pub use certificate::{Certificate, CertificateError, subject_public_key};
+pub use challenge_certificate::{ChallengeCertificate, ChallengeCertificateError};
 pub use csr::{Csr, CsrError};
 pub use distinguished_name::{DistinguishedName, DistinguishedNameError};
 pub use error::ErrorClass;

@@ -8,7 +8,7 @@ use acme::{
     challenge::Method,
 };
 use bytes::Bytes;
-use pki::{ErrorClass, Name, Timestamp};
+use pki::{DnsName, ErrorClass, Name, Timestamp};
 use tonic::Status;
 
 use crate::{
@@ -252,7 +252,14 @@ pub struct Target {
     pub method: Method,
     /// The client's try, from 1.
     pub attempt: u32,
+    /// By which names CAA records refer to this CA; empty: CAA is not asked.
+    pub caa_identities: Vec<DnsName>,
+    /// Whether CAA alone is asked.
+    pub caa_only: bool,
 }
+
+/// More than any CA has.
+const MAXIMUM_CAA_IDENTITIES: usize = 10;
 
 impl From<&Target> for validator::Target {
     fn from(target: &Target) -> Self {
@@ -268,6 +275,8 @@ impl From<&Target> for validator::Target {
             wildcard,
             method: target.method.to_string(),
             attempt: target.attempt,
+            caa_identities: target.caa_identities.iter().map(ToString::to_string).collect(),
+            caa_only: target.caa_only,
         }
     }
 }
@@ -288,8 +297,25 @@ impl TryFrom<validator::Target> for Target {
             name: name("identifier", &wire.identifier_type, &wire.identifier_value, wire.wildcard)?,
             method: text("method", &wire.method)?,
             attempt: wire.attempt,
+            caa_identities: identities(&wire.caa_identities)?,
+            caa_only: wire.caa_only,
         })
     }
+}
+
+fn identities(names: &[String]) -> Result<Vec<DnsName>, ConvertError> {
+    const FIELD: &str = "caa_identities";
+    if names.len() > MAXIMUM_CAA_IDENTITIES {
+        return Err(ConvertError { field: FIELD });
+    }
+    // One spelling only.
+    let parsed = names.iter().map(|name| text::<DnsName>(FIELD, name).map(|parsed| (name, parsed)));
+    parsed
+        .map(|one| match one? {
+            (name, parsed) if parsed.as_str() == name => Ok(parsed),
+            _ => Err(ConvertError { field: FIELD }),
+        })
+        .collect()
 }
 
 /// Seconds since the epoch, as messages have them.

@@ -123,6 +123,7 @@ impl Ca {
             registrant: registrant.as_ref(),
             names: &terms.names,
             own: Some(request.new_order.jws().digest()),
+            issuance: true,
             now,
         };
         let evidence = self.check_evidence(&claim, &request.source.authorizations)?;
@@ -194,7 +195,15 @@ impl Ca {
     ) -> Outcome<()> {
         let now = self.now()?;
         let registrant = self.registrant(request, account, now).await?;
-        let claim = Claim { request, account, registrant: registrant.as_ref(), names, own: None, now };
+        let claim = Claim {
+            request,
+            account,
+            registrant: registrant.as_ref(),
+            names,
+            own: None,
+            issuance: false,
+            now,
+        };
         self.check_evidence(&claim, authorizations)?;
         Ok(())
     }
@@ -215,7 +224,7 @@ impl Ca {
                 None => None,
             };
             checked.authorizations.extend(evidence.map(|evidence| evidence.authorization.to_string()));
-            if let Some((grant, citation)) = claim.registrant.and_then(|registrant| registrant.grant(name)) {
+            if let Some((grant, citation)) = claim.grant(name) {
                 checked.record.push(json!({ "name": name, "grant": grant }));
                 if !checked.grants.contains(citation) {
                     checked.grants.push(citation.clone());
@@ -259,10 +268,20 @@ struct Claim<'a> {
     names: &'a NameSet,
     /// The newOrder whose authorizations are the order's own; those of other requests are reused.
     own: Option<[u8; 32]>,
+    /// Whether a certificate is to be issued: CAA is asked for nothing else.
+    issuance: bool,
     now: Timestamp,
 }
 
 impl Claim<'_> {
+    /// The grant that replaces a validation. In public trust none does.
+    fn grant(&self, name: &Name) -> Option<(&str, &Citation)> {
+        if self.request.directory().policy.public_trust {
+            return None;
+        }
+        self.registrant.and_then(|registrant| registrant.grant(name))
+    }
+
     /// One entry for a name, and only for names that are claimed.
     fn by_name<'e>(
         &self,

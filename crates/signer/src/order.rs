@@ -111,7 +111,8 @@ impl Ca {
         let authorization_expires = now.plus(directory.policy.authorization_lifetime);
         let mut names = Vec::with_capacity(terms.names.len());
         for name in &terms.names {
-            let grant = registrant.as_ref().and_then(|registrant| registrant.grant(name));
+            let registrant = registrant.as_ref().filter(|_| !directory.policy.public_trust);
+            let grant = registrant.and_then(|registrant| registrant.grant(name));
             let random = self.random.bytes()?;
             names.push(AuthorizedName {
                 name: name.clone(),

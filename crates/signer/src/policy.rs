@@ -10,7 +10,7 @@ use acme::directory::DirectoryName;
 use acme::resource::BaseUrl;
 use ca_store::IssuerState;
 use hsm::Origin;
-use pki::{DnsName, Name, Period, Profile, ProfileKind, Reason};
+use pki::{DnsName, Name, Period, Profile, ProfileKind, Reason, Timestamp};
 use runtime::config::{FilePath, Version};
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -205,7 +205,15 @@ pub struct DirectoryPolicy {
     /// What a client is told about a profile: a sentence or a URL. Default: the profile's name.
     #[serde(default)]
     pub profile_descriptions: BTreeMap<String, String>,
-    /// Validation methods offered to clients. Default `["http-01"]`.
+    /// Whether its certificates are publicly trusted, so that the Baseline Requirements hold: CAA is asked, every receipt is of a
+    /// resolver that validates DNSSEC and of no reserved address, no grant replaces a validation, all profiles are of the kind
+    /// `public-dv` (which refuses reserved names and public suffixes), and a validation is used for 200 days at most, or less
+    /// when BR 4.2.1 says so. Default false.
+    #[serde(default)]
+    pub public_trust: bool,
+    /// Validation methods offered to clients: `http-01`, `dns-01`, `tls-alpn-01`; `dns-account-01` and `dns-persist-01` only if
+    /// every client can do with them: some give up an authorization with a challenge that they do not know. `dns-persist-01`
+    /// needs `caa_identities`. Default `["http-01"]`.
     #[serde(default = "default_methods")]
     pub methods: Vec<Method>,
     /// Whether an account needs an external account binding. Default false.
@@ -217,7 +225,8 @@ pub struct DirectoryPolicy {
     /// URL of a page about the CA.
     #[serde(default)]
     pub website: Option<Url>,
-    /// Names by which CAA records refer to this CA, lower-case.
+    /// Names by which CAA records refer to this CA, at most 10. With any, CAA is asked for every DNS name, and decides (RFC 8659);
+    /// without, it is not asked. Default: none.
     #[serde(default)]
     pub caa_identities: Vec<DnsName>,
     /// Names in one order. Default 100.
@@ -298,6 +307,14 @@ pub enum NamePolicyRefusal {
     Suffix,
 }
 
+impl DirectoryPolicy {
+    /// How old a validation may be when another order uses it again, as of now.
+    #[must_use]
+    pub fn validation_reuse_at(&self, now: Timestamp) -> Period {
+        if self.public_trust { self.validation_reuse.min(public_reuse(now)) } else { self.validation_reuse }
+    }
+}
+
 impl NamePolicy {
     /// Whether the directory issues for `name`.
     ///
@@ -335,6 +352,17 @@ impl Policy {
             }
             _ => None,
         }
+    }
+}
+
+/// BR 4.2.1: how old, in public trust, a validation may be at issuance.
+pub(crate) fn public_reuse(now: Timestamp) -> Period {
+    const FROM_2027_03_15: u64 = 1_805_068_800;
+    const FROM_2029_03_15: u64 = 1_868_227_200;
+    match now.unix() {
+        ..FROM_2027_03_15 => Period::from_days(200),
+        FROM_2027_03_15..FROM_2029_03_15 => Period::from_days(100),
+        _ => Period::from_days(10),
     }
 }
 

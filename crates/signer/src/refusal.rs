@@ -182,6 +182,12 @@ reasons! {
     ReceiptName = "receipt-name", Unauthorized;
     /// A receipt is for a method that does not count here, or not for this name.
     ReceiptMethod = "receipt-method", Unauthorized;
+    /// A receipt does not say what CAA says, or asked CAA for another CA.
+    ReceiptCaa = "receipt-caa", Unauthorized;
+    /// A receipt of a perspective without DNSSEC, in a directory of public trust.
+    ReceiptDnssec = "receipt-dnssec", Unauthorized;
+    /// A receipt of an address that is reserved, in a directory of public trust.
+    ReceiptAddress = "receipt-address", Unauthorized;
     /// A receipt is for a key that was not the account's then.
     ReceiptKey = "receipt-key", Unauthorized;
     /// A receipt is older than its authorization.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use acme::account::Status as AccountStatus;
 use futures::{Stream, StreamExt, stream};
+use pki::Timestamp;
 use rpc::PeerIdentity;
 use rpc::proto::signer::v1 as wire;
 use rpc::proto::signer::v1::authority_server::Authority;
@@ -114,8 +115,10 @@ impl Authority for AuthorityService {
         &self,
         _: Request<wire::ListDirectoriesRequest>,
     ) -> Result<Response<wire::ListDirectoriesResponse>, Status> {
-        let directories =
-            self.ca.registry.directories().map(|directory| directory_message(directory)).collect();
+        // Whether the clock is to be trusted is the question of those who sign.
+        let now = self.ca.clock.reading();
+        let directories = self.ca.registry.directories();
+        let directories = directories.map(|directory| directory_message(directory, now)).collect();
         Ok(Response::new(wire::ListDirectoriesResponse { directories }))
     }
 
@@ -316,7 +319,7 @@ fn authorized_name(name: crate::order::AuthorizedName) -> wire::AuthorizedName {
     }
 }
 
-fn directory_message(directory: &Directory) -> wire::Directory {
+fn directory_message(directory: &Directory, now: Timestamp) -> wire::Directory {
     let policy = &directory.policy;
     let profiles = directory.profiles().iter().map(|profile| {
         let name = profile.name().to_owned();
@@ -336,6 +339,6 @@ fn directory_message(directory: &Directory) -> wire::Directory {
         maximum_names: policy.maximum_names,
         order_lifetime_seconds: policy.order_lifetime.seconds(),
         authorization_lifetime_seconds: policy.authorization_lifetime.seconds(),
-        validation_reuse_seconds: policy.validation_reuse.seconds(),
+        validation_reuse_seconds: policy.validation_reuse_at(now).seconds(),
     }
 }

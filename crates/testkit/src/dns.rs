@@ -28,6 +28,8 @@ pub enum Record {
     Cname(String),
     /// TXT, of one string or (longer than 255 bytes) of several.
     Text(Vec<u8>),
+    /// CAA: flags, tag and value (RFC 8659 §4.1).
+    Caa(u8, String, Vec<u8>),
     /// Any other type: number and RDATA.
     Other(u16, Vec<u8>),
 }
@@ -92,6 +94,16 @@ impl DnsServer {
         self.add(name, Record::Text(value.into()));
     }
 
+    /// Gives a name one more CAA record.
+    pub fn caa_of(&self, name: &str, flags: u8, tag: &str, value: impl Into<Vec<u8>>) {
+        self.add(name, Record::Caa(flags, tag.to_owned(), value.into()));
+    }
+
+    /// For how long a name's records may be kept, seconds; 60 unless said.
+    pub fn ttl_of(&self, name: &str, seconds: u32) {
+        self.zone().names.entry(key(name)).or_default().ttl = Some(seconds);
+    }
+
     /// Makes a name exist (perhaps without any record), or answers it badly for one record type or (0) for all.
     pub fn mood(&self, name: &str, record_type: u16, mood: Mood) {
         self.zone().names.entry(key(name)).or_default().moods.insert(record_type, mood);
@@ -127,6 +139,8 @@ pub const CNAME: u16 = 5;
 pub const TXT: u16 = 16;
 /// As [`A`] (RFC 3596).
 pub const AAAA: u16 = 28;
+/// As [`A`] (RFC 8659).
+pub const CAA: u16 = 257;
 
 #[derive(Default)]
 struct Zone {
@@ -138,6 +152,7 @@ struct Zone {
 struct Node {
     records: Vec<Record>,
     moods: HashMap<u16, Mood>,
+    ttl: Option<u32>,
 }
 
 impl Zone {
@@ -176,7 +191,7 @@ impl Zone {
             let mut alias = None;
             for record in &node.records {
                 if record.record_type() == question.record_type || record.record_type() == CNAME {
-                    answers.push((name.clone(), record.clone()));
+                    answers.push((name.clone(), record.clone(), node.ttl.unwrap_or(60)));
                 }
                 if let Record::Cname(target) = record {
                     alias = Some(key(target));
@@ -202,6 +217,7 @@ impl Record {
             Self::Address(IpAddr::V6(_)) => AAAA,
             Self::Cname(_) => CNAME,
             Self::Text(_) => TXT,
+            Self::Caa(..) => CAA,
             Self::Other(number, _) => *number,
         }
     }
@@ -216,6 +232,10 @@ impl Record {
                 .chunks(255)
                 .flat_map(|part| [&[u8::try_from(part.len()).unwrap_or(255)], part].concat())
                 .collect(),
+            Self::Caa(flags, tag, value) => {
+                let length = u8::try_from(tag.len()).unwrap_or(u8::MAX);
+                [&[*flags, length], tag.as_bytes(), value].concat()
+            }
             Self::Other(_, data) => data.clone(),
         }
     }
@@ -248,7 +268,7 @@ impl Question {
         Some(Self { id, bytes: body.get(..at + 4)?.to_vec(), name: labels.join("."), record_type })
     }
 
-    fn response(&self, code: u8, answers: &[(String, Record)]) -> Vec<u8> {
+    fn response(&self, code: u8, answers: &[(String, Record, u32)]) -> Vec<u8> {
         let mut out = self.id.to_vec();
         // QR, AA, RD; RA and the code.
         out.extend([0x85, 0x80 | code]);
@@ -257,7 +277,7 @@ impl Question {
             out.extend(section.to_be_bytes());
         }
         out.extend(&self.bytes);
-        for (name, record) in answers {
+        for (name, record, ttl) in answers {
             let data = record.data();
             // The question's own name in its own case, by a pointer to it: resolvers compare.
             if *name == self.name {
@@ -267,7 +287,7 @@ impl Question {
             }
             out.extend(record.record_type().to_be_bytes());
             out.extend(1u16.to_be_bytes());
-            out.extend(60u32.to_be_bytes());
+            out.extend(ttl.to_be_bytes());
             out.extend(u16::try_from(data.len()).unwrap_or(u16::MAX).to_be_bytes());
             out.extend(data);
         }
@@ -300,9 +320,11 @@ async fn serve_udp(socket: UdpSocket, shared: Arc<Mutex<Zone>>) {
             .and_then(|query| shared.lock().unwrap_or_else(PoisonError::into_inner).answer(query));
         if let Some(mut answer) = answer {
             if answer.len() > UDP_BYTES {
-                // TC: ask again by TCP.
-                answer.truncate(UDP_BYTES);
+                // TC: ask again by TCP. Nothing but the question.
+                let question = answer.iter().skip(12).take_while(|length| **length != 0).count() + 12 + 5;
+                answer.truncate(question);
                 answer[2] |= 2;
+                answer[6..12].fill(0);
             }
             // A peer that went away is no concern of the server's.
             let _ = socket.send_to(&answer, peer).await;

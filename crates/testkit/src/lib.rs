@@ -1,5 +1,6 @@
 //! Development only: clock, token per test, faulty store and HSM, challenge doubles.
 
+pub mod alpn;
 pub mod challenge;
 mod clock;
 pub mod cluster;
@@ -9,6 +10,7 @@ pub mod nodes;
 pub mod signing;
 pub mod store;
 pub mod token;
+pub mod unbound;
 
 pub use clock::TestClock;
 pub use cluster::{Cluster, ClusterSettings};

@@ -10,7 +10,8 @@ use serde::Deserialize;
 use crate::address::AddressConfig;
 use crate::dns_01::DnsSettings;
 use crate::http_01::Http01Settings;
-use crate::resolver::Resolvers;
+use crate::resolver::ResolverSection;
+use crate::tls_alpn_01::TlsAlpn01Settings;
 
 /// A validator's configuration file.
 ///
@@ -31,13 +32,16 @@ pub struct Config {
     /// The signers' addresses, `host:port`, for the renewal of the node's certificate.
     pub signers: Vec<String>,
     /// Where names are looked up: `"system"` (the default: those of /etc/resolv.conf, without its search list),
-    /// `"127.0.0.1:53"`, or a list of such addresses. Should be a validating resolver on this host: what it finds bogus fails
-    /// the validation. Who holds it decides where validations go.
-    #[serde(default = "system")]
-    pub resolver: Resolvers,
+    /// `"127.0.0.1:53"`, or a list of such addresses; or a table with these as `servers`, and `dnssec`. Should be a validating
+    /// resolver on this host: what it finds bogus fails the validation. Who holds it decides where validations go.
+    #[serde(default)]
+    pub resolver: ResolverSection,
     /// `[http_01]`
     #[serde(default)]
     pub http_01: Http01Section,
+    /// `[tls_alpn_01]`
+    #[serde(default)]
+    pub tls_alpn_01: TlsAlpn01Section,
     /// `[dns]`
     #[serde(default)]
     pub dns: DnsSection,
@@ -58,10 +62,6 @@ pub struct Config {
     /// How long a drain on SIGTERM may take, seconds. Default 15: longer than an attempt.
     #[serde(default = "default_drain")]
     pub drain_seconds: u64,
-}
-
-fn system() -> Resolvers {
-    Resolvers::System
 }
 
 fn default_drain() -> u64 {
@@ -96,6 +96,20 @@ impl Default for Http01Section {
     }
 }
 
+/// `[tls_alpn_01]` (RFC 8737)
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TlsAlpn01Section {
+    /// The port. Default 443; another one only in tests and closed networks.
+    pub port: NonZeroU16,
+}
+
+impl Default for TlsAlpn01Section {
+    fn default() -> Self {
+        Self { port: nonzero_port(443) }
+    }
+}
+
 /// `[dns]`: the methods that look for TXT records (RFC 8555 §8.4).
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -118,7 +132,7 @@ pub struct LimitsSection {
     pub at_once: NonZeroUsize,
     /// Attempts at once for one name. Default 4.
     pub per_identifier: NonZeroUsize,
-    /// Connections at once to one address; more wait for their turn. Default 32.
+    /// Connections at once to one address, of each method; more wait for their turn. Default 32.
     pub per_address: NonZeroUsize,
     /// Seconds for one TCP connection. Default 4.
     pub connect_seconds: NonZeroU32,
@@ -169,6 +183,15 @@ impl Config {
             total_timeout: self.attempt(),
             body_bytes: self.http_01.body_bytes.get(),
             header_bytes: self.http_01.header_bytes.get(),
+            per_address: self.limits.per_address.get(),
+        }
+    }
+
+    pub(crate) fn tls_alpn_01_settings(&self) -> TlsAlpn01Settings {
+        TlsAlpn01Settings {
+            port: self.tls_alpn_01.port.get(),
+            connect_timeout: Duration::from_secs(self.limits.connect_seconds.get().into()),
+            total_timeout: self.attempt(),
             per_address: self.limits.per_address.get(),
         }
     }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use acme::base64url;
+use acme::{AccountUrl, base64url};
 use aws_lc_rs::digest::{SHA256, digest};
 use pki::DnsName;
 
@@ -21,31 +21,21 @@ pub struct DnsSettings {
     pub total_timeout: Duration,
 }
 
-/// The method, ready to run.
-pub struct Dns01 {
+/// How the DNS methods look for TXT records: bounded in number and time.
+#[derive(Clone)]
+pub struct TextLookUp {
     settings: DnsSettings,
     resolver: Resolver,
 }
 
-impl Dns01 {
-    /// A method that asks this resolver.
+impl TextLookUp {
+    /// Asks this resolver.
     #[must_use]
     pub fn new(settings: DnsSettings, resolver: Resolver) -> Self {
         Self { settings, resolver }
     }
 
-    /// Looks below `name`, which is a wildcard's base.
-    ///
-    /// # Errors
-    /// What was found instead of the digest.
-    pub async fn observe(&self, name: &DnsName, key_authorization: &str) -> Result<(), Ending> {
-        let place = format!("{LABEL}.{name}");
-        let expected = base64url::encode(digest(&SHA256, key_authorization.as_bytes()));
-        let found = self.records(&place).await?;
-        judge(&place, &expected, &found).map_err(Ending::from)
-    }
-
-    async fn records(&self, place: &str) -> Result<TextRecords, Ending> {
+    pub(crate) async fn texts(&self, place: &str) -> Result<TextRecords, Ending> {
         let limit = self.settings.records;
         match tokio::time::timeout(self.settings.total_timeout, self.resolver.texts(place)).await {
             Ok(Ok(found)) if found.values.len() > limit => {
@@ -59,6 +49,39 @@ impl Dns01 {
                 Err(Failure::new(FailureKind::Dns, detail).into())
             }
         }
+    }
+}
+
+/// The method, ready to run.
+pub struct Dns01 {
+    look_up: TextLookUp,
+}
+
+impl Dns01 {
+    /// A method that asks this way.
+    #[must_use]
+    pub fn new(look_up: TextLookUp) -> Self {
+        Self { look_up }
+    }
+
+    /// Looks below `name`, which is a wildcard's base; below the account's own label if there is an account: then this is
+    /// dns-account-01 (draft-ietf-acme-dns-account-label-03, BR 3.2.2.4.21).
+    ///
+    /// # Errors
+    /// What was found instead of the digest.
+    pub async fn observe(
+        &self,
+        name: &DnsName,
+        account: Option<&AccountUrl>,
+        key_authorization: &str,
+    ) -> Result<(), Ending> {
+        let place = match account {
+            None => format!("{LABEL}.{name}"),
+            Some(account) => format!("{}.{LABEL}.{name}", account.dns_label()),
+        };
+        let expected = base64url::encode(digest(&SHA256, key_authorization.as_bytes()));
+        let found = self.look_up.texts(&place).await?;
+        judge(&place, &expected, &found).map_err(Ending::from)
     }
 }
 

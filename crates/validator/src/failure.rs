@@ -18,6 +18,8 @@ pub enum FailureKind {
     Dns,
     /// No connection, or one that did not carry an HTTP answer in time.
     Connection,
+    /// CAA records forbid the issuance.
+    Caa,
     /// The TLS handshake of a redirect's target failed.
     Tls,
     /// An answer, but not the one that shows control.
@@ -52,6 +54,9 @@ pub enum LocalFault {
     /// The configured resolver does not take queries.
     #[error("the resolver does not answer at all")]
     Resolver,
+    /// The configured resolver does not validate DNSSEC, though it is to.
+    #[error("the resolver does not validate DNSSEC")]
+    Unvalidated,
     /// More attempts than the configured limits let run at once.
     #[error("too many validations are running")]
     Busy,

@@ -6,7 +6,6 @@
 
 mod fetch;
 mod redirect;
-mod tls;
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -17,6 +16,7 @@ use url::{Host, Url};
 use self::fetch::{Answer, FetchError, Fetcher};
 use self::redirect::{Trail, short};
 use crate::address::AddressPolicy;
+use crate::connect::candidates;
 use crate::failure::{Ending, Failure, FailureKind, LocalFault, excerpt};
 use crate::resolver::Resolver;
 use crate::slots::Slots;
@@ -120,7 +120,11 @@ impl Http01 {
         deadline: Instant,
         contacted: &mut Vec<IpAddr>,
     ) -> Result<(IpAddr, Answer), Ending> {
-        let candidates = match tokio::time::timeout_at(deadline, self.candidates(url)).await {
+        let Some(host) = url.host() else {
+            return Err(Failure::new(FailureKind::Dns, format!("{} has no host", short(url))).into());
+        };
+        let found = candidates(&self.resolver, &self.policy, &host);
+        let candidates = match tokio::time::timeout_at(deadline, found).await {
             Ok(candidates) => candidates?,
             Err(_) if !self.resolver.answers().await => return Err(LocalFault::Resolver.into()),
             Err(_) => {
@@ -149,41 +153,6 @@ impl Http01 {
         }
         let detail = format!("fetching {}: {}", short(url), causes.join("; "));
         Err(Failure::new(FailureKind::Connection, detail).into())
-    }
-
-    /// The addresses to try, judged: at most one of each family.
-    async fn candidates(&self, url: &Url) -> Result<Vec<IpAddr>, Ending> {
-        let (v6, v4): (Vec<IpAddr>, Vec<IpAddr>) = match url.host() {
-            None => (Vec::new(), Vec::new()),
-            Some(Host::Ipv4(address)) => (Vec::new(), vec![address.into()]),
-            Some(Host::Ipv6(address)) => (vec![address.into()], Vec::new()),
-            Some(Host::Domain(name)) => {
-                let found = self.resolver.addresses(name).await?;
-                (
-                    found.v6.into_iter().map(Into::into).collect(),
-                    found.v4.into_iter().map(Into::into).collect(),
-                )
-            }
-        };
-        let mut refused = Vec::new();
-        let mut permitted = Vec::new();
-        for family in [v6, v4] {
-            let judged = family.into_iter().map(|address| self.policy.check(address));
-            let mut first = None;
-            for verdict in judged {
-                match verdict {
-                    Ok(address) => first = first.or(Some(address)),
-                    Err(refusal) => refused.push(refusal.to_string()),
-                }
-            }
-            permitted.extend(first);
-        }
-        if permitted.is_empty() {
-            let host = url.host_str().unwrap_or_default();
-            let detail = format!("{host} has no address that may be contacted: {}", refused.join("; "));
-            return Err(Failure::new(FailureKind::Dns, detail).into());
-        }
-        Ok(permitted)
     }
 }
 

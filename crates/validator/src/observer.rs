@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use acme::challenge::{Method, key_authorization};
-use acme::receipt::{Outcome, Receipt, ReceiptError, ReceiptKey, Run, requirement};
+use acme::receipt::{Caa, Outcome, Persisted, Receipt, ReceiptError, ReceiptKey, Run, requirement};
 use acme::{ErrorType, Problem};
 use pki::{ErrorClass, Name, Timestamp};
 use rpc::Target;
@@ -12,17 +12,29 @@ use runtime::SharedClock;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::Host;
 
+use crate::caa::{Caa as CaaLookUp, CaaQuestion};
 use crate::dns_01::Dns01;
+use crate::dns_persist_01::{DnsPersist01, PersistedQuestion};
 use crate::failure::{Ending, Failure, FailureKind, LocalFault};
 use crate::http_01::{Http01, Http01Attempt};
+use crate::resolver::Resolver;
 use crate::slots::{Slot, Slots};
+use crate::tls_alpn_01::TlsAlpn01;
 
 /// How a perspective looks.
 pub struct Methods {
     /// http-01
     pub http_01: Http01,
-    /// dns-01
+    /// dns-01 and dns-account-01
     pub dns_01: Dns01,
+    /// dns-persist-01
+    pub dns_persist_01: DnsPersist01,
+    /// tls-alpn-01
+    pub tls_alpn_01: TlsAlpn01,
+    /// The one that all of them ask.
+    pub resolver: Resolver,
+    /// What CAA says, beside the method.
+    pub caa: CaaLookUp,
 }
 
 /// A perspective with its key and its bounds.
@@ -47,6 +59,9 @@ pub enum ObserveError {
     /// A method that cannot show control of such a name.
     #[error("{0} cannot validate such a name")]
     Unfit(Method),
+    /// A look at CAA alone, where there is none to look at.
+    #[error("there is no CAA to look at")]
+    NoCaa,
     /// This node is at fault; asking again can help.
     #[error(transparent)]
     Local(#[from] LocalFault),
@@ -60,7 +75,7 @@ impl ObserveError {
     #[must_use]
     pub fn class(&self) -> ErrorClass {
         match self {
-            Self::Unfit(_) => ErrorClass::Client,
+            Self::Unfit(_) | Self::NoCaa => ErrorClass::Client,
             Self::Local(_) => ErrorClass::Transient,
             Self::Receipt(_) => ErrorClass::Fatal,
         }
@@ -90,10 +105,13 @@ impl Observer {
     /// Lets an attempt begin, or sheds it at once: a queue would only answer clients that have given up.
     ///
     /// # Errors
-    /// [`LocalFault::Busy`], and [`ObserveError::Unfit`].
+    /// [`LocalFault::Busy`], [`ObserveError::Unfit`], and [`ObserveError::NoCaa`].
     pub fn admit(&self, target: Target) -> Result<Admission, ObserveError> {
         if !target.method.fits(&target.name) {
             return Err(ObserveError::Unfit(target.method));
+        }
+        if target.caa_only && (target.caa_identities.is_empty() || target.name.base().is_none()) {
+            return Err(ObserveError::NoCaa);
         }
         let running = Arc::clone(&self.running).try_acquire_owned().map_err(|_| LocalFault::Busy)?;
         let identifier = self.identifiers.claim(target.name.clone()).ok_or(LocalFault::Busy)?;
@@ -109,14 +127,27 @@ impl Observer {
         let token = acme::id::token(&target.authorization);
         let started = Timestamp::from(self.clock.now());
         let mut addresses = Vec::new();
+        if !self.methods.resolver.is_to_be_trusted() {
+            return Err(LocalFault::Unvalidated.into());
+        }
         fail::fail_point!("validator.before-look");
-        let looked = self.look(target, &token, &mut addresses).await;
-        fail::fail_point!("validator.after-look");
-        let outcome = match looked {
-            Ok(()) => Outcome::Valid,
-            Err(Ending::Failed(failure)) => Outcome::Invalid(problem(failure)),
-            Err(Ending::Local(fault)) => return Err(fault.into()),
+        let question = CaaQuestion {
+            name: &target.name,
+            identities: &target.caa_identities,
+            account_url: &target.account_url,
+            method: target.method,
         };
+        let mut persisted = None;
+        let control = async {
+            if target.caa_only {
+                return Ok(Outcome::Caa);
+            }
+            persisted = self.look(target, &token, &mut addresses).await?;
+            Ok(Outcome::Valid)
+        };
+        let (control, asked) = futures::join!(control, self.methods.caa.ask(&question));
+        fail::fail_point!("validator.after-look");
+        let (caa, outcome) = combine(control, asked)?;
         count(target.method, &outcome);
         let receipt = Receipt {
             authorization: target.authorization,
@@ -132,8 +163,9 @@ impl Observer {
             run,
             perspective: self.key.perspective().clone(),
             addresses,
-            // CAA is looked up here, beside the method, once it is implemented.
-            caa: None,
+            caa,
+            persisted,
+            dnssec: self.methods.resolver.validates(),
             started,
             // A clock that was set back in between does not make the receipt end before it began.
             finished: Timestamp::from(self.clock.now()).max(started),
@@ -142,7 +174,12 @@ impl Observer {
         Ok(self.key.sign(&receipt)?)
     }
 
-    async fn look(&self, target: &Target, token: &str, addresses: &mut Vec<IpAddr>) -> Result<(), Ending> {
+    async fn look(
+        &self,
+        target: &Target,
+        token: &str,
+        addresses: &mut Vec<IpAddr>,
+    ) -> Result<Option<Persisted>, Ending> {
         let key_authorization = key_authorization(token, &target.thumbprint);
         match (target.method, &target.name) {
             (Method::Http01, name) => {
@@ -152,13 +189,52 @@ impl Observer {
                     Name::Ip(IpAddr::V6(address)) => Host::Ipv6(*address),
                 };
                 let attempt = Http01Attempt { host, token, key_authorization: &key_authorization };
-                self.methods.http_01.observe(&attempt, addresses).await
+                self.methods.http_01.observe(&attempt, addresses).await?;
+            }
+            (Method::TlsAlpn01, name) => {
+                self.methods.tls_alpn_01.observe(name, &key_authorization, addresses).await?;
             }
             (Method::Dns01, Name::Dns(name) | Name::Wildcard(name)) => {
-                self.methods.dns_01.observe(name, &key_authorization).await
+                self.methods.dns_01.observe(name, None, &key_authorization).await?;
             }
-            (Method::Dns01, Name::Ip(_)) => Err(unfit()),
+            (Method::DnsAccount01, Name::Dns(name) | Name::Wildcard(name)) => {
+                let account = Some(&target.account_url);
+                self.methods.dns_01.observe(name, account, &key_authorization).await?;
+            }
+            (Method::DnsPersist01, name) => {
+                let question = PersistedQuestion {
+                    name,
+                    issuers: &target.caa_identities,
+                    account_url: &target.account_url,
+                    now: self.clock.now().into(),
+                };
+                let ttl_seconds = self.methods.dns_persist_01.observe(&question).await?;
+                return Ok(Some(Persisted { ttl_seconds }));
+            }
+            (Method::Dns01 | Method::DnsAccount01, Name::Ip(_)) => return Err(unfit()),
         }
+        Ok(None)
+    }
+}
+
+/// One outcome of both looks. What CAA forbids, no second try mends: it comes first.
+fn combine(
+    control: Result<Outcome, Ending>,
+    asked: Result<Option<(Caa, Option<Failure>)>, Ending>,
+) -> Result<(Option<Caa>, Outcome), LocalFault> {
+    let (caa, unsaid) = match asked {
+        Ok(Some((caa, Some(forbidden)))) => return Ok((Some(caa), Outcome::Invalid(problem(forbidden)))),
+        Ok(Some((caa, None))) => (Some(caa), None),
+        Ok(None) => (None, None),
+        Err(Ending::Failed(failure)) => (None, Some(failure)),
+        Err(Ending::Local(fault)) => return Err(fault),
+    };
+    match (control, unsaid) {
+        (Err(Ending::Local(fault)), _) => Err(fault),
+        (Err(Ending::Failed(failure)), _) | (Ok(_), Some(failure)) => {
+            Ok((caa, Outcome::Invalid(problem(failure))))
+        }
+        (Ok(outcome), None) => Ok((caa, outcome)),
     }
 }
 
@@ -171,6 +247,7 @@ fn problem(failure: Failure) -> Problem {
     let kind = match failure.kind {
         FailureKind::Dns => ErrorType::Dns,
         FailureKind::Connection => ErrorType::Connection,
+        FailureKind::Caa => ErrorType::Caa,
         FailureKind::Tls => ErrorType::Tls,
         FailureKind::Unauthorized => ErrorType::Unauthorized,
         FailureKind::IncorrectResponse => ErrorType::IncorrectResponse,
@@ -181,6 +258,7 @@ fn problem(failure: Failure) -> Problem {
 fn count(method: Method, outcome: &Outcome) {
     let result = match outcome {
         Outcome::Valid => "valid",
+        Outcome::Caa => "caa-only",
         Outcome::Invalid(problem) => problem.kind.name(),
     };
     metrics::counter!("chancery_validations_total", "method" => method.name(), "result" => result)

@@ -1,9 +1,13 @@
 //! DNS, asked of the configured resolvers only. A validating resolver beside the node does DNSSEC: what it finds bogus
 //! arrives here as SERVFAIL, which is never permission.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures::future::join_all;
 use hickory_resolver::config::{
     ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig as StubConfig, ServerOrderingStrategy,
 };
@@ -14,7 +18,10 @@ use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use hickory_resolver::{TokioResolver, system_conf};
 use serde::{Deserialize, Deserializer, de};
 
+use crate::caa::{CaaRecord, CaaSet};
 use crate::failure::{Ending, Failure, FailureKind, LocalFault};
+
+mod dnssec;
 
 /// Which resolvers are asked: `"system"` (those of /etc/resolv.conf), `"ADDR:PORT"`, or a list of such addresses. They
 /// decide where validations go: whoever holds them can have names validated that are not his.
@@ -46,11 +53,70 @@ impl<'de> Deserialize<'de> for Resolvers {
     }
 }
 
+/// `resolver`: which ones, and whether they validate DNSSEC. Also written as the servers alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResolverSection {
+    /// Who is asked. Default `"system"`.
+    pub servers: Resolvers,
+    /// Whether all of them validate DNSSEC to the root, without exceptions (BR 3.2.2.4): receipts say so, which directories of
+    /// public trust demand. This node then asks them for the root with the AD bit, every few seconds, and validates nothing
+    /// while one of them answers without it. What a validating resolver finds bogus is SERVFAIL. Default false.
+    pub dnssec: bool,
+}
+
+impl Default for ResolverSection {
+    fn default() -> Self {
+        Self { servers: Resolvers::System, dnssec: false }
+    }
+}
+
+impl<'de> Deserialize<'de> for ResolverSection {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Table {
+            #[serde(default = "system")]
+            servers: Resolvers,
+            #[serde(default)]
+            dnssec: bool,
+        }
+        struct Either;
+        impl<'de> de::Visitor<'de> for Either {
+            type Value = ResolverSection;
+            fn expecting(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                out.write_str(
+                    "\"system\", \"ADDR:PORT\" or a list of \"ADDR:PORT\", or a table of servers and dnssec",
+                )
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<ResolverSection, E> {
+                let servers = Resolvers::deserialize(de::value::StrDeserializer::new(text))?;
+                Ok(ResolverSection { servers, dnssec: false })
+            }
+            fn visit_seq<A: de::SeqAccess<'de>>(self, list: A) -> Result<ResolverSection, A::Error> {
+                let servers = Resolvers::deserialize(de::value::SeqAccessDeserializer::new(list))?;
+                Ok(ResolverSection { servers, dnssec: false })
+            }
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<ResolverSection, A::Error> {
+                let table = Table::deserialize(de::value::MapAccessDeserializer::new(map))?;
+                Ok(ResolverSection { servers: table.servers, dnssec: table.dnssec })
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
+
+fn system() -> Resolvers {
+    Resolvers::System
+}
+
 /// A stub without a cache: no result is carried from one attempt to the next (BR 3.2.2.9).
 #[derive(Clone)]
 pub struct Resolver {
     stub: TokioResolver,
     timeout: Duration,
+    servers: Vec<SocketAddr>,
+    /// Whether the last look found that all validate; none if nobody demands it.
+    validating: Option<Arc<AtomicBool>>,
 }
 
 /// What a name's A and AAAA records say.
@@ -67,6 +133,8 @@ pub struct Addresses {
 pub struct TextRecords {
     /// Each record's strings, joined. None where the name exists without such a record.
     pub values: Vec<Vec<u8>>,
+    /// The shortest TTL among them, and among the aliases that led to them.
+    pub ttl_seconds: u32,
 }
 
 /// The system's resolvers could not be read, or none is usable.
@@ -86,6 +154,10 @@ impl Resolver {
             }
             Resolvers::Servers(addresses) => addresses.iter().map(|address| name_server(*address)).collect(),
         };
+        let addresses = servers.iter().flat_map(|server: &NameServerConfig| {
+            server.connections.iter().map(|connection| SocketAddr::new(server.ip, connection.port))
+        });
+        let addresses: BTreeSet<SocketAddr> = addresses.collect();
         let config = StubConfig::from_parts(None, Vec::new(), servers);
         let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
         let options = builder.options_mut();
@@ -103,7 +175,46 @@ impl Resolver {
         // Of one TCP connection; the default of 32 would turn load into failed look-ups.
         options.max_active_requests = 4096;
         options.server_ordering_strategy = ServerOrderingStrategy::UserProvidedOrder;
-        Ok(Self { stub: builder.build().map_err(ResolverError)?, timeout })
+        let stub = builder.build().map_err(ResolverError)?;
+        Ok(Self { stub, timeout, servers: addresses.into_iter().collect(), validating: None })
+    }
+
+    /// One whose servers must validate DNSSEC. It is not trusted before [`Resolver::is_well`] has found them so.
+    #[must_use]
+    pub fn validating(self) -> Self {
+        Self { validating: Some(Arc::default()), ..self }
+    }
+
+    /// Whether its servers must validate DNSSEC.
+    #[must_use]
+    pub fn validates(&self) -> bool {
+        self.validating.is_some()
+    }
+
+    /// Whether what it says may be used: it was found to validate when last looked at, if it is to.
+    #[must_use]
+    pub fn is_to_be_trusted(&self) -> bool {
+        self.validating.as_ref().is_none_or(|found| found.load(Ordering::Relaxed))
+    }
+
+    /// Looks whether a resolver answers, and validates if it is to.
+    ///
+    /// # Errors
+    /// [`LocalFault::Resolver`], [`LocalFault::Unvalidated`].
+    pub async fn is_well(&self) -> Result<(), LocalFault> {
+        let Some(found) = &self.validating else {
+            return if self.answers().await { Ok(()) } else { Err(LocalFault::Resolver) };
+        };
+        let probes = self.servers.iter().map(|server| dnssec::validates(*server, self.timeout));
+        let answers: Vec<bool> = join_all(probes).await.into_iter().flatten().collect();
+        // One that does not answer says nothing that could be used.
+        let well = !answers.is_empty() && answers.iter().all(|validates| *validates);
+        found.store(well, Ordering::Relaxed);
+        match (well, answers.is_empty()) {
+            (true, _) => Ok(()),
+            (false, true) => Err(LocalFault::Resolver),
+            (false, false) => Err(LocalFault::Unvalidated),
+        }
     }
 
     /// A and AAAA of a name, asked at once. One of the two is enough.
@@ -148,7 +259,8 @@ impl Resolver {
                     RData::TXT(text) => Some(text.txt_data.concat()),
                     _ => None,
                 });
-                Ok(TextRecords { values: texts.collect() })
+                let ttl_seconds = lookup.answers().iter().map(|record| record.ttl).min().unwrap_or(0);
+                Ok(TextRecords { values: texts.collect(), ttl_seconds })
             }
             Err(_) if cause == Cause::Empty => Ok(TextRecords::default()),
             Err(_) if cause.is_silence() && !self.answers().await => Err(LocalFault::Resolver.into()),
@@ -157,6 +269,35 @@ impl Resolver {
             }
             Err(_) => {
                 Err(Failure::new(FailureKind::Dns, format!("looking up TXT of {host}: {cause}")).into())
+            }
+        }
+    }
+
+    /// CAA of a name or of what it is an alias of; none if it has no such record, or does not exist.
+    ///
+    /// # Errors
+    /// [`FailureKind::Dns`] when there is no answer; [`LocalFault::Resolver`] when no resolver takes the query.
+    pub async fn caa(&self, host: &str) -> Result<Option<CaaSet>, Ending> {
+        let answer = self.stub.lookup(absolute(host)?, RecordType::CAA).await;
+        let cause = cause(&answer);
+        match answer {
+            Ok(lookup) => {
+                let records = lookup.answers().iter().filter_map(|record| match &record.data {
+                    RData::CAA(caa) => Some(CaaRecord {
+                        critical: caa.issuer_critical,
+                        tag: caa.tag.clone(),
+                        value: caa.value.clone(),
+                    }),
+                    _ => None,
+                });
+                let records: Vec<_> = records.collect();
+                let ttl_seconds = lookup.answers().iter().map(|record| record.ttl).min().unwrap_or(0);
+                Ok(Some(CaaSet { records, ttl_seconds }).filter(|set| !set.records.is_empty()))
+            }
+            Err(_) if matches!(cause, Cause::Empty | Cause::Nxdomain) => Ok(None),
+            Err(_) if cause.is_silence() && !self.answers().await => Err(LocalFault::Resolver.into()),
+            Err(_) => {
+                Err(Failure::new(FailureKind::Dns, format!("looking up CAA of {host}: {cause}")).into())
             }
         }
     }

@@ -8,13 +8,16 @@ use rpc::{AccessTable, AddressError, Channel, Limits, NodeCredentials, Revocatio
 use runtime::{Failure, Lifecycle};
 
 use crate::address::AddressPolicy;
+use crate::caa::Caa;
 use crate::config::Config;
-use crate::dns_01::Dns01;
+use crate::dns_01::{Dns01, TextLookUp};
+use crate::dns_persist_01::DnsPersist01;
 use crate::http_01::Http01;
 use crate::observer::{Methods, Observer};
 use crate::receipt_key::{self, ReceiptKeyError};
 use crate::resolver::{Resolver, ResolverError};
 use crate::service::{Remote, Service};
+use crate::tls_alpn_01::TlsAlpn01;
 
 /// Why a validator does not start, or ends.
 #[derive(Debug, thiserror::Error)]
@@ -64,11 +67,23 @@ pub async fn run(config: Config, lifecycle: Lifecycle) -> Result<(), RunError> {
         return Err(RunError::Role(identity));
     }
     let key = receipt_key::load(&config.receipt_key, &identity.name)?;
-    let resolver = Resolver::new(&config.resolver, config.query())?;
+    let mut resolver = Resolver::new(&config.resolver.servers, config.query())?;
+    if config.resolver.dnssec {
+        resolver = resolver.validating();
+        // Before anybody asks; the watch goes on with it.
+        if let Err(fault) = resolver.is_well().await {
+            tracing::warn!(%fault, "resolver");
+        }
+    }
     let policy = AddressPolicy::new(config.addresses.clone());
+    let texts = TextLookUp::new(config.dns_settings(), resolver.clone());
     let methods = Methods {
-        http_01: Http01::new(config.http_01_settings(), resolver.clone(), policy)?,
-        dns_01: Dns01::new(config.dns_settings(), resolver.clone()),
+        http_01: Http01::new(config.http_01_settings(), resolver.clone(), policy.clone())?,
+        tls_alpn_01: TlsAlpn01::new(config.tls_alpn_01_settings(), resolver.clone(), policy)?,
+        dns_01: Dns01::new(texts.clone()),
+        dns_persist_01: DnsPersist01::new(texts),
+        resolver: resolver.clone(),
+        caa: Caa::new(resolver.clone(), lifecycle.clock(), config.attempt()),
     };
     let limits = &config.limits;
     let observer =
@@ -107,16 +122,15 @@ fn remotes(config: &Config, credentials: &Arc<NodeCredentials>) -> Result<Vec<Re
     config.remotes.iter().map(remote).collect()
 }
 
-/// Ready while a resolver answers: without one, every attempt would end in nothing.
+/// Ready while a resolver answers, and validates if it is to: without one, every attempt would end in nothing.
 fn watch_resolver(resolver: Resolver, lifecycle: &Lifecycle) {
     let dependency = lifecycle.readiness().dependency("resolver");
     let draining = lifecycle.drain_token();
     lifecycle.spawn("resolver watch", async move {
         loop {
-            if resolver.answers().await {
-                dependency.up();
-            } else {
-                dependency.down(crate::failure::LocalFault::Resolver.to_string());
+            match resolver.is_well().await {
+                Ok(()) => dependency.up(),
+                Err(fault) => dependency.down(fault.to_string()),
             }
             tokio::select! {
                 () = tokio::time::sleep(LOOK_EVERY) => {}

@@ -144,8 +144,12 @@ fn status(error: ObserveError) -> Status {
             metrics::counter!("chancery_validations_shed_total").increment(1);
             rpc::busy(&error.to_string(), RETRY)
         }
-        ObserveError::Local(LocalFault::Resolver) => rpc::unavailable(&error.to_string(), RETRY),
-        ObserveError::Unfit(_) | ObserveError::Receipt(_) => rpc::failure(error.class(), error.to_string()),
+        ObserveError::Local(LocalFault::Resolver | LocalFault::Unvalidated) => {
+            rpc::unavailable(&error.to_string(), RETRY)
+        }
+        ObserveError::Unfit(_) | ObserveError::NoCaa | ObserveError::Receipt(_) => {
+            rpc::failure(error.class(), error.to_string())
+        }
     }
 }
 

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use pki::DnsName;
 use testkit::dns::{DnsServer, Mood, Record, TXT};
-use validator::{Dns01, DnsSettings, Ending, Failure, FailureKind, LocalFault, Resolver, Resolvers};
+use validator::{
+    Dns01, DnsSettings, Ending, Failure, FailureKind, LocalFault, Resolver, Resolvers, TextLookUp,
+};
 
 const KEY_AUTHORIZATION: &str =
     "evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA.9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M9fm21mqTI";
@@ -31,12 +33,12 @@ impl World {
     async fn with(total_timeout: Duration, query: Duration) -> Self {
         let dns = DnsServer::start().await.unwrap();
         let resolver = Resolver::new(&Resolvers::Servers(vec![dns.address()]), query).unwrap();
-        let method = Dns01::new(DnsSettings { records: 20, total_timeout }, resolver);
+        let method = Dns01::new(TextLookUp::new(DnsSettings { records: 20, total_timeout }, resolver));
         Self { dns, method }
     }
 
     async fn look(&self) -> Result<(), Ending> {
-        self.method.observe(&name("www.example.org"), KEY_AUTHORIZATION).await
+        self.method.observe(&name("www.example.org"), None, KEY_AUTHORIZATION).await
     }
 
     async fn failure(&self) -> Failure {
@@ -168,7 +170,7 @@ async fn answers_are_bounded() {
 async fn a_name_too_long_for_its_label_is_a_dns_problem() {
     let world = World::new().await;
     let long = format!("{}example.org", "a23456789.".repeat(24));
-    match world.method.observe(&name(&long), KEY_AUTHORIZATION).await {
+    match world.method.observe(&name(&long), None, KEY_AUTHORIZATION).await {
         Err(Ending::Failed(failure)) => assert_failure(&failure, FailureKind::Dns, "DNS can hold"),
         other => panic!("{other:?}"),
     }
@@ -195,4 +197,20 @@ async fn nothing_is_cached() {
     assert_eq!(world.look().await, Ok(()));
     world.dns.remove(PLACE);
     assert_eq!(world.failure().await.kind, FailureKind::Dns);
+}
+
+#[tokio::test]
+async fn g7_an_accounts_own_label_is_looked_for_below_it_and_nowhere_else() {
+    let world = World::new().await;
+    let name = name("www.example.org");
+    // The draft's own example (§3.1).
+    let account = "https://example.com/acme/acct/ExampleAccount".parse().unwrap();
+    let look = async || world.method.observe(&name, Some(&account), KEY_AUTHORIZATION).await;
+    // What dns-01 looks for is not it.
+    world.dns.text_of(PLACE, DIGEST);
+    assert!(look().await.is_err());
+    world.dns.text_of("_ujmmovf2vn55tgye._acme-challenge.www.example.org", DIGEST);
+    assert_eq!(look().await, Ok(()));
+    let other = "https://example.com/acme/acct/exampleAccount".parse().unwrap();
+    assert!(world.method.observe(&name, Some(&other), KEY_AUTHORIZATION).await.is_err());
 }

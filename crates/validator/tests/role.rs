@@ -20,6 +20,7 @@ use testkit::TestClock;
 use testkit::challenge::{ChallengeResponder, Reply, challenge_path};
 use testkit::dns::{DnsServer, Mood};
 use testkit::nodes::NodeAuthority;
+use testkit::unbound::{Unbound, Zones};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tonic::{Code, Request};
@@ -86,6 +87,10 @@ impl World {
     async fn start_with(&self, name: &str, dns: SocketAddr, more: &str, tables: &str) -> Node {
         let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         let (config, public) = self.config(name, address, dns, more, tables);
+        self.run(name, address, config, public).await
+    }
+
+    async fn run(&self, name: &str, address: SocketAddr, config: Config, public: [u8; 32]) -> Node {
         let lifecycle = Lifecycle::new(self.clock.shared());
         let task = tokio::spawn(validator::run(config, lifecycle.clone()));
         while TcpStream::connect(address).await.is_err() {
@@ -138,7 +143,18 @@ fn target(name: &str) -> Target {
     let authorization = keys.mint_authorization(&directory, &account, &name, &[1; 32], now, [9; 16]);
     let account_url = ACCOUNT_URL.parse().unwrap();
     let method = Method::Http01;
-    Target { authorization, directory, account, account_url, thumbprint, name, method, attempt: 1 }
+    Target {
+        authorization,
+        directory,
+        account,
+        account_url,
+        thumbprint,
+        name,
+        method,
+        attempt: 1,
+        caa_identities: Vec::new(),
+        caa_only: false,
+    }
 }
 
 fn remote(name: &str, address: SocketAddr) -> String {
@@ -147,7 +163,7 @@ fn remote(name: &str, address: SocketAddr) -> String {
 
 fn kind(receipt: &Receipt) -> Option<ErrorType> {
     match &receipt.outcome {
-        Outcome::Valid => None,
+        Outcome::Valid | Outcome::Caa => None,
         Outcome::Invalid(problem) => Some(problem.kind),
     }
 }
@@ -178,6 +194,8 @@ async fn a_receipt_says_who_saw_what_of_whom_and_when() {
         perspective: "v-1".parse().unwrap(),
         addresses: vec![HERE],
         caa: None,
+        persisted: None,
+        dnssec: false,
         started: now,
         finished: now,
         outcome: Outcome::Valid,
@@ -315,6 +333,8 @@ async fn a_target_that_makes_no_sense_is_refused_before_anybody_is_asked() {
         with(|target| target.wildcard = true),
         with(|target| target.method = "dns-02".to_owned()),
         with(|target| target.account_url.clear()),
+        with(|target| target.caa_identities.push("CA.example".to_owned())),
+        with(|target| target.caa_identities = vec!["ca.example".to_owned(); 11]),
         with(|target| target.authorization_id.push('A')),
         with(|target| target.identifier_value = "WWW.example.org".to_owned()),
         with(|target| target.identifier_value = "www.example.org/x@y".to_owned()),
@@ -475,11 +495,15 @@ fn the_configuration_says_what_is_wrong_with_it() {
     assert_eq!(parse("", ""), Ok(()));
     assert_eq!(parse("resolver = \"system\"", ""), Ok(()));
     assert_eq!(parse("resolver = [\"127.0.0.1:53\", \"[::1]:53\"]", ""), Ok(()));
+    assert_eq!(parse("", "[resolver]\nservers = \"127.0.0.1:53\"\ndnssec = true\n"), Ok(()));
+    assert_eq!(parse("", "[resolver]\ndnssec = true\n[tls_alpn_01]\nport = 1\n[dns]\nrecords = 5\n"), Ok(()));
     for (more, tables, says) in [
         ("resolver = \"8.8.8.8\"", "", "neither \"system\" nor ADDR:PORT"),
         ("resolver = []", "", "no resolver"),
         ("resolver = 5", "", "\"system\", \"ADDR:PORT\" or a list"),
         ("hosts = {}", "", "unknown field"),
+        ("", "[resolver]\nserver = \"127.0.0.1:53\"\n", "unknown field"),
+        ("", "[dns]\nrecords = 0\n", "nonzero"),
         ("", "[addresses]\nallow = [\"10.0.0.0\"]\n", "invalid IP address syntax"),
         ("", "[http_01]\nport = 0\n", "nonzero"),
         ("", "[http_01]\nheader_bytes = 100\n", "at least 8192"),
@@ -489,4 +513,112 @@ fn the_configuration_says_what_is_wrong_with_it() {
         let error = parse(more, tables).unwrap_err();
         assert!(error.contains(says), "{error:?} does not say {says:?}");
     }
+}
+
+#[tokio::test]
+async fn h1_caa_is_asked_with_every_validation_and_comes_first() {
+    let world = World::new().await;
+    let node = world.start("v-1", "", "").await;
+    let mut target = target(NAME);
+    target.caa_identities = vec!["ca.example".parse().unwrap()];
+    world.dns.caa_of("example.org", 0, "issue", "ca.example");
+    world.answer(&target);
+    let look = async |target: &Target| {
+        let response = world.validate(&node, target).await.unwrap();
+        node.key.verify(&response.receipts[0]).unwrap()
+    };
+    let receipt = look(&target).await;
+    assert_eq!((kind(&receipt), &receipt.outcome), (None, &Outcome::Valid));
+    let caa = receipt.caa.unwrap();
+    assert_eq!((caa.permitted, caa.found_at.as_deref()), (true, Some("example.org")));
+    assert_eq!(caa.identities, target.caa_identities);
+    // What CAA forbids is the problem, whatever the web server answers.
+    world.web.remove(&acme::id::token(&target.authorization));
+    assert_eq!(kind(&look(&target).await), Some(ErrorType::Unauthorized));
+    world.dns.caa_of(NAME, 0, "issue", ";");
+    let receipt = look(&target).await;
+    assert_eq!((kind(&receipt), receipt.caa.map(|caa| caa.permitted)), (Some(ErrorType::Caa), Some(false)));
+    world.answer(&target);
+    assert_eq!(kind(&look(&target).await), Some(ErrorType::Caa));
+    // What cannot be looked up fails the validation.
+    world.dns.remove(NAME);
+    world.dns.address_of(NAME, HERE);
+    world.dns.mood(NAME, testkit::dns::CAA, Mood::Servfail);
+    let receipt = look(&target).await;
+    assert_eq!((kind(&receipt), receipt.caa), (Some(ErrorType::Dns), None));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn h6_a_look_at_caa_alone_contacts_nobody_and_shows_no_control() {
+    let world = World::new().await;
+    let node = world.start("v-1", "", "").await;
+    let mut target = target(NAME);
+    target.caa_only = true;
+    let status = world.validate(&node, &target).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument, "nothing to ask: {status}");
+    target.caa_identities = vec!["ca.example".parse().unwrap()];
+    let response = world.validate(&node, &target).await.unwrap();
+    let receipt = node.key.verify(&response.receipts[0]).unwrap();
+    assert_eq!(receipt.outcome, Outcome::Caa);
+    assert!(receipt.caa.unwrap().permitted && receipt.addresses.is_empty());
+    world.dns.caa_of(NAME, 0, "issue", "other.example");
+    let response = world.validate(&node, &target).await.unwrap();
+    assert_eq!(kind(&node.key.verify(&response.receipts[0]).unwrap()), Some(ErrorType::Caa));
+    assert_eq!(world.web.connections(), 0);
+    target.name = "127.0.0.1".parse().unwrap();
+    assert_eq!(world.validate(&node, &target).await.unwrap_err().code(), Code::InvalidArgument);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn g11_receipts_say_whether_the_resolver_validates_and_none_is_made_while_it_does_not() {
+    let world = World::new().await;
+    let zones =
+        Zones { secure: "_acme-challenge.secure.test. 60 IN TXT \"other\"\n".to_owned(), ..Zones::default() };
+    let start = async |name: &str, dns: SocketAddr| {
+        let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let (mut config, public) = world.config(name, address, dns, "", "");
+        config.resolver.dnssec = true;
+        world.run(name, address, config, public).await
+    };
+    let mut target = target("secure.test");
+    target.method = Method::Dns01;
+    let unbound = Unbound::start(&zones, true).unwrap();
+    let node = start("v-1", unbound.address()).await;
+    let response = world.validate(&node, &target).await.unwrap();
+    let receipt = node.key.verify(&response.receipts[0]).unwrap();
+    assert_eq!((receipt.dnssec, kind(&receipt)), (true, Some(ErrorType::Unauthorized)));
+    node.stop().await;
+    // The test's own name server knows nothing of DNSSEC.
+    let node = start("v-2", world.dns.address()).await;
+    let status = world.validate(&node, &target).await.unwrap_err();
+    assert_eq!((status.code(), rpc::status_class(&status)), (Code::Unavailable, ErrorClass::Transient));
+    assert!(!node.lifecycle.readiness().report(false).is_ready());
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn g8_a_persistent_record_is_in_the_receipt_with_its_ttl() {
+    let world = World::new().await;
+    let node = world.start("v-1", "", "").await;
+    let mut target = target("*.example.org");
+    target.method = Method::DnsPersist01;
+    target.caa_identities = vec!["ca.example".parse().unwrap()];
+    let place = "_validation-persist.example.org";
+    let value = format!("ca.example; accounturi={ACCOUNT_URL}; policy=wildcard");
+    let look = async || {
+        let response = world.validate(&node, &target).await.unwrap();
+        node.key.verify(&response.receipts[0]).unwrap()
+    };
+    world.dns.text_of(place, "other.example; accounturi=https://other.example/1");
+    let receipt = look().await;
+    assert_eq!((kind(&receipt), receipt.persisted), (Some(ErrorType::Unauthorized), None));
+    world.dns.text_of(place, value);
+    world.dns.ttl_of(place, 7200);
+    let receipt = look().await;
+    let persisted = Some(acme::receipt::Persisted { ttl_seconds: 7200 });
+    assert_eq!((kind(&receipt), receipt.persisted), (None, persisted));
+    assert_eq!(receipt.requirement, "BR 2.2.6 3.2.2.4.22");
+    node.stop().await;
 }

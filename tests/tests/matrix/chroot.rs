@@ -22,6 +22,9 @@ fn acme_sh_by_its_recipes() {
     run.file("dns_mine.sh", "etc/acme.sh/dnsapi/dns_mine.sh", "");
     run.sh("dns-01");
     let _ = run.has(Feature::Dns01, "etc/acme.sh/*.example.com_ecc/fullchain.cer", &["*.example.com"]);
+    run.sh("tls-alpn-01");
+    let alpn = "etc/acme.sh/alpn.example.com_ecc/fullchain.cer";
+    let _ = run.has(Feature::TlsAlpn01, alpn, &["alpn.example.com"]);
     run.sh("profile");
     let short = "etc/acme.sh/short.example.com_ecc/fullchain.cer";
     let _ = run.has(Feature::Profile, short, &["short.example.com"]);

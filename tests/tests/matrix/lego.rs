@@ -29,6 +29,9 @@ pub fn whole(run: &Run) {
     run.file("dns.sh", "etc/lego/dns.sh", "");
     run.sh("dns-01");
     let _ = run.has(Feature::Dns01, "etc/lego/certificates/_.example.com.crt", &["*.example.com"]);
+    run.sh("tls-alpn-01");
+    let chain = "etc/lego/certificates/alpn.example.com.crt";
+    let _ = run.has(Feature::TlsAlpn01, chain, &["alpn.example.com"]);
     run.sh_managed("eab");
     let _ = run.has(Feature::Eab, "etc/lego-eab/certificates/eab.example.com.crt", &["eab.example.com"]);
 }

@@ -2,10 +2,13 @@
 //! `register [eab]`, `issue METHOD FILE NAME…`, `revoke FILE`, `key-change`, `former-key`. A program's account is in the folder
 //! `$STATE`.
 
+use std::net::SocketAddr;
+
 use e2e::library::{self, finalize};
 use e2e::matrix::{Feature, Run};
 use e2e::program::root;
 use instant_acme::{Account, ChallengeType, Identifier, NewOrder, OrderStatus, RevocationReason};
+use testkit::alpn::{AlpnCertificate, AlpnResponder};
 
 const NAMES: [&str; 2] = ["www.example.com", "example.com"];
 
@@ -15,7 +18,7 @@ fn go_x_crypto_acme() {
     let program = root().join(".tools/bin/client-go");
     assert!(program.exists(), "{} is missing: .ci/setup test builds it", program.display());
     run.wrap("client", &format!("exec {} \"$@\"", program.display()));
-    whole_life(&run, &[Feature::Dns01], true);
+    whole_life(&run, &[Feature::Dns01, Feature::TlsAlpn01], true);
     run.finish();
 }
 
@@ -33,7 +36,7 @@ fn node_acme_client() {
             program.display()
         ),
     );
-    whole_life(&run, &[Feature::Dns01], true);
+    whole_life(&run, &[Feature::Dns01, Feature::TlsAlpn01], true);
     run.finish();
 }
 
@@ -135,6 +138,25 @@ fn rust_instant_acme() {
         let chain_of_wild = finalize(&mut order, &library::request(&["*.example.com"])).await;
         std::fs::write(run.path("wild.pem"), chain_of_wild).unwrap();
         let _ = run.has(Feature::Dns01, "wild.pem", &["*.example.com"]);
+
+        let alpn = [Identifier::Dns("alpn.example.com".to_owned())];
+        let mut order = account.new_order(&NewOrder::new(&alpn)).await.unwrap();
+        let answering = {
+            let mut authorizations = order.authorizations();
+            let mut authorization = authorizations.next().await.unwrap().unwrap();
+            let mut challenge = authorization.challenge(ChallengeType::TlsAlpn01).unwrap();
+            let digest = challenge.key_authorization().digest().as_ref().try_into().unwrap();
+            let shown = AlpnCertificate::new("alpn.example.com", &digest).sign();
+            let address = SocketAddr::from(([127, 0, 0, 1], run.demo.tls_alpn_01_port));
+            let answering = AlpnResponder::start_on(address, &shown).await.unwrap();
+            challenge.set_ready().await.unwrap();
+            answering
+        };
+        assert_eq!(order.poll_ready(&library::patience()).await.unwrap(), OrderStatus::Ready);
+        drop(answering);
+        let chain_of_alpn = finalize(&mut order, &library::request(&["alpn.example.com"])).await;
+        std::fs::write(run.path("alpn.pem"), chain_of_alpn).unwrap();
+        let _ = run.has(Feature::TlsAlpn01, "alpn.pem", &["alpn.example.com"]);
 
         for (feature, identifier, profile) in [
             (Feature::Ip, Identifier::Ip("127.0.0.1".parse().unwrap()), None),

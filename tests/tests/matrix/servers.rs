@@ -31,13 +31,14 @@ pub fn caddy(run: &Run, program: &str, also: &str, also_names: &[&str]) {
     };
     {
         let _server = run.serve(command("run --config etc/caddy/Caddyfile"), "caddy.log");
-        let names = ["www.example.com", "http.example.com", "eab.example.com", "127.0.0.1"];
+        let names = ["www.example.com", "http.example.com", "alpn.example.com", "eab.example.com", "127.0.0.1"];
         for name in names.iter().chain(also_names) {
             let _ = run.wait("got its certificates", "caddy.log", || caddys_chain(run, name));
         }
     }
     let file = |name: &str| caddys_chain(run, name).unwrap();
     let _ = run.has(Feature::Http01, file("http.example.com"), &["http.example.com"]);
+    let _ = run.has(Feature::TlsAlpn01, file("alpn.example.com"), &["alpn.example.com"]);
     let _ = run.has(Feature::Ip, file("127.0.0.1"), &["127.0.0.1"]);
     let _ = run.has(Feature::Eab, file("eab.example.com"), &["eab.example.com"]);
     let first = run.has(Feature::Http01, file("www.example.com"), &["www.example.com"]);
@@ -66,6 +67,10 @@ pub fn caddys_chain(run: &Run, name: &str) -> Option<PathBuf> {
     found.lines().next().map(Into::into)
 }
 
+/// The sites of Apache's second recipe.
+const SITES: [&str; 5] =
+    ["http.example.com", "dns.example.com", "alpn.example.com", "short.example.com", "eab.example.com"];
+
 #[test]
 fn apache_by_its_recipes() {
     let run = Run::start("apache");
@@ -77,7 +82,7 @@ fn apache_by_its_recipes() {
         .iter()
         .map(|name| format!("LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so\n"))
         .collect();
-    let hosts: String = ["http.example.com", "dns.example.com", "short.example.com", "eab.example.com"]
+    let hosts: String = SITES
         .iter()
         .map(|name| format!("<VirtualHost *:{tls}>\nServerName {name}\nSSLEngine on\n</VirtualHost>\n"))
         .collect();
@@ -108,19 +113,19 @@ fn apache_by_its_recipes() {
         let said = std::fs::read_to_string(run.path(log)).unwrap_or_default();
         (said.matches(&format!("The Managed Domain {name} has been setup")).count() >= times).then_some(())
     };
-    let all =
-        ["www.example.com", "http.example.com", "dns.example.com", "short.example.com", "eab.example.com"];
-    for name in all {
+    let all = SITES.iter().chain(&["www.example.com"]);
+    for name in all.clone() {
         run.wait("got its certificates", log, || staged(name, 1));
     }
     succeed(&mut command("-k graceful"));
     let file = |name: &str| format!("etc/apache2/md/domains/{name}/pubcert.pem");
-    for name in all {
+    for name in all.clone() {
         run.wait("took its certificates into use", log, || exists(run.path(&file(name))));
     }
     let first = run.has(Feature::Http01, file("www.example.com"), &["www.example.com"]);
     let _ = run.has(Feature::Http01, file("http.example.com"), &["http.example.com"]);
     let _ = run.has(Feature::Dns01, file("dns.example.com"), &["dns.example.com"]);
+    let _ = run.has(Feature::TlsAlpn01, file("alpn.example.com"), &["alpn.example.com"]);
     let _ = run.has(Feature::Eab, file("eab.example.com"), &["eab.example.com"]);
     let _ = run.has(Feature::Profile, file("short.example.com"), &["short.example.com"]);
     run.is_short(file("short.example.com"));

@@ -28,6 +28,9 @@ pub fn dehydrated(run: &Run) {
 
     run.sh("dns-01");
     let _ = run.has(Feature::Dns01, "etc/dehydrated/certs/wild/fullchain.pem", &["*.example.com"]);
+    run.sh("tls-alpn-01");
+    let alpn = "etc/dehydrated/certs/alpn.example.com/fullchain.pem";
+    let _ = run.has(Feature::TlsAlpn01, alpn, &["alpn.example.com"]);
     // The same again, where nobody gets in without a key.
     std::fs::remove_dir_all(run.path("etc/dehydrated/certs")).unwrap();
     run.file("config", "etc/dehydrated/config", &run.text("config-eab"));
@@ -57,6 +60,17 @@ pub fn uacme(run: &Run) {
     assert_ne!(first, second);
     run.sh("dns-01");
     let _ = run.has(Feature::Dns01, "etc/ssl/uacme/dns.example.com/cert.pem", &["*.dns.example.com"]);
+    {
+        let (port, socket) = (run.demo.tls_alpn_01_port, run.path("ualpn.sock"));
+        run.wrap("ualpn", &format!("exec /usr/bin/ualpn --sock {} \"$@\"", socket.display()));
+        let pid = run.path("ualpn.pid");
+        let server = format!("exec ualpn --bind 127.0.0.1@{port} --connect 127.0.0.1@9 --pidfile {}", pid.display());
+        let _server = run.serve(run.shell(&server), "ualpn.log");
+        run.wait("listened", "ualpn.log", || socket.exists().then_some(()));
+        run.sh("tls-alpn-01");
+        let chain = "etc/ssl/uacme/alpn.example.com/cert.pem";
+        let _ = run.has(Feature::TlsAlpn01, chain, &["alpn.example.com"]);
+    }
     run.sh("ip");
     let _ = run.has(Feature::Ip, "etc/ssl/uacme/127.0.0.1/cert.pem", &["127.0.0.1"]);
 

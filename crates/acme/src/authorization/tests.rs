@@ -80,9 +80,16 @@ fn an_outcome_counts_for_its_own_try_only() {
 }
 
 #[test]
-fn a_wildcard_is_offered_no_http() {
+fn d2_a_wildcard_is_offered_dns_and_an_address_is_not() {
+    let offered = |name: &str| {
+        let pending = Pending::new(&name.parse().unwrap(), Method::ALL, at(1000));
+        pending.challenges.iter().map(|challenge| challenge.method).collect::<Vec<_>>()
+    };
+    assert_eq!(offered("*.example.org"), [Method::Dns01, Method::DnsAccount01, Method::DnsPersist01]);
+    assert_eq!(offered("192.0.2.1"), [Method::Http01, Method::TlsAlpn01]);
+    assert_eq!(offered("example.org"), Method::ALL);
     let name = "*.example.org".parse().unwrap();
-    let pending = Pending::new(&name, Method::ALL, at(1000));
+    let pending = Pending::new(&name, &[Method::Http01], at(1000));
     assert!(pending.challenges.is_empty());
     assert_eq!(pending.start(Method::Http01, at(1), LEASE).map(drop), Err(TransitionError::NoSuchChallenge));
 }
@@ -125,7 +132,8 @@ fn it_is_stored_and_read() {
 #[test]
 fn the_client_sees_no_star_but_is_told_of_it() {
     let base = "https://ca.example".parse().unwrap();
-    let json = |name, state| serde_json::to_value(authorization(name, state).object(&base, at(102))).unwrap();
+    let json =
+        |name, state| serde_json::to_value(authorization(name, state).object(&base, at(102), &[])).unwrap();
     let plain = json("example.org", State::Pending(pending()));
     assert_eq!(plain["identifier"], serde_json::json!({"type": "dns", "value": "example.org"}));
     assert!(plain.get("wildcard").is_none());

@@ -39,10 +39,13 @@ fn receipt(perspective: &str) -> Receipt {
         addresses: vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()],
         caa: Some(Caa {
             permitted: true,
+            identities: vec!["ca.example".parse().unwrap()],
             found_at: Some("example.org".into()),
             ttl_seconds: 300,
             checked: Timestamp::from_unix(60),
         }),
+        persisted: None,
+        dnssec: true,
         started: Timestamp::from_unix(60),
         finished: Timestamp::from_unix(61),
         outcome: Outcome::Valid,
@@ -68,7 +71,8 @@ fn what_is_signed_is_read() {
         addresses: Vec::new(),
         ..receipt("eu-1")
     };
-    for receipt in [receipt("eu-1"), failed] {
+    let caa_only = Receipt { outcome: Outcome::Caa, ..receipt("eu-1") };
+    for receipt in [receipt("eu-1"), failed, caa_only] {
         let compact = key.sign(&receipt).unwrap();
         assert_eq!(perspective(&compact).unwrap().as_str(), "eu-1");
         assert_eq!(verifier(&key).verify(&compact), Ok(receipt));
@@ -149,9 +153,13 @@ fn the_payload_is_exactly_a_receipt() {
         good.replace(r#""attempt":1"#, r#""attempt":-1"#),
         good.replace(r#""attempt":1"#, r#""attempt":4294967296"#),
         good.replace(r#""outcome":"valid""#, r#""outcome":"Valid""#),
+        good.replace(r#"["ca.example"]"#, r#"["CA..example"]"#),
         good.replace(r#""outcome":"valid""#, r#""outcome":{"valid":1}"#),
         good.replace("http-01", "http-02"),
         good.replace("3.2.2.4.19", "3.2.2.4.7"),
+        good.replace(r#""dnssec""#, r#""persisted":{"ttl_seconds":1},"dnssec""#),
+        good.replace(r#""dnssec":true,"#, ""),
+        good.replace("http-01", "dns-persist-01").replace("3.2.2.4.19", "3.2.2.4.22"),
         good.replace("https://ca.example", "http://ca.example"),
         good.replace(r#""run":"BgYG"#, r#""run":"BgY"#),
         good.replace(r#""ttl_seconds":300"#, r#""ttl_seconds":300,"x":1"#),
@@ -173,8 +181,9 @@ fn as_array(json: &str) -> String {
         (authorization, directory, account, account_url, thumbprint, name),
         (method, requirement, token, attempt),
     );
-    let Receipt { run, perspective, addresses, caa, started, finished, outcome, .. } = &receipt;
-    let second = (run, perspective, addresses, caa, started, finished, outcome);
+    let Receipt { run, perspective, addresses, caa, persisted, dnssec, .. } = &receipt;
+    let Receipt { started, finished, outcome, .. } = &receipt;
+    let second = (run, perspective, addresses, caa, persisted, dnssec, started, finished, outcome);
     let [first, second] = [serde_json::to_string(&first).unwrap(), serde_json::to_string(&second).unwrap()];
     let first = first.replace("[[", "[").replace("],[", ",");
     let array = format!("{},{}", first.trim_end_matches(']'), second.trim_start_matches('['));

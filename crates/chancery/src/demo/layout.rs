@@ -43,6 +43,7 @@ pub(crate) struct Addresses {
     pub(crate) signer_database: Option<String>,
     pub(crate) front_database: Option<String>,
     pub(crate) http_01_port: u16,
+    pub(crate) tls_alpn_01_port: u16,
     /// Whom the status node sets no limits, as its configuration has it.
     pub(crate) trusted_proxies: &'static str,
 }
@@ -195,6 +196,7 @@ impl Layout {
                 .replace("{authority}", &addresses.authority)
                 .replace("{resolver}", &addresses.resolver.to_string())
                 .replace("{http_01_port}", &addresses.http_01_port.to_string())
+                .replace("{tls_alpn_01_port}", &addresses.tls_alpn_01_port.to_string())
                 .replace("{trusted_proxies}", addresses.trusted_proxies)
         };
         for (name, template) in [

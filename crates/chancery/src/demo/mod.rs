@@ -34,8 +34,7 @@ pub(crate) struct DemoArgs {
     /// The port at which the validator looks for http-01 answers.
     #[arg(long, value_name = "PORT", default_value_t = 5002)]
     http_01_port: u16,
-    /// The port at which the validator looks for tls-alpn-01 answers. That method is not offered yet: the option is accepted so
-    /// that scripts need not change when it is.
+    /// The port at which the validator looks for tls-alpn-01 answers.
     #[arg(long, value_name = "PORT", default_value_t = 5001)]
     tls_alpn_01_port: u16,
     /// Keep the signer's database on this PostgreSQL server instead of a SQLite file, as a login in the role

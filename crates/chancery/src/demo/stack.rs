@@ -45,6 +45,7 @@ pub(crate) struct Facts {
     pub(crate) eab_kid: String,
     pub(crate) eab_hmac_key: String,
     pub(crate) http_01_port: u16,
+    pub(crate) tls_alpn_01_port: u16,
     pub(crate) enrollment: SocketAddr,
 }
 
@@ -157,6 +158,7 @@ impl Sockets {
             signer_database: args.signer_database.clone(),
             front_database: args.front_database.clone(),
             http_01_port: args.http_01_port,
+            tls_alpn_01_port: args.tls_alpn_01_port,
             trusted_proxies: if args.unlimited_status { "\"127.0.0.0/8\"" } else { "" },
         };
         let sockets = Self {
@@ -289,6 +291,7 @@ async fn facts(layout: &Layout, addresses: &Addresses, mut operator: Connection)
         eab_kid: key.kid,
         eab_hmac_key: key.hmac_key,
         http_01_port: addresses.http_01_port,
+        tls_alpn_01_port: addresses.tls_alpn_01_port,
         enrollment: addresses.enrollment,
     })
 }

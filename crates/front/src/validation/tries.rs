@@ -50,7 +50,7 @@ impl Tries {
 
     pub(super) async fn run(mut self, front: &Front) -> Result<(), Refusal> {
         loop {
-            let seen = look(front, &self.target).await;
+            let seen = look(front, &self.target, attempt(front)).await;
             if self.record(front, seen).await? || !self.begin_another(front).await? {
                 return Ok(());
             }
@@ -63,7 +63,7 @@ impl Tries {
         settle: oneshot::Sender<Result<Kept, Refusal>>,
     ) -> Result<(), Refusal> {
         let target = self.target.clone();
-        let looking = look(front, &target);
+        let looking = look(front, &target, attempt(front));
         tokio::pin!(looking);
         let wait = Duration::from_millis(front.validation.answer_wait_milliseconds);
         let ended = match tokio::time::timeout(wait, &mut looking).await {
@@ -211,6 +211,11 @@ async fn record(
     .await?;
     fail::fail_point!("front.outcome.after-save");
     Ok(kept)
+}
+
+/// For one try.
+fn attempt(front: &Front) -> Duration {
+    Duration::from_secs(front.validation.attempt_seconds)
 }
 
 /// Whole seconds, so that nobody is told to come before the next try.

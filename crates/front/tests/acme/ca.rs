@@ -17,7 +17,7 @@ use acme::receipt::{Outcome, ReceiptVerifier};
 use acme::resource::{BaseUrl, Located, Resource};
 use acme::{AccountId, DirectoryName, ErrorType, Jwk, Jws, Problem, Thumbprint, TierSecret, TierSecrets};
 use parking_lot::Mutex;
-use pki::{Certificate, Csr, Name, Period, Timestamp};
+use pki::{Certificate, Csr, DnsName, Name, Period, Timestamp};
 use rpc::proto::signer::v1 as wire;
 use rpc::{Account, AuthorizedName, Evidence};
 use runtime::Clock;
@@ -29,6 +29,9 @@ use crate::pki_double::Authority as Issuer;
 pub(crate) const EAB_KID: &str = "test-kid";
 pub(crate) const EAB_KEY: [u8; 32] = [42; 32];
 pub(crate) const TERMS: &str = "https://ca.test/terms";
+
+/// What the directory "dns" offers.
+const ALL: &[&str] = &["http-01", "dns-01", "tls-alpn-01", "dns-account-01", "dns-persist-01"];
 
 /// How long orders and authorizations last.
 const LIFETIME: Period = Period::from_hours(24);
@@ -187,7 +190,7 @@ impl FakeCa {
             caa_identities: vec!["ca.test".to_owned()],
             external_account_required: name == "eab",
             profiles: vec![wire::Profile { name: "tls".to_owned(), description: "90 days".to_owned() }],
-            methods: vec!["http-01".to_owned()],
+            methods: if name == "dns" { ALL } else { &["http-01"] }.iter().map(ToString::to_string).collect(),
             maximum_names: 10,
             order_lifetime_seconds: 86_400,
             authorization_lifetime_seconds: 86_400,
@@ -254,6 +257,19 @@ impl FakeCa {
         })
     }
 
+    /// Whether the validator asked CAA for this CA in the last eight hours.
+    fn has_fresh_caa(&self, name: &Name, evidence: &[Evidence], now: Timestamp) -> bool {
+        if below(name, "granted.test") || name.base().is_none() {
+            return true;
+        }
+        let receipts = evidence.iter().filter(|one| one.name == *name).flat_map(|one| &one.receipts);
+        let mut answers = receipts.filter_map(|compact| self.receipts.verify(compact).ok()?.caa);
+        answers.any(|caa| {
+            let fresh = now.since(caa.checked) <= Period::from_hours(8);
+            fresh && caa.permitted && caa.identities.iter().map(DnsName::as_str).eq(["ca.test"])
+        })
+    }
+
     fn issue_checked(&self, request: wire::IssueRequest) -> Result<wire::IssuedCertificate, Status> {
         let (new_order, finalize) = (jws(&request.new_order_jws)?, jws(&request.finalize_jws)?);
         let located = self.locate(&finalize.header().url)?;
@@ -279,6 +295,9 @@ impl FakeCa {
         let now = self.now();
         if !wanted.names.iter().all(|name| self.is_held(&account, name, &evidence, now)) {
             return Err(refuse(ErrorType::Unauthorized, "a name without authorization"));
+        }
+        if !wanted.names.iter().all(|name| self.has_fresh_caa(name, &evidence, now)) {
+            return Err(refuse(ErrorType::Caa, "CAA was asked too long ago"));
         }
         let certificate = self.issuer.issue(csr.public_key(), &wanted.names);
         let serial = certificate.serial();

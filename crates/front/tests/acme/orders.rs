@@ -507,3 +507,134 @@ async fn d15_only_challenges_that_every_client_can_parse() {
         assert!(challenge["token"].is_string());
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn d7_retry_after_says_when_the_next_try_comes_and_asking_again_changes_nothing() {
+    let stage = Stage::with(|config| {
+        config.validation.retry_milliseconds = vec![600_000];
+        config.validation.answer_wait_milliseconds = 15_000;
+        config.limits.poll_wait_milliseconds = 0;
+    })
+    .await;
+    let mut client = Client::registered(&stage.wire, "open").await;
+    stage.validator.plan("late.example.org", [Sight::Invalid(ErrorType::Dns), Sight::Valid]);
+    let order = client.order(&["late.example.org"]).await.ok(201).json();
+    let url = text(&order["authorizations"][0]);
+    let challenge = text(&client.post_as_get(&url).await.ok(200).json()["challenges"][0]["url"]);
+    client.post(&challenge, &json!({})).await.ok(200);
+    let retry_after =
+        |answer: &crate::client::Answer| answer.header("retry-after").unwrap().parse::<u64>().unwrap();
+    stage.clock.advance(Duration::from_secs(100));
+    let read = client.post_as_get(&url).await.ok(200);
+    assert_eq!(retry_after(&read), 500);
+    assert_eq!(read.json()["challenges"][0]["error"]["type"], "urn:ietf:params:acme:error:dns");
+    assert_eq!(retry_after(&client.post_as_get(&challenge).await.ok(200)), 500);
+    // As often as it is asked, here and at a front that knows nothing of the plan but what is stored.
+    let state = client.post_as_get(&url).await.ok(200).json();
+    for _ in 0..3 {
+        let again = client.post(&challenge, &json!({})).await.ok(200);
+        assert_eq!((retry_after(&again), &again.json()["status"]), (500, &json!("processing")));
+    }
+    let stage = stage.kill().await;
+    client.wire = stage.wire.clone();
+    client.post(&challenge, &json!({})).await.ok(200);
+    assert_eq!(client.post_as_get(&url).await.ok(200).json(), state);
+    assert_eq!(stage.validator.looks.load(Ordering::SeqCst), 1);
+    // When the try is long overdue, its front is dead: a look begins it.
+    stage.clock.advance(Duration::from_secs(560));
+    client.post_as_get(&url).await.ok(200);
+    stage.poll(&client, &url, &["valid"]).await;
+    assert_eq!(stage.validator.looks.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn d7_tries_that_failed_before_a_restart_count() {
+    let stage = Stage::with(|config| {
+        config.validation.retry_milliseconds = vec![60_000];
+        config.validation.answer_wait_milliseconds = 15_000;
+        config.limits.poll_wait_milliseconds = 0;
+    })
+    .await;
+    let mut client = Client::registered(&stage.wire, "open").await;
+    let never = || Sight::Invalid(ErrorType::Connection);
+    stage.validator.plan("never.example.org", [never(), never(), never()]);
+    let order = client.order(&["never.example.org"]).await.ok(201).json();
+    let url = text(&order["authorizations"][0]);
+    let challenge = text(&client.post_as_get(&url).await.ok(200).json()["challenges"][0]["url"]);
+    client.post(&challenge, &json!({})).await.ok(200);
+    let stage = stage.kill().await;
+    client.wire = stage.wire.clone();
+    stage.clock.advance(Duration::from_secs(200));
+    client.post_as_get(&url).await.ok(200);
+    stage.poll(&client, &url, &["invalid"]).await;
+    assert_eq!(stage.validator.looks.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn d7_a_missing_record_is_looked_for_again_and_a_wrong_file_is_not() {
+    let stage = Stage::new().await;
+    let client = Client::registered(&stage.wire, "dns").await;
+    for (method, looks) in [("http-01", 1), ("dns-01", 3)] {
+        let name = format!("{method}.example.org");
+        stage.validator.plan(&name, std::iter::repeat_n(Sight::Invalid(ErrorType::Unauthorized), 5));
+        let before = stage.validator.looks.load(Ordering::SeqCst);
+        let order = client.order(&[&name]).await.ok(201).json();
+        let url = text(&order["authorizations"][0]);
+        let authorization = client.post_as_get(&url).await.ok(200).json();
+        let challenges = authorization["challenges"].as_array().unwrap();
+        let challenge = challenges.iter().find(|one| one["type"] == method).unwrap();
+        client.post(&text(&challenge["url"]), &json!({})).await.ok(200);
+        stage.poll(&client, &url, &["invalid"]).await;
+        assert_eq!(stage.validator.looks.load(Ordering::SeqCst) - before, looks, "{method}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn d2_a_wildcard_gets_dns_challenges_only() {
+    let stage = Stage::new().await;
+    let client = Client::registered(&stage.wire, "dns").await;
+    let order = client.order(&["*.wild.example.org", "wild.example.org"]).await.ok(201).json();
+    for url in order["authorizations"].as_array().unwrap() {
+        let authorization = client.post_as_get(&text(url)).await.ok(200).json();
+        assert_eq!(authorization["identifier"]["value"], "wild.example.org");
+        let challenges = authorization["challenges"].as_array().unwrap().iter();
+        let types: Vec<_> = challenges.map(|challenge| text(&challenge["type"])).collect();
+        if authorization["wildcard"] == true {
+            assert_eq!(types, ["dns-01", "dns-account-01", "dns-persist-01"]);
+        } else {
+            assert_eq!((types.len(), authorization.get("wildcard")), (5, None));
+            // The one without a token has this CA's names in its place.
+            let persistent = &challenges_of(&authorization)[4];
+            assert_eq!(persistent["issuer-domain-names"], json!(["ca.test"]));
+            assert!(persistent.get("token").is_none());
+        }
+    }
+}
+
+fn challenges_of(authorization: &serde_json::Value) -> Vec<serde_json::Value> {
+    authorization["challenges"].as_array().unwrap().clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn h6_an_old_authorization_gets_a_fresh_answer_of_caa_before_the_certificate() {
+    let stage = Stage::new().await;
+    let client = Client::registered(&stage.wire, "reuse").await;
+    let first = stage.ready_order(&client, &["old.example.org", "given.granted.test"]).await.0;
+    stage.finalize(&client, &first, &["old.example.org", "given.granted.test"]).await.ok(200);
+    assert_eq!(stage.validator.caa_looks.load(Ordering::SeqCst), 0, "it came with the validation");
+    stage.clock.advance(Duration::from_secs(9 * 3600));
+    let names = ["old.example.org", "given.granted.test"];
+    let (second, url) = stage.ready_order(&client, &names).await;
+    assert_eq!(second["authorizations"][1], first["authorizations"][1]);
+    // CAA forbids by now: the order is refused with the name, and can be finalized again.
+    stage.validator.plan("old.example.org", [Sight::Invalid(ErrorType::Caa)]);
+    let refused = stage.finalize(&client, &second, &names).await.problem(403, "caa");
+    assert_eq!(refused["subproblems"][0]["identifier"]["value"], "old.example.org");
+    assert_eq!(client.post_as_get(&url).await.ok(200).json()["status"], "ready");
+    // A validator that is away for a moment only delays it.
+    stage.validator.plan("old.example.org", [Sight::Away]);
+    stage.finalize(&client, &second, &names).await.ok(200);
+    stage.poll(&client, &url, &["valid"]).await;
+    assert_eq!(stage.validator.caa_looks.load(Ordering::SeqCst), 3);
+    assert_eq!(stage.validator.looks.load(Ordering::SeqCst), 1);
+}

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use acme::receipt::{Outcome, Receipt, ReceiptKey, ReceiptVerifier};
+use acme::receipt::{Caa, Outcome, Receipt, ReceiptKey, ReceiptVerifier};
 use acme::{ErrorType, Problem};
 use parking_lot::Mutex;
 use rpc::Target;
@@ -31,6 +31,8 @@ pub(crate) struct FakeValidator {
     clock: Arc<dyn Clock>,
     sights: Mutex<HashMap<String, VecDeque<Sight>>>,
     pub(crate) looks: AtomicU32,
+    /// Of CAA alone.
+    pub(crate) caa_looks: AtomicU32,
     pub(crate) thumbprints: Mutex<Vec<String>>,
 }
 
@@ -39,7 +41,14 @@ impl FakeValidator {
         let mut seed = [0; 32];
         aws_lc_rs::rand::fill(&mut seed).unwrap();
         let key = ReceiptKey::from_seed("validator-1".parse().unwrap(), &seed).unwrap();
-        Self { key, clock, sights: Mutex::default(), looks: AtomicU32::new(0), thumbprints: Mutex::default() }
+        Self {
+            key,
+            clock,
+            sights: Mutex::default(),
+            looks: AtomicU32::new(0),
+            caa_looks: AtomicU32::new(0),
+            thumbprints: Mutex::default(),
+        }
     }
 
     pub(crate) fn verifier(&self) -> ReceiptVerifier {
@@ -63,9 +72,14 @@ impl Validator for FakeValidator {
         request: Request<wire::ValidateRequest>,
     ) -> Result<Response<wire::ValidateResponse>, Status> {
         let target: Target = request.into_inner().target.unwrap().try_into()?;
-        self.looks.fetch_add(1, Ordering::SeqCst);
-        self.thumbprints.lock().push(target.thumbprint.to_string());
+        if target.caa_only {
+            self.caa_looks.fetch_add(1, Ordering::SeqCst);
+        } else {
+            self.looks.fetch_add(1, Ordering::SeqCst);
+            self.thumbprints.lock().push(target.thumbprint.to_string());
+        }
         let outcome = match self.next(&target.name.to_string()) {
+            Sight::Valid if target.caa_only => Outcome::Caa,
             Sight::Valid => Outcome::Valid,
             Sight::Invalid(kind) => Outcome::Invalid(Problem::new(kind, "as the test wants it")),
             Sight::Away => return Err(Status::unavailable("as the test wants it")),
@@ -75,6 +89,17 @@ impl Validator for FakeValidator {
             }
         };
         let now = self.clock.now().into();
+        let control = outcome == Outcome::Valid && target.method == acme::challenge::Method::DnsPersist01;
+        let persisted = control.then_some(acme::receipt::Persisted { ttl_seconds: 3600 });
+        let permitted = !matches!(&outcome, Outcome::Invalid(problem) if problem.kind == ErrorType::Caa);
+        let asked = target.name.base().is_some() && !target.caa_identities.is_empty();
+        let caa = asked.then(|| Caa {
+            permitted,
+            identities: target.caa_identities,
+            found_at: None,
+            ttl_seconds: 60,
+            checked: now,
+        });
         let receipt = Receipt {
             token: acme::id::token(&target.authorization),
             authorization: target.authorization,
@@ -89,7 +114,9 @@ impl Validator for FakeValidator {
             run: acme::receipt::Run::from_bytes([3; 16]),
             perspective: self.key.perspective().clone(),
             addresses: Vec::new(),
-            caa: None,
+            caa,
+            persisted,
+            dnssec: false,
             started: now,
             finished: now,
             outcome,

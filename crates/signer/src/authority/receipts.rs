@@ -5,12 +5,15 @@ use std::fmt;
 use std::time::Duration;
 
 use acme::AccountUrl;
+use acme::challenge::Method;
+use acme::problem::ErrorType;
 use acme::receipt::{self, Outcome as Observation, Perspective, Receipt, ReceiptError, Run};
 use acme::resource::Resource;
-use pki::{Period, Timestamp};
+use pki::{Name, Period, Timestamp};
 
 use super::{Claim, NameEvidence};
 use crate::membership::Nodes;
+use crate::policy::public_reuse;
 use crate::refusal::{Reason, Refusal};
 
 /// Who is asked, and about what.
@@ -37,46 +40,85 @@ impl fmt::Display for Tally {
 const MAXIMUM_RECEIPTS: usize = 128;
 /// BR §3.2.2.8: a CAA answer may be used for its TTL, or for this long if that is longer.
 const CAA_LIFETIME: Period = Period::from_hours(8);
+/// How long a persistent record may be relied upon in public trust.
+const PERSISTED_REUSE: Period = Period::from_days(10);
 
 impl Witnesses<'_> {
-    /// Counts the quorum for one name. Receipts that do not count are as if they were not there; the first reason why
-    /// one did not is the refusal's if there is no quorum without it.
+    /// Counts the quorum for one name: who saw control, and who read CAA not too long ago, where CAA counts. Receipts that do
+    /// not count are as if they were not there; the first reason why one did not is the refusal's if there is no quorum
+    /// without it.
     pub(super) fn count(&self, evidence: &NameEvidence, minted: Timestamp) -> Result<Tally, Refusal> {
-        let directory = self.claim.request.directory();
-        let quorum = &directory.policy.quorum;
-        let mut first_fault = None;
-        // Results of different runs are never added up (BR §3.2.2.9).
-        let mut runs: BTreeMap<Run, BTreeMap<Perspective, bool>> = BTreeMap::new();
+        let quorum = &self.claim.request.directory().policy.quorum;
+        let mut faults = Faults::default();
+        let (mut control, mut caa) = (Count::default(), Count::default());
         for compact in evidence.receipts.iter().take(MAXIMUM_RECEIPTS) {
-            match self.check(compact, evidence, minted) {
-                Ok(seen) => {
-                    // A perspective that said both yes and no in one run said no.
-                    let confirmed = runs.entry(seen.run).or_default().entry(seen.perspective).or_insert(true);
-                    *confirmed &= seen.confirmed;
-                    first_fault = first_fault.or(seen.fault);
+            let (receipt, answer) = match self.check(compact, evidence, minted) {
+                Ok(read) => read,
+                Err(refusal) => {
+                    faults.control = faults.control.or(Some(refusal));
+                    continue;
                 }
-                Err(refusal) => first_fault = first_fault.or(Some(refusal)),
+            };
+            match &receipt.outcome {
+                Observation::Valid => control.add(&receipt, !matches!(answer, CaaAnswer::Forbidden(_))),
+                Observation::Invalid(problem) => {
+                    control.add(&receipt, false);
+                    let detail = format!("{}: {}: {}", evidence.name, receipt.perspective, problem.detail);
+                    let reason = match problem.kind {
+                        ErrorType::Caa => Reason::Caa,
+                        _ => Reason::QuorumMissed,
+                    };
+                    faults.control = faults.control.or(Some(self.refuse(reason, detail)));
+                }
+                Observation::Caa => {}
+            }
+            match answer {
+                CaaAnswer::NotAsked => {}
+                CaaAnswer::Permitted => caa.add(&receipt, true),
+                CaaAnswer::Forbidden(refusal) => {
+                    caa.add(&receipt, false);
+                    faults.control.get_or_insert(refusal);
+                }
+                CaaAnswer::Old(refusal) => {
+                    caa.add(&receipt, false);
+                    faults.caa.get_or_insert(refusal);
+                }
             }
         }
         let asked = quorum.perspectives.len();
         let needed =
             asked.saturating_sub(usize::try_from(quorum.maximum_dissent).unwrap_or(usize::MAX)).max(1);
-        let counts =
-            |perspectives: &BTreeMap<Perspective, bool>| confirmations(perspectives, &quorum.perspectives);
-        let confirmed = runs.values().map(counts).max().unwrap_or(0);
-        if confirmed >= needed {
-            return Ok(Tally { confirmed, asked });
+        let confirmed = control.best(&quorum.perspectives);
+        let shown = confirmed.values().copied().max().unwrap_or(0);
+        if shown < needed {
+            return Err(faults.control.unwrap_or_else(|| {
+                let detail = format!(
+                    "{}: {shown} of {asked} perspectives confirmed control, {needed} are needed",
+                    evidence.name
+                );
+                self.refuse(Reason::QuorumMissed, detail)
+            }));
         }
-        Err(first_fault.unwrap_or_else(|| {
-            let detail = format!(
-                "{}: {confirmed} of {asked} perspectives confirmed control, {needed} are needed",
-                evidence.name
-            );
-            self.refuse(Reason::QuorumMissed, detail)
-        }))
+        if self.needs_caa(&evidence.name) {
+            // For the same method: CAA may permit one and not another (RFC 8657 §4).
+            let read = caa.best(&quorum.perspectives);
+            let permits = |method| read.get(method).is_some_and(|count| *count >= needed);
+            if !confirmed.iter().any(|(method, count)| *count >= needed && permits(method)) {
+                return Err(faults.caa.unwrap_or_else(|| {
+                    let detail = format!("{}: not enough perspectives have asked CAA", evidence.name);
+                    self.refuse(Reason::Caa, detail)
+                }));
+            }
+        }
+        Ok(Tally { confirmed: shown, asked })
     }
 
-    fn check(&self, compact: &str, evidence: &NameEvidence, minted: Timestamp) -> Result<Seen, Refusal> {
+    fn check(
+        &self,
+        compact: &str,
+        evidence: &NameEvidence,
+        minted: Timestamp,
+    ) -> Result<(Receipt, CaaAnswer), Refusal> {
         let name = &evidence.name;
         let forged = |reason, detail: String| self.refuse(reason, format!("a receipt for {name}: {detail}"));
         let bad = |error: ReceiptError| {
@@ -94,13 +136,9 @@ impl Witnesses<'_> {
         let receipt = verifier.verify(compact).map_err(bad)?;
         self.check_subject(&receipt, evidence)?;
         self.check_time(&receipt, evidence, minted)?;
-        if let Observation::Invalid(problem) = &receipt.outcome {
-            let fault =
-                self.refuse(Reason::QuorumMissed, format!("{name}: {perspective}: {}", problem.detail));
-            return Ok(Seen { run: receipt.run, perspective, confirmed: false, fault: Some(fault) });
-        }
-        let fault = self.check_caa(&receipt).err();
-        Ok(Seen { run: receipt.run, perspective, confirmed: fault.is_none(), fault })
+        self.check_public(&receipt)?;
+        let answer = self.check_caa(&receipt)?;
+        Ok((receipt, answer))
     }
 
     /// Every field of a receipt that says what it is about. (That its token is the authorization's, [`receipt`] has seen.)
@@ -108,7 +146,9 @@ impl Witnesses<'_> {
         let directory = self.claim.request.directory();
         let method_counts =
             directory.policy.methods.contains(&receipt.method) && receipt.method.fits(&receipt.name);
-        let key_counts = self.claim.account.had_key(&receipt.thumbprint, receipt.finished, self.skew);
+        // Nobody looked for a key authorization where CAA alone was asked.
+        let key_counts = receipt.outcome == Observation::Caa
+            || self.claim.account.had_key(&receipt.thumbprint, receipt.finished, self.skew);
         let (reason, other) = if receipt.authorization != evidence.authorization {
             (Reason::ReceiptAuthorization, "authorization")
         } else if receipt.directory != *directory.name() {
@@ -152,6 +192,7 @@ impl Witnesses<'_> {
             Some(_) => policy.validation_reuse,
             None => policy.order_lifetime.max(policy.validation_reuse),
         };
+        let oldest = self.cap(oldest, receipt, evidence);
         let skew = Period::from_seconds(self.skew.as_secs());
         let stale =
             |reason, detail| Err(self.refuse(reason, format!("a receipt for {} is {detail}", evidence.name)));
@@ -167,20 +208,69 @@ impl Witnesses<'_> {
         Ok(())
     }
 
-    /// What CAA said where it was asked: it must permit, and the answer must not be too old (RFC 8659, BR §3.2.2.8).
-    fn check_caa(&self, receipt: &Receipt) -> Result<(), Refusal> {
-        let Some(caa) = &receipt.caa else { return Ok(()) };
+    /// What bounds the age of a validation whatever the directory says: in public trust its rules, and of a persistent record
+    /// its TTL (draft-ietf-acme-dns-persist §8, BR 3.2.2.4.22). An order's own validation is good for eight hours at least.
+    fn cap(&self, oldest: Period, receipt: &Receipt, evidence: &NameEvidence) -> Period {
+        let public = self.claim.request.directory().policy.public_trust;
+        let oldest = if public { oldest.min(public_reuse(self.claim.now)) } else { oldest };
+        let Some(persisted) = &receipt.persisted else { return oldest };
+        let oldest = if public { oldest.min(PERSISTED_REUSE) } else { oldest };
+        let ttl = Period::from_seconds(persisted.ttl_seconds.into());
+        match self.claim.own {
+            Some(own) if evidence.created_by != own => oldest.min(ttl),
+            _ => oldest.min(ttl.max(CAA_LIFETIME)),
+        }
+    }
+
+    /// What public trust demands of a perspective: a resolver that validates DNSSEC, and no address that is nobody's on the
+    /// Internet (BR 3.2.2.4, 4.2.2).
+    fn check_public(&self, receipt: &Receipt) -> Result<(), Refusal> {
+        if !self.claim.request.directory().policy.public_trust {
+            return Ok(());
+        }
+        if !receipt.dnssec {
+            let detail = format!("a receipt for {} is of a perspective without DNSSEC", receipt.name);
+            return Err(self.refuse(Reason::ReceiptDnssec, detail));
+        }
+        if let Some(address) = receipt.addresses.iter().find(|address| Name::Ip(**address).is_reserved()) {
+            let detail = format!("a receipt for {} is of the reserved address {address}", receipt.name);
+            return Err(self.refuse(Reason::ReceiptAddress, detail));
+        }
+        Ok(())
+    }
+
+    /// Whether an answer of CAA must be there: for DNS names of a directory that has a name in CAA records, when a certificate
+    /// is to be issued.
+    fn needs_caa(&self, name: &Name) -> bool {
+        let policy = &self.claim.request.directory().policy;
+        self.claim.issuance && !policy.caa_identities.is_empty() && name.base().is_some()
+    }
+
+    /// What CAA said: asked for this CA's names, and not too long ago (RFC 8659, BR §3.2.2.8).
+    fn check_caa(&self, receipt: &Receipt) -> Result<CaaAnswer, Refusal> {
+        let policy = &self.claim.request.directory().policy;
+        let Some(caa) = &receipt.caa else {
+            // A failure may have none: it counts against, whatever CAA says.
+            if self.needs_caa(&receipt.name) && matches!(receipt.outcome, Observation::Valid) {
+                let detail = format!("a receipt for {} does not say what CAA says", receipt.name);
+                return Err(self.refuse(Reason::ReceiptCaa, detail));
+            }
+            return Ok(CaaAnswer::NotAsked);
+        };
+        if caa.identities != policy.caa_identities {
+            let detail = format!("a receipt for {} asked CAA for another CA", receipt.name);
+            return Err(self.refuse(Reason::ReceiptCaa, detail));
+        }
         if !caa.permitted {
-            return Err(
-                self.refuse(Reason::Caa, format!("CAA records forbid the issuance for {}", receipt.name))
-            );
+            let detail = format!("CAA records forbid the issuance for {}", receipt.name);
+            return Ok(CaaAnswer::Forbidden(self.refuse(Reason::Caa, detail)));
         }
         let lifetime = CAA_LIFETIME.max(Period::from_seconds(u64::from(caa.ttl_seconds)));
         if self.claim.now.since(caa.checked) > lifetime {
             let detail = format!("CAA was asked too long ago for {}", receipt.name);
-            return Err(self.refuse(Reason::Caa, detail));
+            return Ok(CaaAnswer::Old(self.refuse(Reason::Caa, detail)));
         }
-        Ok(())
+        Ok(CaaAnswer::Permitted)
     }
 
     fn refuse(&self, reason: Reason, detail: impl Into<String>) -> Refusal {
@@ -188,13 +278,43 @@ impl Witnesses<'_> {
     }
 }
 
-/// One receipt that counts, for or against.
-struct Seen {
-    run: Run,
-    perspective: Perspective,
-    confirmed: bool,
-    /// Why not, where it is against.
-    fault: Option<Refusal>,
+/// What a receipt says of CAA.
+enum CaaAnswer {
+    NotAsked,
+    Permitted,
+    Forbidden(Refusal),
+    /// It permitted, too long ago.
+    Old(Refusal),
+}
+
+/// The first reason of each kind why a receipt did not count.
+#[derive(Default)]
+struct Faults {
+    control: Option<Refusal>,
+    caa: Option<Refusal>,
+}
+
+/// Who said yes and who no, in each run. Results of different runs are never added up (BR §3.2.2.9).
+#[derive(Default)]
+struct Count(BTreeMap<(Method, Run), BTreeMap<Perspective, bool>>);
+
+impl Count {
+    /// A perspective that said both yes and no in one run said no.
+    fn add(&mut self, receipt: &Receipt, yes: bool) {
+        let run = self.0.entry((receipt.method, receipt.run)).or_default();
+        *run.entry(receipt.perspective.clone()).or_insert(true) &= yes;
+    }
+
+    /// The most that said yes in one run, by method.
+    fn best(&self, quorum: &BTreeSet<String>) -> BTreeMap<Method, usize> {
+        let mut best = BTreeMap::new();
+        for ((method, _), run) in &self.0 {
+            let count = confirmations(run, quorum);
+            let most: &mut usize = best.entry(*method).or_default();
+            *most = count.max(*most);
+        }
+        best
+    }
 }
 
 /// Distinct perspectives of the quorum that confirmed.

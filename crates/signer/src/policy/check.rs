@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use acme::challenge::Method;
 use pki::{Period, Profile, ProfileKind};
 use url::Url;
 
@@ -100,6 +101,14 @@ pub enum PolicyError {
         /// Which profile.
         profile: String,
     },
+    /// A directory of public trust that its rules forbid.
+    #[error("directory {directory:?} has public_trust: {rule}")]
+    PublicTrust {
+        /// Which directory.
+        directory: String,
+        /// The rule.
+        rule: &'static str,
+    },
     /// A pool of retired issuers.
     #[error("{entry}: every issuer of pool {pool:?} is retired")]
     Retired {
@@ -176,6 +185,13 @@ impl Policy {
             refers("pool", &pools, &directory.pool)?;
             self.issues(directory.entry(), &directory.pool)?;
             self.check_deltas(directory)?;
+            let public = |profile: &String| {
+                let mut named = self.profile.iter().filter(|known| known.name() == profile);
+                named.all(|known| known.kind() == ProfileKind::PublicDv)
+            };
+            if directory.public_trust && !directory.profiles.iter().all(public) {
+                return Err(directory.forbids("all its profiles must be of kind \"public-dv\""));
+            }
             for profile in &directory.profiles {
                 refers("profile", &profiles, profile)?;
                 if internal(profile) {
@@ -333,6 +349,16 @@ impl DirectoryPolicy {
         if self.profiles.is_empty() {
             return Err(empty("profiles"));
         }
+        if self.methods.is_empty() {
+            return Err(empty("methods"));
+        }
+        if self.methods.contains(&Method::DnsPersist01) && self.caa_identities.is_empty() {
+            return Err(empty("caa_identities (dns-persist-01 names one of them)"));
+        }
+        self.validate_public()?;
+        if self.caa_identities.len() > 10 {
+            return Err(range("caa_identities", "at most 10"));
+        }
         if !(1..=1000).contains(&self.maximum_names) {
             return Err(range("maximum_names", "from 1 to 1000"));
         }
@@ -353,6 +379,36 @@ impl DirectoryPolicy {
             return Err(PolicyError::Range { entry: self.entry(), key: "revocation_reasons", range });
         }
         Ok(())
+    }
+
+    /// What the Baseline Requirements leave to no directory.
+    fn validate_public(&self) -> Result<(), PolicyError> {
+        if !self.public_trust {
+            return Ok(());
+        }
+        if self.caa_identities.is_empty() {
+            return Err(self.forbids("caa_identities must not be empty (BR 3.2.2.8)"));
+        }
+        if self.quorum.perspectives.is_empty() {
+            return Err(self.forbids("quorum.perspectives must not be empty: grants do not count"));
+        }
+        if self.validation_reuse > Period::from_days(200) {
+            return Err(self.forbids("validation_reuse must be 200 days at most (BR 4.2.1)"));
+        }
+        if self.methods.contains(&Method::DnsPersist01) && self.validation_reuse > Period::from_days(10) {
+            return Err(
+                self.forbids("validation_reuse must be 10 days at most with dns-persist-01 (BR 3.2.2.4.22)")
+            );
+        }
+        if self.authorization_lifetime.max(self.order_lifetime) > Period::from_days(30) {
+            return Err(self
+                .forbids("order_lifetime and authorization_lifetime must be 30 days at most (BR 3.2.2.4)"));
+        }
+        Ok(())
+    }
+
+    fn forbids(&self, rule: &'static str) -> PolicyError {
+        PolicyError::PublicTrust { directory: self.name.to_string(), rule }
     }
 }
 
@@ -446,6 +502,16 @@ quorum = { perspectives = ["v1", "v2"], maximum_dissent = 1 }
             ("base_urls = [\"https://ca.test\"]", "base_urls = []", "in base_urls"),
             ("maximum_dissent = 1", "maximum_dissent = 2", "leaves no perspective"),
             ("maximum_names = 10", "maximum_names = 0", "maximum_names"),
+            ("maximum_names = 10", "methods = []", "in methods"),
+            ("maximum_names = 10", "methods = [\"dns-persist-01\"]", "in caa_identities"),
+            (
+                "maximum_names = 10",
+                concat!(
+                    "caa_identities = [\"a.b\", \"a.b\", \"a.b\", \"a.b\", \"a.b\", \"a.b\", \"a.b\", ",
+                    "\"a.b\", \"a.b\", \"a.b\", \"a.b\"]"
+                ),
+                "caa_identities must be at most 10",
+            ),
             ("maximum_names = 10", "revocation_reasons = []", "in revocation_reasons"),
             (
                 "maximum_names = 10",
@@ -498,6 +564,36 @@ quorum = { perspectives = ["v1", "v2"], maximum_dissent = 1 }
         for (from, to, expected) in cases {
             let text = POLICY.replacen(from, to, 1);
             assert_ne!(text, POLICY, "{from}");
+            let error = parse(&text).unwrap().validate().unwrap_err().to_string();
+            assert!(error.contains(expected), "{expected}: {error}");
+        }
+    }
+
+    #[test]
+    fn g9_public_trust_is_held_to_its_rules() {
+        let public = POLICY
+            .replacen("name = \"tls\"\n[[profile]]", "name = \"tls\"\nkind = \"public-dv\"\n[[profile]]", 1)
+            .replacen(
+                "maximum_names = 10",
+                "public_trust = true\ncaa_identities = [\"ca.test\"]\nvalidation_reuse = \"200d\"",
+                1,
+            );
+        parse(&public).unwrap().validate().unwrap();
+        for (from, to, expected) in [
+            ("kind = \"public-dv\"\n", "", "of kind \"public-dv\""),
+            ("caa_identities = [\"ca.test\"]", "caa_identities = []", "caa_identities must not be empty"),
+            ("\"200d\"", "\"201d\"", "200 days at most"),
+            ("\"200d\"", "\"11d\"\nmethods = [\"dns-persist-01\"]", "10 days at most"),
+            ("\"200d\"", "\"9d\"\norder_lifetime = \"31d\"", "30 days at most"),
+            ("\"200d\"", "\"9d\"\nauthorization_lifetime = \"31d\"", "30 days at most"),
+            (
+                "perspectives = [\"v1\", \"v2\"], maximum_dissent = 1",
+                "perspectives = []",
+                "grants do not count",
+            ),
+        ] {
+            let text = public.replacen(from, to, 1);
+            assert_ne!(text, public, "{from}");
             let error = parse(&text).unwrap().validate().unwrap_err().to_string();
             assert!(error.contains(expected), "{expected}: {error}");
         }

@@ -6,7 +6,7 @@ use acme::Problem;
 use acme::problem::ErrorType;
 use acme::receipt::{Caa, Outcome as Observation, Receipt, ReceiptKey, Run};
 use ca_store::{AuthorityRow, DeactivationRow, NodeRow, NodeState};
-use pki::Period;
+use pki::{Period, Timestamp};
 use signer::Reason;
 use signer::authority::IssueOrder;
 
@@ -31,6 +31,15 @@ impl Scene {
         Self { world, client, ready }
     }
 
+    /// In a directory that has names in CAA records.
+    async fn with_caa() -> Self {
+        let more = "maximum_names = 5\ncaa_identities = [\"ca.test\", \"pki.test\"]\nmethods = [\"http-01\", \"dns-01\"]\n";
+        let world = World::start().await.with_policy("maximum_names = 5\n", more).await;
+        let client = world.client().await;
+        let ready = world.ready(&client, &["example.org"]).await;
+        Self { world, client, ready }
+    }
+
     fn receipt(&self) -> Receipt {
         let evidence = &self.ready.evidence[0];
         self.world.receipt(&self.client, &evidence.name, evidence)
@@ -47,6 +56,12 @@ impl Scene {
         let receipts = self.world.sign_receipts(receipt, &[0, 1, 2]);
         self.world.refusal(self.order_with(receipts)).await
     }
+}
+
+/// What CAA said of a name in that directory.
+fn caa(permitted: bool, ttl_seconds: u32, checked: Timestamp) -> Option<Caa> {
+    let identities = ["ca.test", "pki.test"].map(|name| name.parse().unwrap()).to_vec();
+    Some(Caa { permitted, identities, found_at: None, ttl_seconds, checked })
 }
 
 type Change = Box<dyn Fn(&mut Receipt)>;
@@ -349,17 +364,68 @@ async fn a_deactivated_authorization_does_not_count() {
 }
 
 #[tokio::test]
-async fn caa_counts_where_it_was_asked() {
-    let scene = Scene::new().await;
-    let caa = |permitted, checked| Some(Caa { permitted, found_at: None, ttl_seconds: 60, checked });
+async fn h6_caa_must_permit_and_be_young_enough() {
+    let scene = Scene::with_caa().await;
     let good = scene.receipt();
-    let forbidden = Receipt { caa: caa(false, good.finished), ..good.clone() };
-    assert_eq!(scene.refusal_of(&forbidden).await, Reason::Caa);
-    let stale = Receipt { caa: caa(true, good.finished.minus(Period::from_hours(9))), ..good.clone() };
-    assert_eq!(scene.refusal_of(&stale).await, Reason::Caa);
-    let permitted = Receipt { caa: caa(true, good.finished), ..good };
-    let receipts = scene.world.sign_receipts(&permitted, &[0, 1, 2]);
+    let hours_ago = |hours| good.finished.minus(Period::from_hours(hours));
+    let with = |caa| Receipt { caa, ..good.clone() };
+    assert_eq!(scene.refusal_of(&with(caa(false, 60, good.finished))).await, Reason::Caa);
+    assert_eq!(scene.refusal_of(&with(caa(true, 60, hours_ago(9)))).await, Reason::Caa);
+    // A TTL of ten hours is longer than eight.
+    assert_eq!(scene.refusal_of(&with(caa(true, 36_000, hours_ago(11)))).await, Reason::Caa);
+    let receipts = scene.world.sign_receipts(&with(caa(true, 36_000, hours_ago(9))), &[0, 1, 2]);
     scene.world.issue(scene.order_with(receipts)).await.unwrap();
+}
+
+#[tokio::test]
+async fn h6_a_receipt_without_an_answer_of_caa_for_this_ca_does_not_count() {
+    let scene = Scene::with_caa().await;
+    let good = scene.receipt();
+    assert_eq!(scene.refusal_of(&good).await, Reason::ReceiptCaa);
+    for identities in
+        [vec![], vec!["ca.test"], vec!["pki.test", "ca.test"], vec!["ca.test", "pki.test", "x.test"]]
+    {
+        let identities = identities.into_iter().map(|name| name.parse().unwrap()).collect();
+        let Some(right) = caa(true, 60, good.finished) else { unreachable!() };
+        let other = Receipt { caa: Some(Caa { identities, ..right }), ..good.clone() };
+        assert_eq!(scene.refusal_of(&other).await, Reason::ReceiptCaa);
+    }
+    // Where the directory has no names in CAA, nobody asks for any.
+    let plain = Scene::new().await;
+    let asked = Receipt { caa: caa(true, 60, good.finished), ..plain.receipt() };
+    assert_eq!(plain.refusal_of(&asked).await, Reason::ReceiptCaa);
+}
+
+#[tokio::test]
+async fn h6_a_look_at_caa_alone_renews_the_answer_and_shows_no_control() {
+    let scene = Scene::with_caa().await;
+    let good = scene.receipt();
+    let old = Receipt { caa: caa(true, 60, good.finished.minus(Period::from_hours(9))), ..good.clone() };
+    let run = Run::from_bytes([8; 16]);
+    let (fresh, only) = (caa(true, 60, good.finished), Observation::Caa);
+    let renewed = Receipt { caa: fresh, outcome: only, run, ..good.clone() };
+    // By itself it is no control, with however many signatures.
+    assert_eq!(scene.refusal_of(&renewed).await, Reason::QuorumMissed);
+    let sign = |receipt: &Receipt, who: &[usize]| scene.world.sign_receipts(receipt, who);
+    let both = |first: Vec<String>, second: Vec<String>| scene.order_with([first, second].concat());
+    // Not enough of them have asked anew; or not in one run.
+    let few = both(sign(&old, &[0, 1, 2]), sign(&renewed, &[0]));
+    assert_eq!(scene.world.refusal(few).await, Reason::Caa);
+    let elsewhere = Receipt { run: Run::from_bytes([9; 16]), ..renewed.clone() };
+    let mixed = both(sign(&old, &[0, 1, 2]), [sign(&renewed, &[0]), sign(&elsewhere, &[1])].concat());
+    assert_eq!(scene.world.refusal(mixed).await, Reason::Caa);
+    // Asked for another method than the one that showed control (RFC 8657).
+    let method = acme::challenge::Method::Dns01;
+    let requirement = acme::receipt::requirement(method, &renewed.name);
+    let other = Receipt { method, requirement, ..renewed.clone() };
+    let order = both(sign(&old, &[0, 1, 2]), sign(&other, &[0, 1, 2]));
+    assert_eq!(scene.world.refusal(order).await, Reason::Caa);
+    // And one that forbids is no renewal, nor does it take back what an older one permitted: it shows nothing.
+    let forbidden = Receipt { caa: caa(false, 60, good.finished), ..renewed.clone() };
+    let order = both(sign(&old, &[0, 1, 2]), sign(&forbidden, &[0, 1, 2]));
+    assert_eq!(scene.world.refusal(order).await, Reason::Caa);
+    let order = both(sign(&old, &[0, 1, 2]), sign(&renewed, &[1, 2]));
+    scene.world.issue(order).await.unwrap();
 }
 
 #[tokio::test]
@@ -379,4 +445,94 @@ async fn who_holds_names_is_asked_by_revocation_too() {
     };
     held(&scene.ready.evidence).await.unwrap();
     assert_eq!(reason(held(&[]).await), Reason::EvidenceMissing);
+}
+
+/// A world whose open directory is of public trust.
+async fn public_world() -> World {
+    let world = World::start()
+        .await
+        .with_policy("validity = \"90d\"", "validity = \"90d\"\nkind = \"public-dv\"")
+        .await;
+    let world =
+        world.with_policy("profiles = [\"tls\", \"short\", \"linted\"]", "profiles = [\"tls\"]").await;
+    let more = "maximum_names = 5\npublic_trust = true\ncaa_identities = [\"ca.test\", \"pki.test\"]\n\
+                methods = [\"http-01\", \"dns-persist-01\"]\n";
+    world.with_policy("maximum_names = 5\n", more).await
+}
+
+#[tokio::test]
+async fn g11_public_trust_takes_no_receipt_without_dnssec_or_of_a_reserved_address() {
+    let world = public_world().await;
+    let client = world.client().await;
+    let ready = world.ready(&client, &["www.example.org"]).await;
+    let scene = Scene { world, client, ready };
+    let plain = scene.receipt();
+    let good = Receipt {
+        caa: caa(true, 60, plain.finished),
+        addresses: vec!["8.8.8.8".parse().unwrap(), "2606:4700::1111".parse().unwrap()],
+        ..plain
+    };
+    let unvalidated = Receipt { dnssec: false, ..good.clone() };
+    assert_eq!(scene.refusal_of(&unvalidated).await, Reason::ReceiptDnssec);
+    for reserved in ["192.0.2.1", "10.0.0.1", "127.0.0.1", "fd00::1", "2001:db8::1"] {
+        let mut inside = good.clone();
+        inside.addresses.push(reserved.parse().unwrap());
+        assert_eq!(scene.refusal_of(&inside).await, Reason::ReceiptAddress, "{reserved}");
+    }
+    let receipts = scene.world.sign_receipts(&good, &[0, 1, 2]);
+    scene.world.issue(scene.order_with(receipts)).await.unwrap();
+}
+
+#[tokio::test]
+async fn g3_public_trust_refuses_reserved_names_and_public_suffixes() {
+    let world = public_world().await;
+    let client = world.client().await;
+    for name in ["co.uk", "1.0.0.127.in-addr.arpa", "internal", "a.onion", "*.co.uk"] {
+        assert_eq!(
+            reason(world.ca.authorize_order(&client.new_order(&[name])).await),
+            Reason::NameRejected,
+            "{name}"
+        );
+    }
+    world.ca.authorize_order(&client.new_order(&["example.co.uk"])).await.unwrap();
+}
+
+#[tokio::test]
+async fn g8_a_persistent_record_is_relied_upon_as_long_as_its_ttl() {
+    let world = public_world().await;
+    let client = world.client().await;
+    let seen = |ready: &Ready, ttl_seconds, hours_ago| {
+        let evidence = &ready.evidence[0];
+        let plain = world.receipt(&client, &evidence.name, evidence);
+        let method = acme::challenge::Method::DnsPersist01;
+        let at = plain.finished.minus(Period::from_hours(hours_ago));
+        Receipt {
+            method,
+            requirement: acme::receipt::requirement(method, &evidence.name),
+            persisted: Some(acme::receipt::Persisted { ttl_seconds }),
+            addresses: Vec::new(),
+            started: at,
+            finished: at,
+            caa: caa(true, 60, plain.finished),
+            ..plain
+        }
+    };
+    let first = world.ready(&client, &["www.example.org"]).await;
+    world.clock.advance(Duration::from_secs(7 * 3600));
+    let second = world.ready(&client, &["www.example.org"]).await;
+    let order = |ready: &Ready, evidence: &Ready, receipt: &Receipt| {
+        let mut ready = ready.clone();
+        ready.evidence.clone_from(&evidence.evidence);
+        ready.evidence[0].receipts = world.sign_receipts(receipt, &[0, 1, 2]);
+        ready.finalized_by(&client)
+    };
+    // Another order's: no longer than the TTL.
+    let short = order(&second, &first, &seen(&first, 3600, 2));
+    assert_eq!(world.refusal(short).await, Reason::ReceiptStale);
+    world.issue(order(&second, &first, &seen(&first, 3 * 3600, 2))).await.unwrap();
+    // The order's own: the TTL, or eight hours.
+    world.clock.advance(Duration::from_secs(2 * 3600));
+    let late = order(&first, &first, &seen(&first, 3600, 9));
+    assert_eq!(world.refusal(late).await, Reason::ReceiptStale);
+    world.issue(order(&first, &first, &seen(&first, 3600, 7))).await.unwrap();
 }

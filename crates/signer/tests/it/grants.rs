@@ -263,3 +263,23 @@ async fn an_eab_key_of_before_a_restore_is_void() {
     let (kid, key) = world.registration("two", None).await;
     world.ca.register_account(&Client::new(MANAGED).new_account_with_eab(&kid, &key)).await.unwrap();
 }
+
+#[tokio::test]
+async fn g9_a_grant_is_no_validation_in_public_trust() {
+    let world = World::start()
+        .await
+        .with_policy("validity = \"90d\"", "validity = \"90d\"\nkind = \"public-dv\"")
+        .await;
+    let client = registered(&world, "one").await;
+    world.grant("g1", "one", NameScope::Exact, "www.example.org").await;
+    let before = granted_order(&world, &client, &["www.example.org"]).await;
+    assert_eq!(before.order.names[0].grant.as_deref(), Some("g1"));
+    let more = "external_account_required = true\npublic_trust = true\ncaa_identities = [\"ca.test\"]";
+    let world = world.with_policy("external_account_required = true", more).await;
+    let after = granted_order(&world, &client, &["www.example.org"]).await;
+    assert_eq!(after.order.names[0].grant, None);
+    // Nor where the order was made before.
+    for ready in [before, after] {
+        assert_eq!(world.refusal(ready.finalized_by(&client)).await, Reason::QuorumMissed);
+    }
+}

@@ -13,13 +13,13 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_util::task::AbortOnDropHandle;
 use url::{Host, Url};
 
-use super::tls;
+use crate::connect::{connect, describe_io};
 use crate::failure::FailureKind;
+use crate::tls;
 
 /// How to fetch: the same for every hop.
 pub(super) struct Fetcher {
@@ -62,7 +62,8 @@ impl Fetcher {
     /// Sends the request for `url` to `address`, whatever DNS says by now.
     pub(super) async fn get(&self, url: &Url, address: IpAddr) -> Result<Answer, FetchError> {
         let port = url.port_or_known_default().unwrap_or_default();
-        let stream = self.connect(SocketAddr::new(address, port)).await?;
+        let place = SocketAddr::new(address, port);
+        let stream = connect(place, self.connect_timeout).await.map_err(FetchError::Connect)?;
         if url.scheme() == "https" {
             let name = server_name(url).ok_or_else(|| {
                 FetchError::After(FailureKind::Tls, "the host is not a name for a TLS handshake".to_owned())
@@ -76,16 +77,6 @@ impl Fetcher {
             self.exchange(url, stream).await
         } else {
             self.exchange(url, stream).await
-        }
-    }
-
-    async fn connect(&self, address: SocketAddr) -> Result<TcpStream, FetchError> {
-        match tokio::time::timeout(self.connect_timeout, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => Ok(stream),
-            Ok(Err(error)) => Err(FetchError::Connect(describe_io(&error))),
-            Err(_) => {
-                Err(FetchError::Connect("no connection in time (is a firewall in the way?)".to_owned()))
-            }
         }
     }
 
@@ -174,9 +165,4 @@ fn after(error: &hyper::Error) -> FetchError {
 
 fn io_cause(error: &hyper::Error) -> Option<&io::Error> {
     std::error::Error::source(error)?.downcast_ref()
-}
-
-/// The kind, never the text, which may hold what the peer sent.
-fn describe_io(error: &io::Error) -> String {
-    error.kind().to_string()
 }

@@ -111,6 +111,16 @@ attacks! {
     receipts::receipts_for_another_name => ["receipt-name"];
     receipts::receipts_for_another_account => ["receipt-account"];
     receipts::receipts_for_another_account_url => ["receipt-account-url"];
+    receipts::receipts_for_another_cas_caa => ["receipt-caa"];
+    receipts::receipts_without_caa => ["receipt-caa"];
+    receipts::caa_alone_as_control => ["quorum-missed"];
+    receipts::old_caa_answers => ["caa"];
+    receipts::caa_asked_for_another_method => ["caa"];
+    receipts::receipts_without_dnssec => ["receipt-dnssec"];
+    receipts::receipts_of_reserved_addresses => ["receipt-address"];
+    receipts::account_label_of_another_account => ["receipt-account-url"];
+    receipts::wildcard_by_a_web_server => ["receipt-method"];
+    receipts::receipts_of_a_method_that_is_not_offered => ["receipt-method"];
     receipts::receipts_for_another_directory => ["receipt-directory"];
     receipts::receipts_for_the_fronts_key => ["receipt-key"];
     receipts::receipts_for_another_token => ["receipt-malformed"];

@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use acme::Problem;
+use acme::challenge::Method;
 use acme::problem::ErrorType;
-use acme::receipt::{Outcome, Receipt, ReceiptKey, Run};
+use acme::receipt::{Caa, Outcome, Persisted, Receipt, ReceiptKey, Run};
 use aws_lc_rs::hmac;
-use pki::{Name, Period};
+use pki::{Name, Period, Timestamp};
 use rpc::proto::signer::v1 as wire;
 use serde_json::json;
 
@@ -78,6 +79,129 @@ pub(super) async fn receipts_for_another_account_url(scene: &mut Scene) {
     for url in [front.account_url(), format!("https://evil.test/acme/{path}"), format!("{own}/orders")] {
         let account_url = url.parse().expect("a URL");
         let receipts = scene.seen(&Receipt { account_url, ..receipt.clone() }, &[0, 1, 2]);
+        refuse!(scene, issue(with(&ready, &client, receipts)));
+    }
+}
+
+/// A name that public trust takes.
+fn public_name(attack: &str) -> String {
+    format!("{attack}.victim.example.org")
+}
+
+/// An order in the directory of public trust, and what an honest perspective would have seen of it: it has DNSSEC, and asked
+/// CAA for this CA.
+async fn public_order(scene: &mut Scene, name: &str) -> (Client, Ready, Receipt) {
+    let client = scene.client_of("public").await;
+    let ready = scene.ready(&client, &[name]).await;
+    let receipt = scene.receipt(&client, &parsed(&ready), ready.authorization());
+    let receipt = Receipt {
+        caa: Some(caa(&["ca.test"], now())),
+        addresses: vec!["8.8.8.8".parse().expect("an address")],
+        ..receipt
+    };
+    scene.meanwhile().await;
+    (client, ready, receipt)
+}
+
+fn caa(identities: &[&str], checked: Timestamp) -> Caa {
+    let identities = identities.iter().map(|name| name.parse().expect("a name")).collect();
+    Caa { permitted: true, identities, found_at: None, ttl_seconds: 60, checked }
+}
+
+/// The front had the perspectives ask CAA for another CA's names, or for more than the directory's.
+pub(super) async fn receipts_for_another_cas_caa(scene: &mut Scene) {
+    let (client, ready, receipt) = public_order(scene, &public_name("another-ca")).await;
+    for identities in [&["evil.test"][..], &["ca.test", "evil.test"], &[]] {
+        let caa = Some(caa(identities, now()));
+        let receipts = scene.seen(&Receipt { caa, ..receipt.clone() }, &[0, 1, 2]);
+        refuse!(scene, issue(with(&ready, &client, receipts)));
+    }
+}
+
+/// The front had the perspectives not ask CAA at all.
+pub(super) async fn receipts_without_caa(scene: &mut Scene) {
+    let (client, ready, receipt) = public_order(scene, &public_name("without-caa")).await;
+    let receipts = scene.seen(&Receipt { caa: None, ..receipt }, &[0, 1, 2]);
+    refuse!(scene, issue(with(&ready, &client, receipts)));
+}
+
+/// Looks at CAA alone, which show no control, as many as there are perspectives.
+pub(super) async fn caa_alone_as_control(scene: &mut Scene) {
+    let (client, ready, receipt) = public_order(scene, &public_name("caa-alone")).await;
+    let alone = Receipt { outcome: Outcome::Caa, ..receipt.clone() };
+    refuse!(scene, issue(with(&ready, &client, scene_receipts(scene, &alone, &[0, 1, 2]))));
+    // With the control of one perspective, in the same run.
+    let receipts = [scene.seen(&receipt, &[0]), scene.seen(&alone, &[1, 2])].concat();
+    refuse!(scene, issue(with(&ready, &client, receipts)));
+}
+
+/// A validation whose CAA answer is too old, renewed by one perspective only.
+pub(super) async fn old_caa_answers(scene: &mut Scene) {
+    let (client, ready, receipt) = public_order(scene, &public_name("old-caa")).await;
+    let old = Receipt { caa: Some(caa(&["ca.test"], now().minus(Period::from_hours(9)))), ..receipt.clone() };
+    let fresh = Receipt { outcome: Outcome::Caa, run: Run::from_bytes([9; 16]), ..receipt };
+    refuse!(scene, issue(with(&ready, &client, scene_receipts(scene, &old, &[0, 1, 2]))));
+    let receipts = [scene.seen(&old, &[0, 1, 2]), scene.seen(&fresh, &[0])].concat();
+    refuse!(scene, issue(with(&ready, &client, receipts)));
+}
+
+/// A validation whose CAA answer is too old, renewed for a method that CAA may permit instead.
+pub(super) async fn caa_asked_for_another_method(scene: &mut Scene) {
+    let (client, ready, receipt) = public_order(scene, &public_name("caa-method")).await;
+    let old = Receipt { caa: Some(caa(&["ca.test"], now().minus(Period::from_hours(9)))), ..receipt.clone() };
+    let method = Method::Dns01;
+    let requirement = acme::receipt::requirement(method, &receipt.name);
+    let run = Run::from_bytes([9; 16]);
+    let fresh = Receipt { outcome: Outcome::Caa, run, method, requirement, ..receipt };
+    let receipts = [scene.seen(&old, &[0, 1, 2]), scene.seen(&fresh, &[0, 1, 2])].concat();
+    refuse!(scene, issue(with(&ready, &client, receipts)));
+}
+
+/// Perspectives without DNSSEC, in a directory of public trust.
+pub(super) async fn receipts_without_dnssec(scene: &mut Scene) {
+    let (client, ready, receipt) = public_order(scene, &public_name("without-dnssec")).await;
+    let receipts = scene.seen(&Receipt { dnssec: false, ..receipt }, &[0, 1, 2]);
+    refuse!(scene, issue(with(&ready, &client, receipts)));
+}
+
+/// Perspectives that looked inside of a network, in a directory of public trust.
+pub(super) async fn receipts_of_reserved_addresses(scene: &mut Scene) {
+    let (client, ready, receipt) = public_order(scene, &public_name("reserved")).await;
+    let addresses = vec!["10.0.0.1".parse().expect("an address")];
+    let receipts = scene.seen(&Receipt { addresses, ..receipt }, &[0, 1, 2]);
+    refuse!(scene, issue(with(&ready, &client, receipts)));
+}
+
+/// The front had the perspectives look below the label of its own account.
+pub(super) async fn account_label_of_another_account(scene: &mut Scene) {
+    let front = scene.client_of("public").await;
+    let (client, ready, receipt) = public_order(scene, &public_name("label")).await;
+    let method = Method::DnsAccount01;
+    let receipt = Receipt {
+        method,
+        requirement: acme::receipt::requirement(method, &receipt.name),
+        account_url: front.account_url().parse().expect("a URL"),
+        addresses: Vec::new(),
+        ..receipt
+    };
+    let receipts = scene.seen(&receipt, &[0, 1, 2]);
+    refuse!(scene, issue(with(&ready, &client, receipts)));
+}
+
+/// A wildcard on the strength of what a web server said.
+pub(super) async fn wildcard_by_a_web_server(scene: &mut Scene) {
+    let (client, ready, receipt) = public_order(scene, &format!("*.{}", public_name("wild"))).await;
+    let receipts = scene.seen(&receipt, &[0, 1, 2]);
+    refuse!(scene, issue(with(&ready, &client, receipts)));
+}
+
+/// A method that the directory does not name.
+pub(super) async fn receipts_of_a_method_that_is_not_offered(scene: &mut Scene) {
+    let (client, ready, receipt) = public_order(scene, &public_name("not-offered")).await;
+    for method in [Method::TlsAlpn01, Method::DnsPersist01] {
+        let requirement = acme::receipt::requirement(method, &receipt.name);
+        let persisted = (method == Method::DnsPersist01).then_some(Persisted { ttl_seconds: 60 });
+        let receipts = scene.seen(&Receipt { method, requirement, persisted, ..receipt.clone() }, &[0, 1, 2]);
         refuse!(scene, issue(with(&ready, &client, receipts)));
     }
 }

@@ -268,6 +268,8 @@ impl Scene {
             perspective: self.system.perspectives[0].perspective().clone(),
             addresses: vec!["192.0.2.1".parse().expect("an address")],
             caa: None,
+            persisted: None,
+            dnssec: true,
             started: now,
             finished: now,
             outcome: Outcome::Valid,

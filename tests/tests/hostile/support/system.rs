@@ -319,6 +319,22 @@ pool = "tls"
 profiles = ["short", "tls"]
 quorum = { perspectives = ["p-1", "p-2", "p-3"], maximum_dissent = 1 }
 
+[[profile]]
+name = "public"
+kind = "public-dv"
+validity = "90d"
+
+[[directory]]
+name = "public"
+tenant = "demo"
+base_urls = ["{base}"]
+pool = "tls"
+profiles = ["public"]
+methods = ["http-01", "dns-01", "dns-account-01"]
+caa_identities = ["ca.test"]
+public_trust = true
+quorum = { perspectives = ["p-1", "p-2", "p-3"], maximum_dissent = 1 }
+
 [[directory]]
 name = "managed-2"
 tenant = "demo"

@@ -25,7 +25,7 @@ impl Authority for FakeCa {
         &self,
         _request: Request<wire::ListDirectoriesRequest>,
     ) -> Result<Response<wire::ListDirectoriesResponse>, Status> {
-        let directories = ["open", "eab", "reuse"].map(|name| self.describe(name)).to_vec();
+        let directories = ["open", "eab", "reuse", "dns"].map(|name| self.describe(name)).to_vec();
         Ok(Response::new(wire::ListDirectoriesResponse { directories }))
     }
 

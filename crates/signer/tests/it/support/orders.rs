@@ -31,6 +31,8 @@ impl World {
             perspective: PERSPECTIVES[0].parse().unwrap(),
             addresses: vec!["192.0.2.1".parse().unwrap()],
             caa: None,
+            persisted: None,
+            dnssec: true,
             started: now,
             finished: now,
             outcome: Observation::Valid,

@@ -1,4 +1,4 @@
-//! TLS towards the target of a redirect. Its certificate proves nothing here and is not verified: the client may be
+//! TLS towards the target of an http-01 redirect. Its certificate proves nothing here and is not verified: the client may be
 //! about to get its first one. The handshake's signatures are checked, so that a broken peer is told so.
 
 use std::io;
@@ -10,7 +10,8 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use tokio_rustls::TlsConnector;
 
-pub(super) fn connector() -> Result<TlsConnector, rustls::Error> {
+/// For http-01.
+pub(crate) fn connector() -> Result<TlsConnector, rustls::Error> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()?
@@ -63,7 +64,7 @@ impl ServerCertVerifier for AnyCertificate {
 }
 
 /// What went wrong in a handshake, without the peer's own words.
-pub(super) fn describe(error: &io::Error) -> String {
+pub(crate) fn describe(error: &io::Error) -> String {
     let cause = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match cause {
         Some(rustls::Error::AlertReceived(alert)) => format!("the server sent the alert {alert:?}"),
