@@ -5,7 +5,7 @@ CARGO ?= cargo
 # The tests' builds can be told to kill themselves (docs/chaos.md); `make demo` and `make build` cannot.
 FAILPOINTS = --features chancery/failpoints,chancery-front/failpoints,chancery-validator/failpoints
 
-.PHONY: help demo build test lint unit fmt bench-acme bench-revocation chaos race fuzz clean
+.PHONY: help clients-chroot demo build test lint unit fmt bench-acme bench-revocation chaos race fuzz clean
 
 help:
 	@echo "make demo        install what is missing, build, start the whole CA on SoftHSM and SQLite, get certificates"
@@ -15,6 +15,7 @@ help:
 	@echo "make bench-revocation  CRLs of a million entries, OCSP answers a second, and how long a revocation takes to be seen"
 	@echo "make chaos       kills every process at every failpoint, over and over; goes on where the last run ended (docs/chaos.md)"
 	@echo "make race        two signers revoke 10,000 certificates of the same shards on PostgreSQL; every CRL is looked at"
+	@echo "make clients-chroot  ACME clients of a newer Debian, which it makes in .tools/chroot (as root; docs/clients.md)"
 	@echo "make fuzz        what strangers send and what is written, under libFuzzer, 20 minutes a target"
 	@echo "make fmt lint    format; clippy with warnings as errors"
 
@@ -61,6 +62,13 @@ chaos:
 	@.ci/setup test
 	$(CARGO) build --quiet --locked --workspace $(FAILPOINTS) --bins
 	@.ci/isolated target/debug/chaos $(CHAOS)
+
+clients-chroot:
+	@.ci/setup chroot
+	$(CARGO) build --locked --workspace $(FAILPOINTS) --bins
+	$(CARGO) nextest run --locked --workspace $(FAILPOINTS) --no-run -E 'binary(matrix)'
+	.ci/isolated $(CARGO) nextest run --locked --offline --workspace $(FAILPOINTS) --ignore-default-filter \
+		-E 'binary(matrix) & test(/^chroot::/)'
 
 race:
 	@.ci/setup test

@@ -24,6 +24,8 @@ pub struct Demo {
     pub facts: Facts,
     /// Where the validator looks for http-01 answers.
     pub http_01_port: u16,
+    /// Where the validator looks for tls-alpn-01 answers.
+    pub tls_alpn_01_port: u16,
 }
 
 /// `demo.json`.
@@ -61,10 +63,12 @@ impl Demo {
     /// When it does not come up.
     #[must_use]
     pub fn start_in(folder: TempDir) -> Self {
-        let http_01_port = free_port();
+        let (http_01_port, tls_alpn_01_port) = (free_port(), free_port());
         let state = folder.path().join("state");
         let mut child = Command::new(ours("chancery"))
-            .args(["demo", "--serve", "--http-01-port", &http_01_port.to_string(), "--state"])
+            .args(["demo", "--serve", "--http-01-port", &http_01_port.to_string()])
+            .args(["--tls-alpn-01-port", &tls_alpn_01_port.to_string()])
+            .arg("--state")
             .arg(&state)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -95,7 +99,7 @@ impl Demo {
         }
         let facts = std::fs::read(state.join("demo.json")).expect("demo.json");
         let facts = serde_json::from_slice(&facts).expect("demo.json as documented");
-        Self { child, folder, output: Mutex::new(receiver), facts, http_01_port }
+        Self { child, folder, output: Mutex::new(receiver), facts, http_01_port, tls_alpn_01_port }
     }
 
     /// What it says beside a word, once it runs.
@@ -112,6 +116,18 @@ impl Demo {
                 return rest.trim().to_owned();
             }
         }
+    }
+
+    /// Its name server.
+    ///
+    /// # Panics
+    ///
+    /// When the validator's configuration names none.
+    #[must_use]
+    pub fn resolver(&self) -> String {
+        let text = std::fs::read_to_string(self.state().join("validator.toml")).expect("validator.toml");
+        let line = text.lines().find_map(|line| line.strip_prefix("resolver = \"")).expect("its resolver");
+        line.trim_end_matches('"').to_owned()
     }
 
     /// The state folder.

@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod conformance;
 pub mod demo;
 pub mod library;
+pub mod matrix;
 pub mod oracle;
 pub mod program;
 

@@ -59,6 +59,16 @@ pub async fn responder(demo: &Demo) -> ChallengeResponder {
 pub async fn answered(account: &Account, responder: &ChallengeResponder, names: &[&str]) -> Order {
     let names: Vec<_> = names.iter().map(|name| Identifier::Dns((*name).to_owned())).collect();
     let mut order = account.new_order(&NewOrder::new(&names)).await.expect("an order");
+    answer(&mut order, responder).await;
+    order
+}
+
+/// Answers an order's challenges by http-01.
+///
+/// # Panics
+///
+/// When one is refused.
+pub async fn answer(order: &mut Order, responder: &ChallengeResponder) {
     let mut authorizations = order.authorizations();
     while let Some(authorization) = authorizations.next().await {
         let mut authorization = authorization.expect("an authorization");
@@ -69,7 +79,6 @@ pub async fn answered(account: &Account, responder: &ChallengeResponder, names: 
         responder.add(&challenge.token, challenge.key_authorization().as_str());
         challenge.set_ready().await.expect("the challenge is accepted");
     }
-    order
 }
 
 /// A CSR for a key.
