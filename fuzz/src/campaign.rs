@@ -18,7 +18,7 @@ pub struct Arguments {
     /// Minutes for each target.
     #[arg(long, default_value_t = 20.0)]
     minutes: f64,
-    /// Which targets: ocsp_request, ocsp_response, crl.
+    /// Which targets: jws, jwk, csr, identifier, http_01, dns, ocsp_request, ocsp_response, crl.
     #[arg(long, value_delimiter = ',')]
     targets: Vec<String>,
     /// Runs every target over a file, and nothing else: to see a finding again.
@@ -37,7 +37,7 @@ const COVERAGE: [&str; 7] = [
     "-Ccodegen-units=1",
 ];
 
-/// Octets of the longest input: requests and answers of several certificates.
+/// Octets of the longest input: requests and answers of several certificates, a newOrder of some hundred names.
 const MAX_LEN: usize = 8 * 1024 + 1;
 
 /// How many targets found something.

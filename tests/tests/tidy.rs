@@ -28,7 +28,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("testkit", &["*"]),
     ("e2e", &["*", "testkit"]),
     ("benches", &["*", "testkit"]),
-    ("fuzz", &["pki"]),
+    ("fuzz", &["pki", "acme", "validator"]),
 ];
 
 /// Third-party crates with few owners.

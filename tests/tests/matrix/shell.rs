@@ -64,7 +64,8 @@ pub fn uacme(run: &Run) {
         let (port, socket) = (run.demo.tls_alpn_01_port, run.path("ualpn.sock"));
         run.wrap("ualpn", &format!("exec /usr/bin/ualpn --sock {} \"$@\"", socket.display()));
         let pid = run.path("ualpn.pid");
-        let server = format!("exec ualpn --bind 127.0.0.1@{port} --connect 127.0.0.1@9 --pidfile {}", pid.display());
+        let server =
+            format!("exec ualpn --bind 127.0.0.1@{port} --connect 127.0.0.1@9 --pidfile {}", pid.display());
         let _server = run.serve(run.shell(&server), "ualpn.log");
         run.wait("listened", "ualpn.log", || socket.exists().then_some(()));
         run.sh("tls-alpn-01");

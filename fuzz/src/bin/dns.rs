@@ -1,0 +1,4 @@
+//! `fuzz::dns` under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|octets: &[u8]| fuzz::dns(octets));

@@ -1,0 +1,4 @@
+//! `fuzz::identifier` under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|octets: &[u8]| fuzz::identifier(octets));
