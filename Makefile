@@ -5,7 +5,7 @@ CARGO ?= cargo
 # The tests' builds can be told to kill themselves (docs/chaos.md); `make demo` and `make build` cannot.
 FAILPOINTS = --features chancery/failpoints,chancery-front/failpoints,chancery-validator/failpoints
 
-.PHONY: help clients-chroot demo build test lint unit fmt bench-acme bench-revocation chaos race fuzz clean
+.PHONY: help clients-chroot demo build test lint unit fmt bench-acme bench-revocation bench-isolation chaos race fuzz clean
 
 help:
 	@echo "make demo        install what is missing, build, start the whole CA on SoftHSM and SQLite, get certificates"
@@ -13,6 +13,7 @@ help:
 	@echo "make build       the programs, optimised, in target/release"
 	@echo "make bench-acme  certificates a second over the whole path, beside the ceilings of this machine"
 	@echo "make bench-revocation  CRLs of a million entries, OCSP answers a second, and how long a revocation takes to be seen"
+	@echo "make bench-isolation  what clients feel while others send slowly, too much, floods, or names that nobody answers for"
 	@echo "make chaos       kills every process at every failpoint, over and over; goes on where the last run ended (docs/chaos.md)"
 	@echo "make race        two signers revoke 10,000 certificates of the same shards on PostgreSQL; every CRL is looked at"
 	@echo "make clients-chroot  ACME clients of a newer Debian, which it makes in .tools/chroot (as root; docs/clients.md)"
@@ -56,6 +57,11 @@ bench-revocation:
 	@.ci/setup bench
 	$(CARGO) build --quiet --locked --release -p chancery -p benches -p hsm --bins --example bare_sign
 	@.ci/isolated target/release/bench-revocation $(BENCH)
+
+bench-isolation:
+	@.ci/setup bench
+	$(CARGO) build --quiet --locked --release -p chancery -p benches -p hsm --bins --example bare_sign
+	@.ci/isolated target/release/bench-isolation $(BENCH)
 
 # CHAOS="--kills 20000 --minutes 240" and the like.
 chaos:

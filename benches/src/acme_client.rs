@@ -107,6 +107,37 @@ impl Client {
         Ok(started.elapsed())
     }
 
+    /// newOrder for one name; the order.
+    ///
+    /// # Errors
+    ///
+    /// When it is refused.
+    pub async fn order(&mut self, name: &str) -> anyhow::Result<Value> {
+        let url = format!("{}/new-order", self.directory);
+        let order = json!({ "identifiers": [{ "type": "dns", "value": name }] });
+        let answer = self.post(&url, &order.to_string()).await?;
+        ensure!(answer.status() == 201, "newOrder: {}", said(&answer));
+        Ok(serde_json::from_slice(answer.body())?)
+    }
+
+    /// Orders a name, and asks for its validation, whose end it does not wait for.
+    ///
+    /// # Errors
+    ///
+    /// When it is refused.
+    pub async fn begin_validation(&mut self, name: &str) -> anyhow::Result<()> {
+        let order = self.order(name).await?;
+        let authorization =
+            strings(&order, "authorizations").into_iter().next().context("no authorization")?;
+        let authorization: Value = serde_json::from_slice(self.post(&authorization, "").await?.body())?;
+        let challenges =
+            authorization.get("challenges").and_then(Value::as_array).context("no challenges")?;
+        let url = text(challenges.first().context("no challenge")?, "url")?;
+        let answer = self.post(&url, "{}").await?;
+        ensure!(answer.status() == 200, "challenge: {}", said(&answer));
+        Ok(())
+    }
+
     async fn authorize(&mut self, url: &str) -> anyhow::Result<()> {
         let mut authorization: Value = serde_json::from_slice(self.post(url, "").await?.body())?;
         let challenges =

@@ -39,6 +39,12 @@ impl Server {
         Ok(Self { address, tls: Arc::new(tls) })
     }
 
+    /// Where it is.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Connects.
     ///
     /// # Errors
@@ -68,12 +74,29 @@ impl Connection {
     ///
     /// When the connection breaks.
     pub async fn send(&mut self, path: &str, body: Option<Bytes>) -> anyhow::Result<Response<Bytes>> {
-        let mut request = Request::builder().uri(path).header("host", &self.authority);
-        request = match &body {
-            Some(_) => request.method("POST").header("content-type", "application/jose+json"),
-            None => request.method("GET"),
-        };
-        let request = request.body(Full::new(body.unwrap_or_default()))?;
+        match body {
+            Some(body) => self.request("POST", path, Some("application/jose+json"), body).await,
+            None => self.request("GET", path, None, Bytes::new()).await,
+        }
+    }
+
+    /// Sends any request.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be sent, or the connection breaks.
+    pub async fn request(
+        &mut self,
+        method: &str,
+        path: &str,
+        content_type: Option<&str>,
+        body: Bytes,
+    ) -> anyhow::Result<Response<Bytes>> {
+        let mut request = Request::builder().method(method).uri(path).header("host", &self.authority);
+        if let Some(content_type) = content_type {
+            request = request.header("content-type", content_type);
+        }
+        let request = request.body(Full::new(body))?;
         self.sender.ready().await?;
         let (parts, body) = self.sender.send_request(request).await?.into_parts();
         let body = body.collect().await.context("the answer's body")?.to_bytes();

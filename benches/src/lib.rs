@@ -6,6 +6,7 @@ pub mod ceilings;
 pub mod connection;
 pub mod crl;
 pub mod disk;
+pub mod isolation;
 pub mod load;
 pub mod operator;
 pub mod processes;

@@ -2,7 +2,7 @@
 //! finds the client on this host without anyone touching the host's own resolver.
 //!
 //! Other records are files in a folder, read at each query: a client's hook writes `_acme-challenge.example.org` there. Each
-//! line is a record: `TXT value` or `CNAME target`.
+//! line is a record: `TXT value` or `CNAME target`. A file that says `SILENT` makes its name's server seem dead.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -26,6 +26,8 @@ each of its lines is a record:
 
     TXT value
     CNAME target
+
+A line SILENT makes the name server keep quiet about the name.
 
 For dns-01:  echo \"TXT $VALUE\" >> _acme-challenge.www.demo.test
 Remove the file when you are done. Every name has the address 127.0.0.1 without a file.
@@ -90,6 +92,9 @@ impl Records {
         reply.metadata.recursion_available = true;
         reply.metadata.response_code = ResponseCode::NoError;
         for question in &query.queries {
+            if is_silent(&self.folder, question.name()) {
+                return None;
+            }
             if question.query_class() == DNSClass::IN {
                 for record in self.find(question.name(), question.query_type()) {
                     reply.add_answer(record);
@@ -128,14 +133,26 @@ impl Records {
 
 /// The records in the file of a name. What is no record is passed over.
 fn read(folder: &Path, name: &Name) -> Vec<RData> {
+    file(folder, name).map(|text| text.lines().filter_map(record).collect()).unwrap_or_default()
+}
+
+fn is_silent(folder: &Path, name: &Name) -> bool {
+    file(folder, name).is_some_and(|text| text.lines().any(|line| line.trim() == "SILENT"))
+}
+
+/// What the file of a name says, if there is one.
+fn file(folder: &Path, name: &Name) -> Option<String> {
     let name = name.to_ascii().to_ascii_lowercase();
     let name = name.trim_end_matches('.');
     let plain = |octet: u8| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_' | b'.');
     if name.is_empty() || name.starts_with('.') || !name.bytes().all(plain) {
-        return Vec::new();
+        return None;
     }
-    let Ok(text) = std::fs::read_to_string(folder.join(name)) else { return Vec::new() };
-    text.get(..FILE_BYTES).unwrap_or(&text).lines().filter_map(record).collect()
+    let mut text = std::fs::read_to_string(folder.join(name)).ok()?;
+    if text.len() > FILE_BYTES {
+        text = text.get(..FILE_BYTES)?.to_owned();
+    }
+    Some(text)
 }
 
 fn record(line: &str) -> Option<RData> {
