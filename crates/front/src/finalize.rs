@@ -18,6 +18,7 @@ use rpc::Evidence;
 use rpc::proto::signer::v1 as proto;
 use tokio::time::Instant;
 
+use crate::certificate::Chains;
 use crate::order;
 use crate::refusal::Refusal;
 use crate::reply::Reply;
@@ -124,6 +125,7 @@ impl Evidences {
             new_order_jws: order.object.facts.new_order.clone().into(),
             finalize_jws: processing.finalize.clone().into(),
             authorizations: self.0.into_iter().map(|one| evidence(one).into()).collect(),
+            profile: order.object.facts.profile.to_string(),
         };
         Ok(Job { order, request })
     }
@@ -159,8 +161,8 @@ async fn drive(front: Arc<Front>, job: Job) -> Outcome {
     let (lease, deadline) = (front.limits.processing_lease(), front.limits.issue_deadline());
     loop {
         match front.signer.issue(request.clone(), deadline).await {
-            Ok(Issued::Certificate { serial, chain }) => {
-                front.fresh.keep(&order.object.facts, serial, chain);
+            Ok(Issued::Certificate { serial, chain, alternates }) => {
+                front.fresh.keep(&order.object.facts, serial, Chains::new(chain, alternates));
                 tracing::info!(order = %id, %serial, "issued");
                 metrics::counter!("chancery_front_issuances_total", "outcome" => "issued").increment(1);
                 metrics::histogram!("chancery_front_issuance_seconds")

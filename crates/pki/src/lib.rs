@@ -38,6 +38,7 @@ pub mod tbs;
 #[cfg(test)]
 mod testing;
 mod timestamp;
+mod weak;
 
 pub use certificate::{Certificate, CertificateError};
 pub use csr::{Csr, CsrError};
@@ -57,3 +58,4 @@ pub use serial::{Serial, SerialError};
 pub use signature::{SignatureAlgorithm, SignatureError, ecdsa_raw_to_der};
 pub use tbs::{Tbs, TbsError, assemble};
 pub use timestamp::Timestamp;
+pub use weak::{WeakKeyList, WeakKeyListError, Weakness};

@@ -9,6 +9,7 @@ pub mod nodes;
 pub mod signing;
 pub mod store;
 pub mod token;
+pub mod weak_keys;
 
 pub use clock::TestClock;
 pub use cluster::{Cluster, ClusterSettings};

@@ -17,7 +17,7 @@ use pki::Timestamp;
 use tokio::sync::OwnedMutexGuard;
 
 use super::Account;
-use crate::account::KeyUse;
+use crate::account::key_taken;
 use crate::audit::Event;
 use crate::ca::Ca;
 use crate::refusal::{Failure, Outcome, Reason, Refusal};
@@ -77,7 +77,7 @@ impl Ca {
         if payload.only_return_existing {
             return Err(request.refuse(Reason::AccountUnknown, "no account has this key").into());
         }
-        self.check_new_account(&request, key, &payload).await?;
+        self.check_new_account(&request, key, &payload)?;
         let mut turn = None;
         for _ in 0..TRIES {
             if let Some(registered) = self.try_register(&request, key, &payload).await? {
@@ -91,12 +91,7 @@ impl Ca {
         Err(Failure::Contended)
     }
 
-    async fn check_new_account(
-        &self,
-        request: &ClientRequest,
-        key: &Jwk,
-        payload: &NewAccount,
-    ) -> Outcome<()> {
+    fn check_new_account(&self, request: &ClientRequest, key: &Jwk, payload: &NewAccount) -> Outcome<()> {
         let policy = &request.directory().policy;
         if policy.terms_of_service.is_some() && !payload.terms_of_service_agreed {
             return Err(request
@@ -108,12 +103,7 @@ impl Ca {
                 .refuse(Reason::EabRequired, "an external account binding is required")
                 .into());
         }
-        let detail = match self.account_key_use(key).await? {
-            None => return Ok(()),
-            Some(KeyUse::Blocked) => "the key is known to be compromised or weak",
-            Some(KeyUse::Certificate) => "the key is a certificate's",
-        };
-        Err(request.refuse(Reason::KeyUnacceptable, detail).into())
+        Ok(self.check_account_key(request, key)?)
     }
 
     /// One try; `None` when something changed in between.
@@ -161,6 +151,7 @@ impl Ca {
             audit: vec![event.at(now)],
             account: self.secrets.rows.seal(row),
             key: self.secrets.rows.seal(key_row),
+            spki_sha256: key.public_key().sha256(),
             eab,
             cites: cites.unwrap_or_default(),
         };
@@ -175,6 +166,7 @@ impl Ca {
             }
             RegisterOutcome::Exists(record) => existing(request, key, self.open_account(*record)?).map(Some),
             RegisterOutcome::KeyRetired => Err(key_retired(request).into()),
+            RegisterOutcome::KeyTaken(taken) => Err(key_taken(request, taken).into()),
             RegisterOutcome::EabUnavailable | RegisterOutcome::AuthorityChanged(_) => Ok(None),
         }
     }

@@ -96,6 +96,7 @@ attacks! {
     csrs::csr_with_a_nodes_identity => ["csr-invalid"];
     csrs::csr_with_an_account_key => ["csr-account-key"];
     csrs::csr_with_a_blocked_key => ["csr-key-blocked"];
+    csrs::csr_with_a_weak_key => ["csr-key-weak"];
     csrs::csr_with_a_key_the_profile_does_not_take => ["csr-key-unacceptable"];
     evidence::no_evidence => ["evidence-missing"];
     evidence::evidence_for_another_name => ["evidence-foreign"];
