@@ -21,7 +21,7 @@ use signer::crl::CrlMaker;
 use signer::doors::{Doors, Tokens};
 use signer::policy::Policy;
 use signer::publication::Objects;
-use signer::{Ca, Parts, Registry, Secrets, SigningClock, SystemRandomness};
+use signer::{Ca, Parts, Registry, Secrets, SigningClock, SystemRandomness, WeakKeys};
 use sqlx::Executor as _;
 use tempfile::TempDir;
 use testkit::signing::SoftKey;
@@ -108,6 +108,7 @@ impl Bench {
             secrets: Secrets::new(TierSecrets::new(vec![secret])?)?,
             clock: SigningClock::new(Arc::new(SystemClock), limits.clock_skew()),
             random: Arc::new(SystemRandomness::new()),
+            weak_keys: WeakKeys::default(),
             limits,
             node: "bench".to_owned(),
         })

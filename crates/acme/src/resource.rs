@@ -88,6 +88,8 @@ pub enum Resource {
     Challenge(AuthorizationId, Method),
     /// `certificate/{serial}`
     Certificate(Serial),
+    /// `certificate/{serial}/{number}`: the same with another chain, numbered from 1 (RFC 8555 §7.4.2).
+    AlternateCertificate(Serial, u8),
 }
 
 /// A URL taken apart.
@@ -160,6 +162,12 @@ impl Resource {
             ["authorization", id] => Some(Self::Authorization(id.parse().ok()?)),
             ["challenge", id, method] => Some(Self::Challenge(id.parse().ok()?, method.parse().ok()?)),
             ["certificate", serial] => Some(Self::Certificate(Serial::from_hex(serial).ok()?)),
+            ["certificate", serial, number] => {
+                let chain: u8 = number.parse().ok().filter(|chain| *chain > 0)?;
+                // Neither `+1` nor `01`.
+                let serial = Serial::from_hex(serial).ok().filter(|_| chain.to_string() == number)?;
+                Some(Self::AlternateCertificate(serial, chain))
+            }
             _ => None,
         }
     }
@@ -182,6 +190,9 @@ impl Resource {
             Self::Authorization(id) => format!("/acme/{directory}/authorization/{id}"),
             Self::Challenge(id, method) => format!("/acme/{directory}/challenge/{id}/{method}"),
             Self::Certificate(serial) => format!("/acme/{directory}/certificate/{serial}"),
+            Self::AlternateCertificate(serial, number) => {
+                format!("/acme/{directory}/certificate/{serial}/{number}")
+            }
         }
     }
 

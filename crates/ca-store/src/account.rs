@@ -105,6 +105,8 @@ pub struct NewAccount {
     pub account: Sealed<AccountRow>,
     /// Its first key.
     pub key: Sealed<AccountKeyRow>,
+    /// SHA-256 of that key's SubjectPublicKeyInfo, by which certificates and blocked keys are known.
+    pub spki_sha256: Digest,
     /// The EAB key with one use more, by compare-and-swap; its registration cannot be disabled in
     /// between without raising that row's version, so add it as a change to itself where that matters.
     pub eab: Option<AuthorityChange>,
@@ -124,10 +126,21 @@ pub enum RegisterOutcome {
     Exists(Box<AccountRecord>),
     /// The key was once an account's, and is so no longer. Nothing was written.
     KeyRetired,
+    /// The key is something else's. Nothing was written.
+    KeyTaken(KeyTaken),
     /// The EAB key was used or changed in between: read it again. Nothing was written.
     EabUnavailable,
     /// A cited row changed in between, by its place in the list. Nothing was written.
     AuthorityChanged(usize),
+}
+
+/// What a key is that cannot become an account's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyTaken {
+    /// It is blocked.
+    Blocked,
+    /// The journal has a certificate, or an intent, with it (RFC 8555 §11.1).
+    Certificate,
 }
 
 /// A change of an account: contacts, terms, deactivation, key.
@@ -153,6 +166,8 @@ pub struct KeyChange {
     pub retired: Sealed<AccountKeyRow>,
     /// The new one.
     pub key: Sealed<AccountKeyRow>,
+    /// SHA-256 of its SubjectPublicKeyInfo.
+    pub spki_sha256: Digest,
 }
 
 /// What became of an update.
@@ -166,6 +181,8 @@ pub enum UpdateOutcome {
     Conflict(Box<AccountRecord>),
     /// The new key is, or was, one of this account (its id).
     KeyInUse(String),
+    /// The new key is something else's. Nothing was written.
+    KeyTaken(KeyTaken),
     /// There is no such account.
     Unknown,
 }

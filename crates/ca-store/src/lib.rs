@@ -36,7 +36,7 @@ mod store;
 
 pub use account::{
     AccountFilter, AccountKeyRow, AccountRecord, AccountRow, AccountSelector, AccountStatus, AccountUpdate,
-    KeyChange, NewAccount, RegisterOutcome, UpdateOutcome,
+    KeyChange, KeyTaken, NewAccount, RegisterOutcome, UpdateOutcome,
 };
 pub use audit::{
     AuditChain, AuditError, AuditEvent, AuditHead, AuditRecord, Incarnation, RefusalCount, verify_chain,

@@ -20,6 +20,7 @@ use rpc::proto::signer::v1 as proto;
 use tokio::time::Instant;
 
 use crate::caa;
+use crate::certificate::Chains;
 use crate::order;
 use crate::refusal::Refusal;
 use crate::reply::Reply;
@@ -148,6 +149,7 @@ impl Evidences {
                 .into_iter()
                 .map(|(authorization, name, above)| evidence(authorization, name.clone(), above).into())
                 .collect(),
+            profile: facts.profile.to_string(),
         };
         Ok(Job { order, request, due })
     }
@@ -216,8 +218,8 @@ async fn drive(front: Arc<Front>, job: Job) -> Outcome {
             }
         }
         match front.signer.issue(request.clone(), deadline).await {
-            Ok(Issued::Certificate { serial, chain }) => {
-                front.fresh.keep(&order.object.facts, serial, chain);
+            Ok(Issued::Certificate { serial, chain, alternates }) => {
+                front.fresh.keep(&order.object.facts, serial, Chains::new(chain, alternates));
                 tracing::info!(order = %id, %serial, "issued");
                 metrics::counter!("chancery_front_issuances_total", "outcome" => "issued").increment(1);
                 metrics::histogram!("chancery_front_issuance_seconds")

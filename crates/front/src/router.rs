@@ -134,7 +134,10 @@ async fn route(front: &Arc<Front>, request: Signed<'_>) -> Result<Reply, Refusal
         Resource::Finalize(id) => finalize::finalize(front, request, id).await,
         Resource::Authorization(id) => authorization::authorization(front, request, id).await,
         Resource::Challenge(id, method) => challenge::challenge(front, request, id, *method).await,
-        Resource::Certificate(serial) => certificate::download(front, request, serial).await,
+        Resource::Certificate(serial) => certificate::download(front, request, serial, 0).await,
+        Resource::AlternateCertificate(serial, number) => {
+            certificate::download(front, request, serial, *number).await
+        }
         Resource::RevokeCertificate => revocation::revoke(front, request).await,
         Resource::NewAuthorization => pre_authorization::create(front, request).await,
     }
@@ -163,6 +166,6 @@ const fn operation(resource: &Resource) -> &'static str {
         Resource::Finalize(_) => "finalize",
         Resource::Authorization(_) => "authorization",
         Resource::Challenge(..) => "challenge",
-        Resource::Certificate(_) => "certificate",
+        Resource::Certificate(_) | Resource::AlternateCertificate(..) => "certificate",
     }
 }

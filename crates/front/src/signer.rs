@@ -212,7 +212,8 @@ impl Signer {
             Outcome::Certificate(certificate) => {
                 let serial = Serial::from_hex(&certificate.serial);
                 let serial = serial.map_err(|_| SignerError::Answer("a serial"))?;
-                Ok(Issued::Certificate { serial, chain: certificate.chain })
+                let (chain, alternates) = (certificate.chain, certificate.alternates);
+                Ok(Issued::Certificate { serial, chain, alternates })
             }
             Outcome::Processing(processing) => {
                 Ok(Issued::Later(Duration::from_millis(processing.retry_after_milliseconds.into())))
@@ -261,6 +262,8 @@ pub(crate) enum Issued {
         serial: Serial,
         /// DER, leaf first, without the root.
         chain: Vec<Bytes>,
+        /// What else may stand above the leaf.
+        alternates: Vec<proto::AlternateChain>,
     },
     /// It is journaled and will be signed; ask again after this time.
     Later(Duration),

@@ -260,6 +260,15 @@ impl PublicKey {
         self.0.spki.get(self.0.raw_start..).unwrap_or_default()
     }
 
+    /// The modulus of an RSA key, big-endian, without leading zeros.
+    #[must_use]
+    pub fn rsa_modulus(&self) -> Option<&[u8]> {
+        if !self.0.algorithm.is_rsa() {
+            return None;
+        }
+        read_rsa(self.raw()).ok().map(|(modulus, _)| modulus.as_bytes())
+    }
+
     pub(crate) fn parsed_for(&self, algorithm: SignatureAlgorithm) -> Option<&ParsedPublicKey> {
         (algorithm == self.0.algorithm.default_signature()).then_some(&self.0.verifier)
     }

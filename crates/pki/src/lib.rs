@@ -39,6 +39,7 @@ pub mod tbs;
 #[cfg(test)]
 mod testing;
 mod timestamp;
+mod weak;
 
 pub use certificate::{Certificate, CertificateError, subject_public_key};
 pub use challenge_certificate::{ChallengeCertificate, ChallengeCertificateError};
@@ -59,3 +60,4 @@ pub use serial::{Serial, SerialError};
 pub use signature::{SignatureAlgorithm, SignatureError, ecdsa_raw_to_der};
 pub use tbs::{Tbs, TbsError, assemble};
 pub use timestamp::Timestamp;
+pub use weak::{WeakKeyList, WeakKeyListError, Weakness};

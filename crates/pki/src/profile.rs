@@ -200,6 +200,12 @@ impl Profile {
         self.max_names
     }
 
+    /// The kinds of keys that it issues for.
+    #[must_use]
+    pub fn key_algorithms(&self) -> &[KeyAlgorithm] {
+        &self.key_algorithms
+    }
+
     /// Whether it issues for this kind of key.
     #[must_use]
     pub fn allows_key(&self, key: &PublicKey) -> bool {

@@ -22,7 +22,7 @@ mod key;
 mod register;
 mod update;
 
-pub(crate) use key::{KeyUse, thumbprint_of};
+pub(crate) use key::{key_taken, thumbprint_of};
 pub(crate) use register::EabTurns;
 
 /// An account whose rows are good.

@@ -108,7 +108,10 @@ impl Admin for AdminService {
     ) -> Result<Response<proto::Registration>, Status> {
         let operator = self.operator(&request).await?;
         let request = request.into_inner();
-        let made = self.ca.create_registration(&operator, &request.directory, &request.name).await;
+        let made = self
+            .ca
+            .create_registration(&operator, &request.directory, &request.name, &request.profiles)
+            .await;
         self.answer(made.map(registration))
     }
 
@@ -124,6 +127,16 @@ impl Admin for AdminService {
             registrations: rows.items.into_iter().map(registration).collect(),
             next_page_token: rows.next.map(|cursor| cursor.0).unwrap_or_default(),
         }))
+    }
+
+    async fn set_profiles(
+        &self,
+        request: Request<proto::SetProfilesRequest>,
+    ) -> Result<Response<proto::Registration>, Status> {
+        let operator = self.operator(&request).await?;
+        let request = request.into_inner();
+        let set = self.ca.set_profiles(&operator, &request.registration_id, &request.profiles).await;
+        self.answer(set.map(registration))
     }
 
     async fn add_grant(
@@ -438,8 +451,10 @@ fn or_default(seconds: u64, default: Duration) -> Duration {
 }
 
 fn registration(row: ca_store::RegistrationRow) -> proto::Registration {
+    let settings = RegistrationSettings::of(&row);
     proto::Registration {
-        created_by: RegistrationSettings::of(&row).created_by,
+        created_by: settings.created_by,
+        profiles: settings.profiles,
         id: row.id,
         directory: row.directory,
         name: row.title,

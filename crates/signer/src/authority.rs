@@ -39,6 +39,8 @@ pub struct IssueOrder {
     pub finalize_jws: Bytes,
     /// For each name, why the account may have it.
     pub authorizations: Vec<NameEvidence>,
+    /// The profile that the order shows; empty where that is not said.
+    pub profile: String,
 }
 
 /// Both JWSs, read and located, their signatures not yet verified.
@@ -116,6 +118,11 @@ impl Ca {
         let new_order = self.verify_at(request, account, minted)?;
         let registrant = self.registrant(&request.finalize, account, now).await?;
         let terms = read_terms(&request.new_order, &new_order, registrant.as_ref())?;
+        let (shown, given) = (request.source.profile.as_str(), terms.profile.name());
+        if !shown.is_empty() && shown != given {
+            let detail = format!("the order was made for profile {shown:?}, and would get {given:?} by now");
+            return Err(request.finalize.refuse(Reason::ProfileMismatch, detail).into());
+        }
         let csr = Finalize::from_verified(&finalize)
             .map_err(|error| Refusal::from(error).directory(request.finalize.directory().name().as_str()))?
             .csr;

@@ -24,6 +24,7 @@ use crate::registry::{Registry, SynchronizeError};
 use crate::secrets::Secrets;
 use crate::server_certificate::ServerQuota;
 use crate::takeover::Reported;
+use crate::weak_keys::WeakKeys;
 
 /// What a [`Ca`] is made of.
 pub struct Parts {
@@ -41,6 +42,8 @@ pub struct Parts {
     pub clock: SigningClock,
     /// Chance.
     pub random: Arc<dyn Randomness>,
+    /// Lists of known keys.
+    pub weak_keys: WeakKeys,
     /// Bounds.
     pub limits: Limits,
     /// This signer's node name.
@@ -57,6 +60,7 @@ pub struct Ca {
     pub(crate) secrets: Secrets,
     pub(crate) clock: SigningClock,
     pub(crate) random: Arc<dyn Randomness>,
+    pub(crate) weak_keys: WeakKeys,
     pub(crate) limits: Limits,
     pub(crate) node: String,
     pub(crate) journal: Journal,
@@ -94,7 +98,8 @@ impl Ca {
     /// # Errors
     /// When the clock cannot be trusted, or a row of `ca`.
     pub async fn start(parts: Parts) -> Result<Arc<Self>, StartError> {
-        let Parts { store, registry, doors, node_ca, secrets, clock, random, limits, node } = parts;
+        let Parts { store, registry, doors, node_ca, secrets, clock, random, weak_keys, limits, node } =
+            parts;
         // Before anything is read that another signer may change.
         let others = Others::new(store.watch().await?);
         clock.check(&*store).await?;
@@ -125,10 +130,17 @@ impl Ca {
             secrets,
             clock,
             random,
+            weak_keys,
             limits,
             node,
         };
         ca.reload_nodes().await?;
+        if ca.weak_keys.is_empty() && ca.registry.issues_publicly() {
+            ca.warn_operators(
+                "public-dv profiles are offered, and no list of known keys is installed (weak_keys): BR §6.1.1.3 wants \
+                 Debian's weak keys refused",
+            );
+        }
         let started = crate::audit::Event::SignerStarted { node: &ca.node };
         ca.store.append_audit(vec![started.at(now)], Vec::new()).await?;
         Ok(Arc::new(ca))

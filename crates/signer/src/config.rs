@@ -12,6 +12,7 @@ use serde::de::IntoDeserializer;
 use serde::de::value::StrDeserializer;
 
 use crate::publish::PublishSection;
+use crate::weak_keys::WeakKeys;
 
 /// `signer.toml`. What a signer issues is not here but in the policy file.
 #[derive(Debug, Clone, Deserialize)]
@@ -27,6 +28,12 @@ pub struct Config {
     /// The policy file. Whoever may write it decides what this CA signs. Default `policy.toml`.
     #[serde(default = "default_policy")]
     pub policy: FilePath,
+    /// Lists of keys that are refused because their private keys are known: `openssl-blacklist` text files, lines of SHA-256
+    /// over SubjectPublicKeyInfo, or the `blocklist.dat` of badkeys, which has all of Debian's weak keys (CVE-2008-0166).
+    /// Read at start, wholly into memory (`blocklist.dat`: some 60 MB). Whoever may write one can have keys refused, or weak
+    /// ones not refused. Default none.
+    #[serde(default)]
+    pub weak_keys: Vec<FilePath>,
     /// Folder for PIN latches and the spool of CRLs being made. Losing it loses nothing but the latches: a refused PIN
     /// would be tried once more. Default `state`.
     #[serde(default = "default_state")]
@@ -318,6 +325,7 @@ impl RoleConfig for Config {
 
     fn check(&self) -> Result<(), Invalid> {
         let tokens = self.check_itself()?;
+        WeakKeys::load(&self.weak_keys).map_err(|error| Invalid::new("weak_keys", error.to_string()))?;
         crate::registry::check_policy(&self.policy, &tokens)
     }
 }
@@ -422,6 +430,26 @@ mod tests {
         let token = config.token[0].to_token_config(&config.state);
         assert_eq!(token.latch_file, Path::new("/etc/chancery/state/main.pin-latch"));
         assert_eq!(token.pin_file, Path::new("/etc/chancery/pin"));
+    }
+
+    #[test]
+    fn lists_of_weak_keys_are_read_by_the_check() {
+        let folder = tempfile::tempdir().unwrap();
+        let check = |content: Option<&[u8]>| {
+            let path = folder.path().join("list");
+            if let Some(content) = content {
+                std::fs::write(&path, content).unwrap();
+            }
+            let text = CONFIG.replace(
+                "version = 1\n        listen",
+                &format!("version = 1\n        weak_keys = [{path:?}]\n        listen"),
+            );
+            parse(&text).unwrap().check().unwrap_err().to_string()
+        };
+        assert!(check(None).contains("cannot be read"));
+        assert!(check(Some(b"no digest\n")).contains("line 1 is neither"));
+        // Nothing is said of a good one: the next thing that is wrong is the policy, which is not there.
+        assert!(check(Some(b"00005890bc78bcbee3ca\n")).contains("policy"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use acme::DirectoryName;
 use ca_store::{JournalKey, JournalKind};
-use pki::Serial;
+use pki::{Certificate, Serial};
 
 use crate::ca::Ca;
 use crate::issue::issued;
@@ -15,6 +15,8 @@ pub struct Download {
     pub account: String,
     /// DER, leaf first, without the root.
     pub chain: Vec<Vec<u8>>,
+    /// What else may stand above the leaf (RFC 8555 §7.4.2): DER, the leaf's issuer first, without the root.
+    pub alternates: Vec<Vec<Vec<u8>>>,
 }
 
 impl Ca {
@@ -37,7 +39,15 @@ impl Ca {
             _ => return Err(unknown().into()),
         };
         let leaf = issued(&row)?.certificate;
-        Ok(Download { account, chain: self.with_issuers(leaf, &row.issuer)? })
+        let alternates = self.alternates_of(&row.issuer)?;
+        Ok(Download { account, chain: self.with_issuers(leaf, &row.issuer)?, alternates })
+    }
+
+    /// The issuer's other chains, as far as all their certificates are valid now.
+    pub(crate) fn alternates_of(&self, issuer: &str) -> Outcome<Vec<Vec<Vec<u8>>>> {
+        let Some(entry) = self.registry.issuer(issuer) else { return Ok(Vec::new()) };
+        let der = |chain: &[Certificate]| chain.iter().map(|one| one.der().to_vec()).collect();
+        Ok(entry.alternates_at(self.now()?).map(der).collect())
     }
 
     /// A leaf and what is above it, without the root.

@@ -48,6 +48,7 @@ mod secrets;
 mod server_certificate;
 mod service;
 mod takeover;
+mod weak_keys;
 
 pub use admin::AdminService;
 pub use ca::{Ca, Parts, StartError};
@@ -66,3 +67,4 @@ pub use run::{RunError, incarnation, run};
 pub use secrets::{Secrets, SecretsError};
 pub use service::AuthorityService;
 pub use takeover::Takeover;
+pub use weak_keys::{WeakKeys, WeakKeysError};

@@ -47,6 +47,9 @@ pub(crate) struct RegistrationSettings {
     /// Limits in the place of the directory's.
     #[serde(default, skip_serializing_if = "LimitSettings::is_empty")]
     pub(crate) limits: LimitSettings,
+    /// The profiles that its accounts may ask for; none: all of the directory's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) profiles: Vec<String>,
 }
 
 impl RegistrationSettings {
@@ -64,21 +67,20 @@ pub struct ShownEabKey {
 }
 
 impl Ca {
-    /// Makes a registration in a directory.
+    /// Makes a registration in a directory, for these profiles of it or, if none is named, for all.
     ///
     /// # Errors
-    /// A refusal when there is no such directory, or the title is taken or unusable.
+    /// A refusal when there is no such directory, it does not offer a profile, or the title is taken or unusable.
     pub async fn create_registration(
         &self,
         operator: &str,
         directory: &str,
         title: &str,
+        profiles: &[String],
     ) -> Outcome<RegistrationRow> {
         let name: DirectoryName =
             directory.parse().map_err(|_| refused(format!("{directory:?} is no directory name")))?;
-        if self.registry.directory(&name).is_none() {
-            return Err(refused(format!("there is no directory {directory:?}")).into());
-        }
+        let profiles = self.checked_profiles(&name, profiles)?;
         let title = title.trim();
         if title.is_empty() || title.len() > LONGEST_TITLE || title.chars().any(char::is_control) {
             return Err(refused(format!("a name is 1 to {LONGEST_TITLE} printable characters")).into());
@@ -89,8 +91,11 @@ impl Ca {
             return Err(taken().into());
         }
         let now = self.now()?;
-        let settings =
-            RegistrationSettings { created_by: operator.to_owned(), ..RegistrationSettings::default() };
+        let settings = RegistrationSettings {
+            created_by: operator.to_owned(),
+            profiles,
+            ..RegistrationSettings::default()
+        };
         let row = RegistrationRow {
             id,
             directory: directory.to_owned(),
@@ -100,13 +105,59 @@ impl Ca {
             created_at: now,
             version: 1,
         };
-        let detail = json!({ "directory": directory, "name": title });
+        let detail = json!({ "directory": directory, "name": title, "profiles": &settings.profiles });
         let change = AuthorityRow::Registration(self.secrets.rows.seal(row.clone()));
         match self.act(operator, "registration.created", &row.id, detail, vec![(change, None)]).await {
             // Somebody else made it in this moment.
             Err(Failure::Refused(refusal)) if refusal.reason == Reason::Conflict => Err(taken().into()),
             other => other.map(|()| row),
         }
+    }
+
+    /// Says which profiles a registration's accounts may ask for; none: all of the directory's. What was ordered with another
+    /// one is not issued any more.
+    ///
+    /// # Errors
+    /// A refusal when there is no such registration, or its directory does not offer a profile.
+    pub async fn set_profiles(
+        &self,
+        operator: &str,
+        registration: &str,
+        profiles: &[String],
+    ) -> Outcome<RegistrationRow> {
+        let mut row = self.active_registration(registration).await?;
+        let directory = row.directory.parse().map_err(|_| Failure::Unreadable {
+            table: "registrations",
+            detail: format!("{registration}: not a directory's name"),
+        })?;
+        let profiles = self.checked_profiles(&directory, profiles)?;
+        let detail = json!({ "profiles": &profiles });
+        let settings = RegistrationSettings { profiles, ..RegistrationSettings::of(&row) };
+        row.settings = json!(settings).to_string();
+        let expected = row.version;
+        row.version += 1;
+        let change = AuthorityRow::Registration(self.secrets.rows.seal(row.clone()));
+        self.act(operator, "registration.profiles", registration, detail, vec![(change, Some(expected))])
+            .await?;
+        Ok(row)
+    }
+
+    /// Profiles, each once, all of which the directory offers.
+    fn checked_profiles(&self, directory: &DirectoryName, profiles: &[String]) -> Outcome<Vec<String>> {
+        let Some(offering) = self.registry.directory(directory) else {
+            return Err(refused(format!("there is no directory {:?}", directory.as_str())).into());
+        };
+        if let Some(strange) = profiles.iter().find(|name| offering.profile(Some(name)).is_none()) {
+            let offered = offering.profile_names().join(", ");
+            let directory = directory.as_str();
+            let detail =
+                format!("directory {directory:?} does not offer profile {strange:?}, but: {offered}");
+            return Err(refused(detail).into());
+        }
+        let mut profiles = profiles.to_vec();
+        profiles.sort_unstable();
+        profiles.dedup();
+        Ok(profiles)
     }
 
     /// Registrations, by id.

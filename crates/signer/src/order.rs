@@ -201,10 +201,7 @@ pub(crate) fn read_terms(
     let maximum = usize::try_from(directory.policy.maximum_names).unwrap_or(usize::MAX);
     let order =
         NewOrder::from_verified(verified, maximum).map_err(|error| new_order_refusal(request, &error))?;
-    let profile = directory
-        .profile(order.profile.as_deref())
-        .cloned()
-        .ok_or_else(|| request.refuse(Reason::ProfileUnknown, "this directory does not offer the profile"))?;
+    let profile = choose_profile(request, order.profile.as_deref(), registrant)?;
     if order.names.len() > profile.max_names() {
         let detail = format!("the profile allows {} names", profile.max_names());
         return Err(request.refuse(Reason::NameCount, detail));
@@ -219,6 +216,40 @@ pub(crate) fn read_terms(
         not_after: order.not_after,
         permits,
     })
+}
+
+/// The profile that an order has: the named one, or the first that the account may use.
+fn choose_profile(
+    request: &ClientRequest,
+    named: Option<&str>,
+    registrant: Option<&Registrant>,
+) -> Result<Arc<Profile>, Refusal> {
+    let directory = request.directory();
+    let may_use = |profile: &&Arc<Profile>| registrant.is_none_or(|it| it.may_use(profile.name()));
+    if let Some(name) = named
+        && directory.profile(Some(name)).is_none()
+    {
+        let offered = directory.profile_names().join(", ");
+        let detail = format!("this directory does not offer profile {name:?}, but: {offered}");
+        return Err(request.refuse(Reason::ProfileUnknown, detail));
+    }
+    let mut usable = directory.profiles().iter().filter(may_use);
+    match usable.clone().find(|profile| named.is_none_or(|name| name == profile.name())) {
+        Some(profile) => Ok(Arc::clone(profile)),
+        None => {
+            let usable: Vec<_> = usable.by_ref().map(|profile| profile.name()).collect();
+            let detail = match (named, usable.is_empty()) {
+                (Some(name), false) => {
+                    format!(
+                        "the account's registration may not use profile {name:?}, but: {}",
+                        usable.join(", ")
+                    )
+                }
+                _ => "the account's registration may use none of this directory's profiles".to_owned(),
+            };
+            Err(request.refuse(Reason::ProfileForbidden, detail))
+        }
+    }
 }
 
 /// Every name by profile, directory and permits. All that are refused are named at once (RFC 8555 §6.7.1).

@@ -73,6 +73,12 @@ pub struct IssuerPolicy {
     pub name: String,
     /// PEM file: the issuer's certificate first, then those above it, without the root.
     pub certificate: FilePath,
+    /// PEM files with other chains for the same key and subject, as a cross-certificate makes them: each the issuer's
+    /// certificate, or another one of the same subject and key, and those above it, without the root. Clients find them by
+    /// `Link: rel="alternate"` (RFC 8555 §7.4.2), in this order, after the chain of `certificate`. A chain is offered until
+    /// one of its certificates ends. At most 8. Default none.
+    #[serde(default)]
+    pub alternates: Vec<FilePath>,
     /// Name of the `[[token]]` in `signer.toml` that has the key.
     pub token: String,
     /// `CKA_ID` of the key, hexadecimal.

@@ -90,8 +90,10 @@ reasons! {
     KeyRetired = "key-retired", BadPublicKey;
     /// The key is another account's (RFC 8555 §7.3.5).
     KeyInUse = "key-in-use", Malformed;
-    /// The key is too weak or of a kind that is not accepted.
+    /// The key is blocked, or a certificate's (RFC 8555 §11.1).
     KeyUnacceptable = "key-unacceptable", BadPublicKey;
+    /// The key is weak: its numbers give it away, or it is on a list.
+    KeyWeak = "key-weak", BadPublicKey;
     /// The terms of service were not agreed to.
     TermsNotAgreed = "terms-not-agreed", UserActionRequired;
     /// The terms of service have changed, and the directory has its clients agree again (RFC 8555 §7.3.3).
@@ -140,7 +142,9 @@ reasons! {
     NameCount = "name-count", Malformed;
     /// A profile that the directory does not offer.
     ProfileUnknown = "profile-unknown", InvalidProfile;
-    /// Names, key or validity that the profile does not take.
+    /// A profile that the account's registration may not use.
+    ProfileForbidden = "profile-forbidden", InvalidProfile;
+    /// Names, key or validity that the profile does not take, or another profile than the order was shown with.
     ProfileMismatch = "profile-mismatch", InvalidProfile;
     /// notBefore or notAfter: not offered here (RFC 8555 §7.4).
     ValidityRequested = "validity-requested", Malformed;
@@ -217,6 +221,8 @@ reasons! {
     CsrAccountKey = "csr-account-key", BadCsr;
     /// The CSR's key is blocked.
     CsrKeyBlocked = "csr-key-blocked", BadCsr;
+    /// The CSR's key is weak: its numbers give it away, or it is on a list (BR §6.1.1.3).
+    CsrKeyWeak = "csr-key-weak", BadCsr;
     /// The CSR's key is not one that the profile takes.
     CsrKeyUnacceptable = "csr-key-unacceptable", BadCsr;
     /// The finished bytes did not pass the lints.

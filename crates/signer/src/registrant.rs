@@ -18,7 +18,7 @@ use crate::request::ClientRequest;
 #[derive(Debug)]
 pub(crate) struct Registrant {
     registration: (RegistrationRow, Citation),
-    permits_only: bool,
+    settings: RegistrationSettings,
     permits: Vec<(PermitRow, Citation)>,
     grants: Vec<(GrantRow, Citation)>,
 }
@@ -41,11 +41,18 @@ impl Registrant {
     /// # Errors
     /// When no permit covers it.
     pub(crate) fn permit(&self, name: &Name) -> Result<Option<&Citation>, NotPermitted> {
-        if self.permits.is_empty() && !self.permits_only {
+        if self.permits.is_empty() && !self.settings.permits_only {
             return Ok(None);
         }
         let covers = |(row, _): &&(PermitRow, Citation)| covers(row.scope, &row.name, name);
         self.permits.iter().find(covers).map(|(_, citation)| Some(citation)).ok_or(NotPermitted)
+    }
+
+    /// Whether its accounts may ask for the profile.
+    #[must_use]
+    pub(crate) fn may_use(&self, profile: &str) -> bool {
+        let profiles = &self.settings.profiles;
+        profiles.is_empty() || profiles.iter().any(|name| name == profile)
     }
 
     /// The grant that replaces the challenge for the name.
@@ -127,8 +134,8 @@ impl Ca {
                 grants.push((row, citation));
             }
         }
-        let permits_only = RegistrationSettings::of(&registration.0).permits_only;
-        Ok(Some(Registrant { registration, permits_only, permits, grants }))
+        let settings = RegistrationSettings::of(&registration.0);
+        Ok(Some(Registrant { registration, settings, permits, grants }))
     }
 
     fn cited<T: Sealable>(

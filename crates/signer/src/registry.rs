@@ -12,7 +12,7 @@ use acme::resource::{BaseUrl, Located, Resource, UnknownUrl};
 use ca_store::IssuerState;
 use hsm::KeyHealth;
 use pki::ocsp::IssuerHashes;
-use pki::{Certificate, Issuer, Period, Profile};
+use pki::{Certificate, Issuer, Period, Profile, ProfileKind, Timestamp};
 use runtime::config::{FilePath, Invalid};
 
 use crate::doors::{DoorPlan, Doors, IssuerDoor, KeyPlace, ResponderPlan};
@@ -21,7 +21,7 @@ use crate::policy::{DirectoryPolicy, Policy};
 mod load;
 mod synchronize;
 
-pub use load::RegistryError;
+pub use load::{AlternateFault, RegistryError};
 pub use synchronize::SynchronizeError;
 
 pub(crate) use load::pem_or_der;
@@ -64,6 +64,8 @@ pub struct IssuerEntry {
     pub issuer: Issuer,
     /// Its own certificate and those above it, without the root.
     pub chain: Vec<Certificate>,
+    /// Other chains for the same subject and key, in the operator's order (RFC 8555 §7.4.2).
+    pub alternates: Vec<Vec<Certificate>>,
     /// Its pool.
     pub pool: String,
     /// Number of CRL shards.
@@ -219,6 +221,13 @@ impl Registry {
         self.issuers.get(id)
     }
 
+    /// Whether a directory offers a publicly trusted profile.
+    #[must_use]
+    pub fn issues_publicly(&self) -> bool {
+        let mut offered = self.directories.values().flat_map(|directory| &directory.profiles);
+        offered.any(|profile| profile.kind() == ProfileKind::PublicDv)
+    }
+
     /// The roots.
     #[must_use]
     pub fn roots(&self) -> &[Root] {
@@ -268,6 +277,12 @@ impl Directory {
     #[must_use]
     pub fn profiles(&self) -> &[Arc<Profile>] {
         &self.profiles
+    }
+
+    /// The names of its profiles, the default first.
+    #[must_use]
+    pub fn profile_names(&self) -> Vec<&str> {
+        self.profiles.iter().map(|profile| profile.name()).collect()
     }
 
     /// Its issuers.
@@ -339,6 +354,12 @@ impl IssuerEntry {
     #[must_use]
     pub fn delta_crl_path(&self, shard: u32) -> String {
         pki::delta_crl_url("crl", self.issuer.key_id(), shard)
+    }
+
+    /// The other chains all of whose certificates are valid at this time.
+    pub fn alternates_at(&self, now: Timestamp) -> impl Iterator<Item = &[Certificate]> {
+        let in_force = move |chain: &&[Certificate]| chain.iter().all(|one| one.is_valid_at(now));
+        self.alternates.iter().map(Vec::as_slice).filter(in_force)
     }
 
     fn door_plan(&self) -> DoorPlan {

@@ -37,6 +37,7 @@ use crate::registry::{Registry, RegistryError};
 use crate::revoke::COMPROMISED_ROUND;
 use crate::secrets::{Secrets, SecretsError};
 use crate::service::AuthorityService;
+use crate::weak_keys::{WeakKeys, WeakKeysError};
 
 /// Why the signer does not run.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +80,9 @@ pub enum RunError {
     /// Chance.
     #[error(transparent)]
     Randomness(#[from] RandomnessError),
+    /// A list of known keys.
+    #[error("weak_keys: {0}")]
+    WeakKeys(#[from] WeakKeysError),
 }
 
 impl RunError {
@@ -86,7 +90,7 @@ impl RunError {
     #[must_use]
     pub const fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Registry(_) | Self::Secrets(_) | Self::Role(_) => ExitCode::Usage,
+            Self::Registry(_) | Self::Secrets(_) | Self::Role(_) | Self::WeakKeys(_) => ExitCode::Usage,
             Self::Door(_)
             | Self::Store(StoreError::InUse { .. } | StoreError::Schema(_) | StoreError::NotDurable { .. })
             | Self::Start(StartError::Synchronize(_)) => ExitCode::Refused,
@@ -186,6 +190,7 @@ impl RunningRole<'_> {
             secrets,
             clock: SigningClock::new(lifecycle.clock(), config.limits.clock_skew()),
             random: Arc::new(SystemRandomness::new()),
+            weak_keys: WeakKeys::load(&config.weak_keys)?,
             limits: config.limits.clone(),
             node: credentials.identity().name.as_str().to_owned(),
         })

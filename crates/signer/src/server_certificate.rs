@@ -58,9 +58,7 @@ impl Ca {
                 .check_name(name)
                 .map_err(|refusal| Refusal::new(Reason::NameRejected, format!("{name}: {refusal}")))?;
         }
-        if !servers.profile.allows_key(csr.public_key()) {
-            return Err(Refusal::new(Reason::CsrKeyUnacceptable, "the profile does not take the key").into());
-        }
+        self.check_certificate_key(None, &servers.profile, csr.public_key())?;
         let now = self.now()?;
         if !self.server_quota.take(node, now) {
             return Err(Refusal::new(Reason::RateLimited, "too many certificates for this node").into());

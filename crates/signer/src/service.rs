@@ -56,6 +56,7 @@ impl AuthorityService {
         match issuance {
             Issuance::Issued(issued) => Outcome::Certificate(wire::IssuedCertificate {
                 serial: issued.serial.to_string(),
+                alternates: alternates(self.ca.alternates_of(&issued.issuer).unwrap_or_default()),
                 // Without it the certificate is to be downloaded, and then it is said what is wrong.
                 chain: self
                     .ca
@@ -259,6 +260,7 @@ impl Authority for AuthorityService {
                     new_order_jws: request.new_order_jws,
                     finalize_jws: request.finalize_jws,
                     authorizations,
+                    profile: request.profile,
                 };
                 self.ca.issue(order).await
             }
@@ -281,6 +283,7 @@ impl Authority for AuthorityService {
         };
         self.reply(outcome, |download| wire::DownloadCertificateResponse {
             account_id: download.account,
+            alternates: alternates(download.alternates),
             chain: download.chain.into_iter().map(Into::into).collect(),
         })
     }
@@ -334,6 +337,13 @@ pub(crate) fn status_of(failure: &Failure) -> Status {
         }
         other => rpc::failure(other.class(), other.to_string()),
     }
+}
+
+fn alternates(chains: Vec<Vec<Vec<u8>>>) -> Vec<wire::AlternateChain> {
+    let chain = |issuers: Vec<Vec<u8>>| wire::AlternateChain {
+        issuers: issuers.into_iter().map(Into::into).collect(),
+    };
+    chains.into_iter().map(chain).collect()
 }
 
 fn evidence(authorizations: Vec<wire::AuthorizationEvidence>) -> Result<Vec<NameEvidence>, Refusal> {

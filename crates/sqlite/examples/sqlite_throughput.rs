@@ -164,8 +164,14 @@ async fn register(ca: &dyn CaStore, keys: &RowMacKeys, client: u64) {
         valid_from: now(),
         valid_until: None,
     };
-    let new =
-        NewAccount { account: keys.seal(row), key: keys.seal(key), eab: None, cites: vec![], audit: vec![] };
+    let new = NewAccount {
+        account: keys.seal(row),
+        key: keys.seal(key),
+        spki_sha256: digest(client ^ 1 << 42),
+        eab: None,
+        cites: vec![],
+        audit: vec![],
+    };
     ca.register_account(new).await.unwrap();
 }
 

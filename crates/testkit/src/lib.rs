@@ -11,6 +11,7 @@ pub mod signing;
 pub mod store;
 pub mod token;
 pub mod unbound;
+pub mod weak_keys;
 
 pub use clock::TestClock;
 pub use cluster::{Cluster, ClusterSettings};

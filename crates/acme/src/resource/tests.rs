@@ -28,6 +28,8 @@ fn resources() -> Vec<Resource> {
         Resource::NewAuthorization,
         Resource::RevokeCertificate,
         Resource::KeyChange,
+        Resource::AlternateCertificate(Serial::from_random([9; 16]), 1),
+        Resource::AlternateCertificate(Serial::from_random([9; 16]), 255),
         Resource::Account(account),
         Resource::Orders(account),
         Resource::Order(order),
@@ -52,6 +54,15 @@ fn what_is_built_is_read() {
             );
             assert_eq!(located.url(), url);
         }
+    }
+}
+
+#[test]
+fn alternate_chains_have_one_number() {
+    let serial = Serial::from_random([9; 16]);
+    for number in ["0", "01", "+1", "-1", "256", "", "1 ", "x", "1/1"] {
+        let path = format!("/acme/default/certificate/{serial}/{number}");
+        assert_eq!(Resource::parse_path(&path), Err(UnknownUrl), "{number:?}");
     }
 }
 

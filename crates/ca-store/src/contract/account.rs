@@ -3,8 +3,8 @@ use futures::future::join_all;
 use super::{Fixture, open, sample::*};
 use crate::{
     AccountFilter, AccountKeyRow, AccountRow, AccountSelector, AccountStatus, AccountUpdate, AuthorityChange,
-    AuthorityRow, CaStore, CitedTable, EabKeyRow, KeyChange, NewAccount, Page, RegisterOutcome,
-    RegistrationRow, State, UpdateOutcome,
+    AuthorityRow, BlockedKeyRow, CaStore, CitedTable, EabKeyRow, IntentOutcome, JournalRow, KeyChange,
+    KeyTaken, NewAccount, NewIntent, Page, RegisterOutcome, RegistrationRow, State, UpdateOutcome,
 };
 
 fn by_key(tag: &str) -> AccountSelector {
@@ -143,7 +143,11 @@ fn key_change(id: &str, version: u64, old: &str, new: &str) -> AccountUpdate {
     let row = AccountRow { key: digest(new), version: version + 1, ..account(id) };
     let request = format!("{id} {version} {new}");
     AccountUpdate {
-        key: Some(KeyChange { retired: seal(retired), key: seal(key) }),
+        key: Some(KeyChange {
+            retired: seal(retired),
+            key: seal(key),
+            spki_sha256: digest(&format!("{new}'s key")),
+        }),
         ..update(row, version, &request)
     }
 }
@@ -173,6 +177,45 @@ pub async fn a_former_key_never_returns(fixture: &dyn Fixture) {
     assert_eq!(store.register_account(new_account("a")).await.unwrap(), RegisterOutcome::KeyRetired);
     for (change, owner) in [(key_change("b", 1, "b", "a"), "a"), (key_change("a", 2, "new", "a"), "a")] {
         assert_eq!(store.update_account(change).await.unwrap(), UpdateOutcome::KeyInUse(owner.to_owned()));
+    }
+}
+
+/// RFC 8555 §11.1, and BR §6.1.1.3 (4): in the transaction that registers the key, so that no race is won by both.
+pub async fn a_key_in_other_use_is_no_accounts(fixture: &dyn Fixture) {
+    let store = open(fixture, "one").await;
+    let certified = JournalRow { spki_sha256: digest("certified's key"), ..journal_row(1) };
+    assert_eq!(commit(store.as_ref(), intent_of(certified)).await, IntentOutcome::Committed);
+    let block = BlockedKeyRow { spki_sha256: digest("blocked's key"), ..blocked_key("key") };
+    store.put_authority(new(vec![AuthorityRow::BlockedKey(block)])).await.unwrap();
+    store.register_account(new_account("a")).await.unwrap();
+    for (key, taken) in [("certified", KeyTaken::Certificate), ("blocked", KeyTaken::Blocked)] {
+        let outcome = store.register_account(new_account(key)).await.unwrap();
+        assert_eq!(outcome, RegisterOutcome::KeyTaken(taken), "{key}");
+        assert_eq!(store.account(&by_id(key)).await.unwrap(), None);
+        let outcome = store.update_account(key_change("a", 1, "a", key)).await.unwrap();
+        assert_eq!(outcome, UpdateOutcome::KeyTaken(taken), "{key}");
+        assert_eq!(account_now(store.as_ref(), "a").await, account("a"));
+    }
+    // An EAB key is not used up by it.
+    found(store.as_ref()).await;
+    store.put_authority(new(vec![AuthorityRow::EabKey(seal(eab_key("kid")))])).await.unwrap();
+    let bad = NewAccount { spki_sha256: digest("blocked's key"), ..with_eab("b") };
+    let outcome = store.register_account(bad).await.unwrap();
+    assert_eq!(outcome, RegisterOutcome::KeyTaken(KeyTaken::Blocked));
+    assert_eq!(store.register_account(with_eab("b")).await.unwrap(), RegisterOutcome::Created);
+    // At once: the certificate or the account, never both.
+    for round in 0..8_u64 {
+        let name = format!("racer {round}");
+        let row = JournalRow { spki_sha256: digest(&format!("{name}'s key")), ..journal_row(10 + round) };
+        let intent = NewIntent { account_key: Some(digest(&name)), ..intent_of(row) };
+        let (intent, account) =
+            futures::future::join(commit(store.as_ref(), intent), store.register_account(new_account(&name)))
+                .await;
+        match (intent, account.unwrap()) {
+            (IntentOutcome::Committed, RegisterOutcome::KeyTaken(KeyTaken::Certificate))
+            | (IntentOutcome::KeyOfAccount, RegisterOutcome::Created) => {}
+            both => panic!("{both:?}"),
+        }
     }
 }
 

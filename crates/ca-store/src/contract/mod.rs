@@ -80,6 +80,7 @@ macro_rules! contract_suite {
             a_registration_is_cited
             an_update_is_accepted_once
             a_former_key_never_returns
+            a_key_in_other_use_is_no_accounts
             accounts_are_paged
             an_intent_reads_back
             an_intent_has_no_signature

@@ -218,6 +218,7 @@ pub fn new_account(id: &str) -> NewAccount {
     NewAccount {
         account: seal(account(id)),
         key: seal(account_key(id)),
+        spki_sha256: digest(&format!("{id}'s key")),
         eab: None,
         cites: vec![],
         audit: event("account.registered"),

@@ -262,8 +262,11 @@ async fn facts(layout: &Layout, addresses: &Addresses, mut operator: Connection)
     let registration = match known.into_iter().find(|registration| registration.name == "demo") {
         Some(registration) => registration.id,
         None => {
-            let request =
-                admin::CreateRegistrationRequest { directory: "managed".into(), name: "demo".into() };
+            let request = admin::CreateRegistrationRequest {
+                directory: "managed".into(),
+                name: "demo".into(),
+                profiles: Vec::new(),
+            };
             let made = operator.create_registration(request).await.map_err(explain)?.into_inner();
             let grant = admin::AddGrantRequest {
                 registration_id: made.id.clone(),

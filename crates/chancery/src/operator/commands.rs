@@ -18,6 +18,16 @@ pub(crate) enum RegistrationCommand {
         /// The directory.
         #[arg(long)]
         directory: String,
+        /// A profile that its accounts may ask for, of the directory's; repeat for several. Without it: all.
+        #[arg(long = "profile", value_name = "PROFILE")]
+        profiles: Vec<String>,
+    },
+    /// Say which profiles a registration's accounts may ask for, in place of what was said before.
+    Profiles {
+        /// The registration's id.
+        registration: String,
+        /// The profiles, of the directory's; none: all.
+        profiles: Vec<String>,
     },
     /// List the registrations of a directory.
     List {
@@ -199,17 +209,37 @@ pub(crate) async fn overview(args: &OperatorArgs) -> anyhow::Result<()> {
     )
 }
 
+fn show_registration(args: &OperatorArgs, row: admin::Registration) -> anyhow::Result<()> {
+    let profiles = profiles(&row.profiles);
+    show::object(
+        args.json,
+        &[
+            ("id", row.id.into()),
+            ("directory", row.directory.into()),
+            ("name", row.name.into()),
+            ("profiles", profiles.into()),
+        ],
+    )
+}
+
+/// The profiles of a registration, for people.
+fn profiles(profiles: &[String]) -> String {
+    if profiles.is_empty() { "all".to_owned() } else { profiles.join(" ") }
+}
+
 /// `chancery registration …`.
 pub(crate) async fn registration(args: &OperatorArgs, command: RegistrationCommand) -> anyhow::Result<()> {
     let mut signer = connect(&args.operator)?;
     match command {
-        RegistrationCommand::Create { name, directory } => {
-            let request = admin::CreateRegistrationRequest { directory, name };
+        RegistrationCommand::Create { name, directory, profiles } => {
+            let request = admin::CreateRegistrationRequest { directory, name, profiles };
             let made = signer.create_registration(request).await.map_err(explain)?.into_inner();
-            show::object(
-                args.json,
-                &[("id", made.id.into()), ("directory", made.directory.into()), ("name", made.name.into())],
-            )
+            show_registration(args, made)
+        }
+        RegistrationCommand::Profiles { registration, profiles } => {
+            let request = admin::SetProfilesRequest { registration_id: registration, profiles };
+            let set = signer.set_profiles(request).await.map_err(explain)?.into_inner();
+            show_registration(args, set)
         }
         RegistrationCommand::List { directory, page } => {
             let request = admin::ListRegistrationsRequest {
@@ -227,12 +257,13 @@ pub(crate) async fn registration(args: &OperatorArgs, command: RegistrationComma
                         row.directory.into(),
                         row.name.into(),
                         row.state.into(),
+                        profiles(&row.profiles).into(),
                         show::time(row.created_at),
                         row.created_by.into(),
                     ]
                 })
                 .collect();
-            let columns = ["id", "directory", "name", "state", "created", "by"];
+            let columns = ["id", "directory", "name", "state", "profiles", "created", "by"];
             show::list(args.json, &columns, &rows, &answer.next_page_token)
         }
     }

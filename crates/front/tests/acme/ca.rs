@@ -43,6 +43,7 @@ const LIFETIME: Period = Period::from_hours(24);
 pub(crate) struct FakeCa {
     bases: Vec<BaseUrl>,
     issuer: Issuer,
+    cross: Vec<Vec<u8>>,
     node_issuer: Issuer,
     ids: IdKeys,
     receipts: ReceiptVerifier,
@@ -104,9 +105,12 @@ impl FakeCa {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let secrets = TierSecrets::new(vec![TierSecret::new(1, secret()).unwrap()]).unwrap();
+        let issuer = Issuer::new("Test Issuer");
+        let cross = ["Older Root", "Oldest Root"].map(|name| issuer.certified_by(&Issuer::new(name)));
         Self {
             bases,
-            issuer: Issuer::new("Test Issuer"),
+            cross: cross.to_vec(),
+            issuer,
             node_issuer,
             ids: IdKeys::new(&secrets),
             receipts,
@@ -352,7 +356,14 @@ impl FakeCa {
         wire::IssuedCertificate {
             serial: serial.to_string(),
             chain: vec![der.into(), self.issuer.der().to_vec().into()],
+            alternates: self.alternates(),
         }
+    }
+
+    /// What else stands above its leaves: two certificates of the same key and subject, by others.
+    pub(crate) fn alternates(&self) -> Vec<wire::AlternateChain> {
+        let chain = |der: &Vec<u8>| wire::AlternateChain { issuers: vec![der.clone().into()] };
+        self.cross.iter().map(chain).collect()
     }
 
     fn new_account(&self, jws: &Jws) -> Result<(Account, bool), Status> {

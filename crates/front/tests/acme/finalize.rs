@@ -171,6 +171,47 @@ async fn e8_the_chain_is_plain_pem_leaf_first_for_its_owner() {
     client.post_as_get(&url).await.ok(200);
 }
 
+/// RFC 8555 §7.4.2: of a certificate that was just issued, and of one that the signer is asked for.
+#[tokio::test(flavor = "multi_thread")]
+async fn e9_every_chain_links_to_all_others() {
+    let stage = Stage::new().await;
+    let client = Client::registered(&stage.wire, "open").await;
+    let stranger = Client::registered(&stage.wire, "open").await;
+    let url = stage.issue(&client, &["alternate.granted.test"]).await;
+    let above: Vec<_> = stage.ca.alternates().iter().map(|chain| chain.issuers[0].clone()).collect();
+    let above = [vec![stage.ca.issuer_der().to_vec().into()], above].concat();
+    let urls = [url.clone(), format!("{url}/1"), format!("{url}/2")];
+    let stage = {
+        look(&client, &urls, &above).await;
+        // Another front has nothing fresh.
+        stage.kill().await
+    };
+    let (mut client, mut stranger) = (client, stranger);
+    client.wire = stage.wire.clone();
+    stranger.wire = stage.wire.clone();
+    look(&client, &urls, &above).await;
+    for bad in [format!("{url}/3"), format!("{url}/0"), format!("{url}/01"), format!("{url}/1/")] {
+        client.post_as_get(&bad).await.problem(404, "malformed");
+    }
+    stranger.post_as_get(&urls[1]).await.problem(404, "malformed");
+}
+
+async fn look(client: &Client, urls: &[String], above: &[bytes::Bytes]) {
+    let mut leaf = None;
+    for (url, issuer) in urls.iter().zip(above) {
+        let answer = client.post_as_get(url).await.ok(200);
+        assert_eq!(answer.header("content-type"), Some("application/pem-certificate-chain"));
+        let chain = pki::chain::from_pem(std::str::from_utf8(&answer.body).unwrap()).unwrap();
+        assert_eq!((chain.len(), chain[1].der()), (2, &issuer[..]));
+        pki::chain::is_issued_by(&chain[0], &chain[1]).unwrap();
+        assert_eq!(leaf.get_or_insert_with(|| chain[0].der().to_vec()), chain[0].der());
+        let mut links = answer.links("alternate");
+        links.sort();
+        let others: Vec<_> = urls.iter().filter(|other| *other != url).cloned().collect();
+        assert_eq!(links, others);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn stored_orders_do_not_keep_what_they_no_longer_need() {
     let stage = Stage::new().await;

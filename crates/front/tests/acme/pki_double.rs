@@ -9,6 +9,7 @@ use time::{Duration, OffsetDateTime};
 
 /// A CA.
 pub(crate) struct Authority {
+    name: String,
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
@@ -27,11 +28,14 @@ impl PublicKeyData for Known<'_> {
 
 impl Authority {
     pub(crate) fn new(name: &str) -> Self {
-        let mut params = base();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        Self { issuer: CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap() }
+        let issuer = CertifiedIssuer::self_signed(authority(name), KeyPair::generate().unwrap()).unwrap();
+        Self { name: name.to_owned(), issuer }
+    }
+
+    /// Another certificate of the same subject and key, DER.
+    pub(crate) fn certified_by(&self, other: &Self) -> Vec<u8> {
+        let params = authority(&self.name);
+        params.signed_by(self.issuer.key(), &other.issuer).unwrap().der().to_vec()
     }
 
     pub(crate) fn der(&self) -> &[u8] {
@@ -66,6 +70,14 @@ fn general_name(name: &Name) -> SanType {
         Name::Dns(_) | Name::Wildcard(_) => SanType::DnsName(name.to_string().try_into().unwrap()),
         Name::Ip(address) => SanType::IpAddress(*address),
     }
+}
+
+fn authority(name: &str) -> CertificateParams {
+    let mut params = base();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params
 }
 
 fn base() -> CertificateParams {

@@ -88,7 +88,7 @@ fn san(e: &mut Encoder, choice: u8, content: &[u8]) {
 }
 
 #[test]
-fn names_are_common_name_and_alternative_names_together() {
+fn e2_names_are_common_name_and_alternative_names_together() {
     let csr = Draft::new(&["b.example", "*.example", "192.0.2.1", "2001:db8::1"])
         .common_name(tag::UTF8_STRING, "A.example")
         .read()
@@ -151,7 +151,7 @@ fn empty_lists_of_names_and_extensions_are_refused() {
 }
 
 #[test]
-fn extensions_that_nobody_reads_are_dropped() {
+fn e3_extensions_that_nobody_reads_are_dropped() {
     let csr = Draft::new(&["a.example"]).extensions(|e| {
         san(e, 2, b"a.example");
         extension::basic_constraints(e, true, None);
@@ -214,7 +214,7 @@ fn must_staple_is_the_one_tls_feature() {
 }
 
 #[test]
-fn signatures_have_to_be_right_and_strong() {
+fn e3_signatures_have_to_be_right_and_strong() {
     let draft = Draft::new(&["a.example"]);
     let mut der = draft.der();
     let last = der.len() - 1;
@@ -250,7 +250,7 @@ fn signatures_have_to_be_right_and_strong() {
 }
 
 #[test]
-fn another_keys_signature_is_refused() {
+fn e3_another_keys_signature_is_refused() {
     let (one, mut other) = (Draft::new(&["a.example"]), Draft::new(&["a.example"]));
     let (one_der, info_len) = (one.der(), 0);
     let _ = info_len;
@@ -266,7 +266,7 @@ fn another_keys_signature_is_refused() {
 }
 
 #[test]
-fn pem_trailing_octets_other_versions_and_giants_are_refused() {
+fn e3_pem_trailing_octets_other_versions_and_giants_are_refused() {
     let draft = Draft::new(&["a.example"]);
     let der = draft.der();
     assert_eq!(

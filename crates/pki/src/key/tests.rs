@@ -100,7 +100,7 @@ fn trailing_and_missing_octets_are_refused() {
 }
 
 #[test]
-fn points_are_uncompressed_and_on_the_curve() {
+fn e4_points_are_uncompressed_and_on_the_curve() {
     let public = Key::generate(KeyAlgorithm::EcdsaP256).public();
     let point = public.raw().to_vec();
     let mut hybrid = point.clone();
@@ -121,7 +121,7 @@ fn points_are_uncompressed_and_on_the_curve() {
 }
 
 #[test]
-fn rsa_numbers_are_bounded() {
+fn e4_rsa_numbers_are_bounded() {
     let modulus = |octets: usize| {
         let mut number = vec![0xff; octets];
         number[0] = 0xc1;
@@ -174,7 +174,7 @@ fn rsa_has_one_encoding() {
 }
 
 #[test]
-fn ed25519_points_of_small_order_and_unreduced_ones_are_refused() {
+fn e4_ed25519_points_of_small_order_and_unreduced_ones_are_refused() {
     for y in ED25519_SMALL_ORDER {
         for sign in [0, 0x80] {
             let mut octets = y;
@@ -189,7 +189,7 @@ fn ed25519_points_of_small_order_and_unreduced_ones_are_refused() {
 }
 
 #[test]
-fn unknown_kinds_of_keys_are_refused() {
+fn e4_unknown_kinds_of_keys_are_refused() {
     // secp256k1
     let k1 = b"\x30\x56\x30\x10\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x05\x2b\x81\x04\x00\x0a\x03\x42\x00";
     let spki = [&k1[..], &[4; 65]].concat();

@@ -1,4 +1,5 @@
 mod cases;
+mod rows;
 
 use super::*;
 use crate::{

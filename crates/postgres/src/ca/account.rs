@@ -2,8 +2,8 @@
 
 use ca_store::{
     AccountFilter, AccountKeyRow, AccountRecord, AccountRow, AccountSelector, AccountStatus, AccountUpdate,
-    Citation, CitedTable, Cursor, Digest, NewAccount, Page, Paged, RegisterOutcome, Sealed, StoreChange,
-    UpdateOutcome,
+    Citation, CitedTable, Cursor, Digest, KeyTaken, NewAccount, Page, Paged, RegisterOutcome, Sealed,
+    StoreChange, UpdateOutcome,
 };
 use sqlx::PgConnection;
 
@@ -42,6 +42,9 @@ impl Change<Context> for NewAccount {
             } else {
                 RegisterOutcome::KeyRetired
             });
+        }
+        if let Some(taken) = taken(connection, &self.spki_sha256).await? {
+            return Ok(RegisterOutcome::KeyTaken(taken));
         }
         for (place, citation) in self.cites.iter().enumerate() {
             if !still_there(connection, citation).await? {
@@ -108,6 +111,22 @@ async fn insert_key(connection: &mut PgConnection, key: &Sealed<AccountKeyRow>) 
     Ok(())
 }
 
+/// What else has the key.
+async fn taken(connection: &mut PgConnection, spki_sha256: &Digest) -> Result<Option<KeyTaken>, Failure> {
+    let found = sqlx::query!(
+        r#"SELECT EXISTS (SELECT 1 FROM blocked_keys WHERE spki_sha256 = $1) AS "blocked!",
+                  EXISTS (SELECT 1 FROM journal WHERE spki_sha256 = $1) AS "certified!""#,
+        spki_sha256.as_slice()
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(match (found.blocked, found.certified) {
+        (true, _) => Some(KeyTaken::Blocked),
+        (false, true) => Some(KeyTaken::Certificate),
+        (false, false) => None,
+    })
+}
+
 /// Whether a cited row is as it was read.
 async fn still_there(connection: &mut PgConnection, citation: &Citation) -> Result<bool, Failure> {
     let (key, mac) = (&citation.key, citation.mac.as_slice());
@@ -170,6 +189,9 @@ impl Change<Context> for AccountUpdate {
                 AccountSelector::Key { directory: key.directory.clone(), thumbprint: key.thumbprint };
             if let Some(other) = record(connection, &by_key).await? {
                 return Ok(UpdateOutcome::KeyInUse(other.account.unverified().id.clone()));
+            }
+            if let Some(taken) = taken(connection, &change.spki_sha256).await? {
+                return Ok(UpdateOutcome::KeyTaken(taken));
             }
             retire_key(connection, &change.retired).await?;
             insert_key(connection, &change.key).await?;

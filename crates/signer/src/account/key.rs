@@ -1,36 +1,35 @@
-//! What an account's key must not be: blocked, or a certificate's (RFC 8555 §11.1). The reverse is checked by the store, in the
-//! transaction of the intent.
+//! What an account's key must not be: weak, blocked, or a certificate's (RFC 8555 §11.1). Whether it is blocked or a
+//! certificate's, the store says in the transaction that registers it; the reverse, in the transaction of the intent.
 
 use acme::Jwk;
 use aws_lc_rs::digest;
-use ca_store::{CertificateFilter, CertificateQuery};
+use ca_store::KeyTaken;
 use pki::{KeyAlgorithm, PublicKey};
 
 use crate::ca::Ca;
-use crate::refusal::Outcome;
-
-/// What a key is in use for already.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum KeyUse {
-    /// A certificate has it.
-    Certificate,
-    /// It is known to be bad.
-    Blocked,
-}
+use crate::refusal::{Reason, Refusal};
+use crate::request::ClientRequest;
 
 impl Ca {
-    /// What keeps a key from becoming an account's.
-    pub(crate) async fn account_key_use(&self, key: &Jwk) -> Outcome<Option<KeyUse>> {
-        let spki = key.public_key().sha256();
-        let query = CertificateQuery::first(CertificateFilter::Key(spki), 1);
-        let keys = [spki];
-        let (blocked, certificates) =
-            futures::try_join!(self.store.blocked_keys(&keys), self.store.certificates(&query))?;
-        Ok(match (blocked.is_empty(), certificates.items.is_empty()) {
-            (false, _) => Some(KeyUse::Blocked),
-            (true, false) => Some(KeyUse::Certificate),
-            (true, true) => None,
-        })
+    /// Refuses a key that is weak to whoever can see it.
+    ///
+    /// # Errors
+    /// A refusal.
+    pub(crate) fn check_account_key(&self, request: &ClientRequest, key: &Jwk) -> Result<(), Refusal> {
+        match self.weak_keys.weakness(key.public_key()) {
+            None => Ok(()),
+            Some(weakness) => Err(request.refuse(Reason::KeyWeak, format!("the key is weak: {weakness}"))),
+        }
+    }
+}
+
+/// The refusal of a key that is something else's.
+pub(crate) fn key_taken(request: &ClientRequest, taken: KeyTaken) -> Refusal {
+    match taken {
+        KeyTaken::Blocked => {
+            request.refuse(Reason::KeyUnacceptable, "the key is known to be compromised or weak")
+        }
+        KeyTaken::Certificate => request.refuse(Reason::KeyUnacceptable, "the key is a certificate's"),
     }
 }
 

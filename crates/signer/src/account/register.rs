@@ -18,7 +18,7 @@ use pki::Timestamp;
 use tokio::sync::OwnedMutexGuard;
 
 use super::Account;
-use crate::account::KeyUse;
+use crate::account::key_taken;
 use crate::audit::Event;
 use crate::ca::Ca;
 use crate::refusal::{Failure, Outcome, Reason, Refusal};
@@ -78,7 +78,7 @@ impl Ca {
         if payload.only_return_existing {
             return Err(request.refuse(Reason::AccountUnknown, "no account has this key").into());
         }
-        self.check_new_account(&request, key, &payload).await?;
+        self.check_new_account(&request, key, &payload)?;
         let mut turn = None;
         for _ in 0..TRIES {
             if let Some(registered) = self.try_register(&request, key, &payload).await? {
@@ -92,12 +92,7 @@ impl Ca {
         Err(Failure::Contended)
     }
 
-    async fn check_new_account(
-        &self,
-        request: &ClientRequest,
-        key: &Jwk,
-        payload: &NewAccount,
-    ) -> Outcome<()> {
+    fn check_new_account(&self, request: &ClientRequest, key: &Jwk, payload: &NewAccount) -> Outcome<()> {
         let policy = &request.directory().policy;
         if let Some(terms) = policy.terms_of_service.as_ref().filter(|_| !payload.terms_of_service_agreed) {
             let problem =
@@ -111,12 +106,7 @@ impl Ca {
                 .refuse(Reason::EabRequired, "an external account binding is required")
                 .into());
         }
-        let detail = match self.account_key_use(key).await? {
-            None => return Ok(()),
-            Some(KeyUse::Blocked) => "the key is known to be compromised or weak",
-            Some(KeyUse::Certificate) => "the key is a certificate's",
-        };
-        Err(request.refuse(Reason::KeyUnacceptable, detail).into())
+        Ok(self.check_account_key(request, key)?)
     }
 
     /// One try; `None` when something changed in between.
@@ -167,6 +157,7 @@ impl Ca {
             audit: vec![event.at(now)],
             account: self.secrets.rows.seal(row),
             key: self.secrets.rows.seal(key_row),
+            spki_sha256: key.public_key().sha256(),
             eab,
             cites: cites.unwrap_or_default(),
         };
@@ -181,6 +172,7 @@ impl Ca {
             }
             RegisterOutcome::Exists(record) => existing(request, key, self.open_account(*record)?).map(Some),
             RegisterOutcome::KeyRetired => Err(key_retired(request).into()),
+            RegisterOutcome::KeyTaken(taken) => Err(key_taken(request, taken).into()),
             RegisterOutcome::EabUnavailable | RegisterOutcome::AuthorityChanged(_) => Ok(None),
         }
     }

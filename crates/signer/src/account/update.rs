@@ -11,7 +11,7 @@ use ca_store::{AccountKeyRow, AccountRow, AccountStatus, AccountUpdate, UpdateOu
 use pki::Timestamp;
 
 use super::register::contact_refusal;
-use super::{Account, KeyUse};
+use super::{Account, key_taken};
 use crate::audit::Event;
 use crate::ca::Ca;
 use crate::refusal::{Failure, Outcome, Reason, Refusal};
@@ -89,7 +89,7 @@ impl Ca {
                 Err(failure) => return self.changed_before(&request, &id).await?.ok_or(failure),
             };
             let change = read_change(&request, &verified)?;
-            self.check_new_key(&request, &change.new_key).await?;
+            self.check_account_key(&request, &change.new_key)?;
             let update = self.key_update(&request, account, &change.new_key, self.now()?)?;
             if let Some(account) = self.apply(&request, &id, update).await? {
                 return Ok(account);
@@ -106,19 +106,6 @@ impl Ca {
             read_change(request, &verified).is_ok_and(|change| change.new_key == *account.key())
         });
         Ok(made.then_some(account))
-    }
-
-    async fn check_new_key(&self, request: &ClientRequest, key: &Jwk) -> Outcome<()> {
-        // The transaction decides; this only spares the other look-ups, and finds a conflict before a bad key.
-        if let Some(other) = self.account_by_key(request.directory().name(), &key.thumbprint()).await? {
-            return Err(key_in_use(request, &other.row.id).into());
-        }
-        let detail = match self.account_key_use(key).await? {
-            None => return Ok(()),
-            Some(KeyUse::Blocked) => "the key is known to be compromised or weak",
-            Some(KeyUse::Certificate) => "the key is a certificate's",
-        };
-        Err(request.refuse(Reason::KeyUnacceptable, detail).into())
     }
 
     fn key_update(
@@ -158,6 +145,7 @@ impl Ca {
             key: Some(ca_store::KeyChange {
                 retired: macs.seal(key_row(account.key(), valid_from, Some(now))),
                 key: macs.seal(key_row(new_key, now, None)),
+                spki_sha256: new_key.public_key().sha256(),
             }),
             audit: vec![event.at(now)],
         })
@@ -181,6 +169,7 @@ impl Ca {
             UpdateOutcome::Replayed(record) => self.open_account(*record).map(Some),
             UpdateOutcome::Conflict(_) => Ok(None),
             UpdateOutcome::KeyInUse(other) => Err(key_in_use(request, &other).into()),
+            UpdateOutcome::KeyTaken(taken) => Err(key_taken(request, taken).into()),
             UpdateOutcome::Unknown => Err(account_unknown(request).into()),
         }
     }

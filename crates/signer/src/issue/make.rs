@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ca_store::{Evidence, JournalKind, JournalRow};
 use pki::lint::{self, Expected, Finding};
 use pki::tbs::{self, LeafRequest};
-use pki::{Csr, CsrError, NameSet, Profile, Serial, TbsError, Timestamp, ValidityError};
+use pki::{Csr, CsrError, NameSet, Profile, PublicKey, Serial, TbsError, Timestamp, ValidityError};
 use serde_json::json;
 
 use super::sha256;
@@ -21,7 +21,7 @@ use crate::request::ClientRequest;
 impl Ca {
     /// Steps 6 to 8.
     pub(super) fn make(&self, request: &Finalization, authorized: Authorized) -> Outcome<Linted> {
-        let csr = check_csr(&request.finalize, &authorized)?;
+        let csr = self.check_csr(&request.finalize, &authorized)?;
         let (made, findings) = self.make_tbs(&Subject {
             request: Some(&request.finalize),
             profile: &authorized.terms.profile,
@@ -33,6 +33,40 @@ impl Ca {
             at: authorized.at,
         })?;
         Ok(Linted { draft: draft_of(request, authorized, &csr, made, &findings) })
+    }
+
+    /// Step 6: the CSR says what the order says, and its key is one that the profile takes. Whether it is blocked, or an
+    /// account's, the intent's transaction says.
+    fn check_csr(&self, request: &ClientRequest, authorized: &Authorized) -> Result<Csr, Refusal> {
+        let csr = Csr::from_der(&authorized.csr)
+            .map_err(|error| request.refuse(csr_reason(&error), error.to_string()))?;
+        if *csr.names() != authorized.terms.names {
+            return Err(request.refuse(Reason::CsrNames, "the CSR's names are not the order's"));
+        }
+        self.check_certificate_key(Some(request), &authorized.terms.profile, csr.public_key())?;
+        Ok(csr)
+    }
+
+    /// Whether the profile takes a key, and it is not weak.
+    pub(crate) fn check_certificate_key(
+        &self,
+        request: Option<&ClientRequest>,
+        profile: &Profile,
+        key: &PublicKey,
+    ) -> Result<(), Refusal> {
+        if !profile.allows_key(key) {
+            let taken: Vec<_> = profile.key_algorithms().iter().map(ToString::to_string).collect();
+            let (name, given, taken) = (profile.name(), key.algorithm(), taken.join(", "));
+            let detail = format!("profile {name:?} does not take {given} keys, but: {taken}");
+            return Err(refuse(request, Reason::CsrKeyUnacceptable, detail));
+        }
+        match self.weak_keys.weakness(key) {
+            None => Ok(()),
+            Some(weakness) => {
+                let detail = format!("the CSR's key is weak: {weakness}");
+                Err(refuse(request, Reason::CsrKeyWeak, detail))
+            }
+        }
     }
 
     /// Steps 7 and 8: the bytes, from profile and issuer alone, and what the lints say of them.
@@ -53,7 +87,10 @@ impl Ca {
             refuse(
                 subject.request,
                 Reason::CsrInvalid,
-                "the profile does not offer the TLS feature status_request",
+                format!(
+                    "profile {:?} does not offer the TLS feature status_request (must-staple)",
+                    subject.profile.name()
+                ),
             )
         })?;
         let shard = shard_of(&serial, entry.shards);
@@ -89,22 +126,6 @@ impl Ca {
         };
         Ok((made, findings))
     }
-}
-
-/// Step 6: the CSR says what the order says, and its key is one that the profile takes. Whether it is blocked, or an account's,
-/// the intent's transaction says.
-fn check_csr(request: &ClientRequest, authorized: &Authorized) -> Result<Csr, Refusal> {
-    let csr = Csr::from_der(&authorized.csr)
-        .map_err(|error| request.refuse(csr_reason(&error), error.to_string()))?;
-    if *csr.names() != authorized.terms.names {
-        return Err(request.refuse(Reason::CsrNames, "the CSR's names are not the order's"));
-    }
-    if !authorized.terms.profile.allows_key(csr.public_key()) {
-        let detail = format!("the profile does not take {} keys", csr.public_key().algorithm());
-        return Err(request.refuse(Reason::CsrKeyUnacceptable, detail));
-    }
-    // Known-weak keys (Debian, ROCA, Fermat) will be looked for here: BR §6.1.1.3.
-    Ok(csr)
 }
 
 /// What the intent's transaction has found out about the key of a certificate.

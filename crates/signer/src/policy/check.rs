@@ -157,6 +157,9 @@ pub enum PolicyError {
     },
 }
 
+/// Each is a link in the answer to every download.
+const MOST_ALTERNATES: usize = 8;
+
 impl Policy {
     /// Everything that can be checked without a token and without a database.
     ///
@@ -259,6 +262,9 @@ impl IssuerPolicy {
         valid_name("pool", &self.pool)?;
         if hex::decode(&self.key_id).map_or(true, |id| id.is_empty()) {
             return Err(PolicyError::KeyId { issuer: self.name.clone(), key_id: self.key_id.clone() });
+        }
+        if self.alternates.len() > MOST_ALTERNATES {
+            return Err(PolicyError::Range { entry: entry(), key: "alternates", range: "at most 8 files" });
         }
         if !(1..=4096).contains(&self.shards) {
             return Err(PolicyError::Range { entry: entry(), key: "shards", range: "from 1 to 4096" });

@@ -46,6 +46,16 @@ pub enum RegistryError {
         /// Why.
         error: pki::IssuerError,
     },
+    /// Another chain that is not the issuer's.
+    #[error("issuer {issuer:?}: {}: {fault}", path.display())]
+    Alternate {
+        /// Which issuer.
+        issuer: String,
+        /// The file.
+        path: std::path::PathBuf,
+        /// What is wrong.
+        fault: AlternateFault,
+    },
     /// Two issuers have one key: their CRLs and OCSP answers would be each other's.
     #[error("issuers {0:?} and {1:?} have the same key identifier")]
     SameKey(String, String),
@@ -65,6 +75,20 @@ pub enum RegistryError {
         /// Which token.
         token: String,
     },
+}
+
+/// Why a chain is no alternate one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AlternateFault {
+    /// Its first certificate does not certify what the issuer signs.
+    #[error("its first certificate has not the issuer's subject, key and key identifier")]
+    Other,
+    /// Its first certificate may not sign certificates.
+    #[error("its first certificate is not a CA's that may sign certificates")]
+    NotCa,
+    /// It is the issuer's chain, or one that was named before.
+    #[error("it is a chain that the issuer has already")]
+    Twice,
 }
 
 impl IssuerEntry {
@@ -89,8 +113,10 @@ impl IssuerEntry {
             })
             .map_err(wrong)?
             .with_delta_crls(declared.delta_crls);
+        let alternates = load_alternates(declared, &chain)?;
         Ok(Self {
             id: declared.name.clone(),
+            alternates,
             ocsp: declared.ocsp.as_ref().map(|ocsp| OcspSettings::of(ocsp, issuer.certificate())),
             issuer,
             chain,
@@ -108,6 +134,35 @@ impl IssuerEntry {
             place: place(&declared.token, &declared.key_id, declared.origin),
         })
     }
+}
+
+/// The other chains: each certifies the same subject and key, so that what the issuer signs has all of them.
+fn load_alternates(
+    declared: &IssuerPolicy,
+    chain: &[Certificate],
+) -> Result<Vec<Vec<Certificate>>, RegistryError> {
+    let Some(own) = chain.first() else { return Ok(Vec::new()) };
+    let mut alternates: Vec<Vec<Certificate>> = Vec::new();
+    for path in &declared.alternates {
+        let alternate = load_chain(path)?;
+        let same = |one: &Certificate| {
+            one.subject_der() == own.subject_der()
+                && one.public_key() == own.public_key()
+                && one.key_id() == own.key_id()
+        };
+        let fault = match alternate.first() {
+            Some(first) if !same(first) => Some(AlternateFault::Other),
+            Some(first) if !first.is_ca() || !first.may_sign_certificates() => Some(AlternateFault::NotCa),
+            _ if alternate == chain || alternates.contains(&alternate) => Some(AlternateFault::Twice),
+            _ => None,
+        };
+        if let Some(fault) = fault {
+            let (issuer, path) = (declared.name.clone(), path.to_path_buf());
+            return Err(RegistryError::Alternate { issuer, path, fault });
+        }
+        alternates.push(alternate);
+    }
+    Ok(alternates)
 }
 
 impl OcspSettings {

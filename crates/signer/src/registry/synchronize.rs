@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::{IssuerEntry, Registry};
 use crate::audit::Event;
+use crate::issue::sha256;
 
 /// Why the policy and the database do not go together.
 #[derive(Debug, thiserror::Error)]
@@ -225,6 +226,9 @@ fn issuer_row(entry: &IssuerEntry, created_at: Timestamp, version: u64) -> Issue
         crl_lifetime: pki::Period,
         crl_interval: pki::Period,
         delta_crls: bool,
+        /// SHA-256 of each certificate of each other chain.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        alternates: Vec<Vec<String>>,
         #[serde(skip_serializing_if = "Option::is_none")]
         ocsp: Option<Ocsp<'a>>,
     }
@@ -245,7 +249,9 @@ fn issuer_row(entry: &IssuerEntry, created_at: Timestamp, version: u64) -> Issue
         certificate_lifetime: ocsp.certificate_lifetime,
         archive_cutoff: ocsp.archive_cutoff,
     });
+    let digest = |one: &pki::Certificate| hex::encode(sha256(one.der()));
     let settings = Settings {
+        alternates: entry.alternates.iter().map(|chain| chain.iter().map(digest).collect()).collect(),
         pool: &entry.pool,
         token: &entry.place.token,
         key_id: hex::encode(&entry.place.id),

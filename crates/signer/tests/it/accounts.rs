@@ -53,6 +53,7 @@ async fn c3_registrations_are_refused_for_good_reasons() {
     assert!(world.store.account_count(OPEN).await == 0);
 }
 
+/// RFC 8555 §11.1, in whatever directory the certificate was issued and the account is to be.
 #[tokio::test]
 async fn e6_a_certificates_key_makes_no_account() {
     let world = World::start().await;
@@ -64,6 +65,38 @@ async fn e6_a_certificates_key_makes_no_account() {
     assert_eq!(reason(world.ca.register_account(&future.new_account()).await), Reason::KeyUnacceptable);
     let change = client.key_change(&future.of_account(client.account.unwrap()));
     assert_eq!(reason(world.ca.change_key(&change).await), Reason::KeyUnacceptable);
+
+    let mut ready = world.ready(&client, &["example.org"]).await;
+    let elsewhere = Client::new(OTHER);
+    ready.csr = elsewhere.csr_with_account_key(&["example.org"]);
+    world.issue(ready.finalized_by(&client)).await.unwrap();
+    let refused = world.ca.register_account(&elsewhere.new_account()).await;
+    assert_eq!(reason(refused), Reason::KeyUnacceptable);
+}
+
+/// The certificate or the account, never both, whoever asks first and however close the other is behind.
+#[tokio::test]
+async fn e6_of_a_certificate_and_an_account_at_once_one_gets_the_key() {
+    let world = World::start().await;
+    let client = world.client().await;
+    for _ in 0..6 {
+        let mut ready = world.ready(&client, &["example.org"]).await;
+        let account = Client::new(OPEN);
+        ready.csr = account.csr_with_account_key(&["example.org"]);
+        let request = account.new_account();
+        let (issued, registered) = futures::future::join(
+            world.issue(ready.finalized_by(&client)),
+            world.ca.register_account(&request),
+        )
+        .await;
+        match (issued, registered) {
+            (Ok(_), registered) => assert_eq!(reason(registered), Reason::KeyUnacceptable),
+            (issued, registered) => {
+                assert_eq!(reason(issued), Reason::CsrAccountKey);
+                assert!(registered.unwrap().created);
+            }
+        }
+    }
 }
 
 #[tokio::test]

@@ -40,7 +40,7 @@ async fn the_happy_path() {
 }
 
 #[tokio::test]
-async fn the_profile_is_the_orders() {
+async fn i4_the_profile_is_the_orders() {
     let world = World::start().await;
     let client = world.client().await;
     let new_order = client.new_order_with(&["example.org"], json!({ "profile": "short" }));
@@ -220,19 +220,34 @@ async fn e2_the_csr_must_say_what_the_order_says() {
     *damaged.last_mut().unwrap() ^= 1;
     tried.push((damaged, Reason::CsrSignature));
     tried.push(([&good[..], &[0]].concat(), Reason::CsrInvalid));
+    let pem = pki::chain::pem_block("CERTIFICATE REQUEST", &good);
+    tried.push((pem.into_bytes(), Reason::CsrInvalid));
     tried.push((client.csr_with_account_key(&["example.org", "www.example.org"]), Reason::CsrAccountKey));
     for (csr, expected) in tried {
         let order = ready.with_finalize(client.finalize(&order, &csr));
         assert_eq!(world.refusal(order).await, expected);
     }
+    // The subject's common name counts as well.
+    let key = rcgen::KeyPair::generate().unwrap();
+    let named = |common_name: &str| {
+        let mut parameters = rcgen::CertificateParams::new(["www.example.org".to_owned()]).unwrap();
+        parameters.distinguished_name = rcgen::DistinguishedName::new();
+        parameters.distinguished_name.push(rcgen::DnType::CommonName, common_name);
+        parameters.serialize_request(&key).unwrap().der().to_vec()
+    };
+    let other = ready.with_finalize(client.finalize(&order, &named("other.example.org")));
+    assert_eq!(world.refusal(other).await, Reason::CsrNames);
+    let common = world.ready(&client, &["example.org", "www.example.org"]).await;
+    let by_common_name = client.finalize(&common.order.id.to_string(), &named("Example.ORG"));
+    world.issue(common.with_finalize(by_common_name)).await.unwrap();
     // None of these spoiled the order, and the order of names does not matter.
     let csr = csr(&["www.example.org", "EXAMPLE.org"]);
     world.issue(ready.with_finalize(client.finalize(&order, &csr))).await.unwrap();
-    assert_eq!(world.issuer_key.signed().len(), 1);
+    assert_eq!(world.issuer_key.signed().len(), 2);
 }
 
 #[tokio::test]
-async fn keys_that_may_not_be_certified() {
+async fn e6_keys_that_may_not_be_certified() {
     let world = World::start().await;
     let client = world.client().await;
     let new_order = client.new_order_with(&["example.org"], json!({ "profile": "short" }));

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
 mod accounts;
+mod alternates;
 mod authorizations;
 mod cluster;
 mod crl_edits;
@@ -20,6 +21,7 @@ mod ocsp;
 mod ocsp_certificates;
 mod ocsp_notices;
 mod operators;
+mod profiles;
 mod publishing;
 mod race;
 mod retired;
@@ -31,3 +33,4 @@ mod service;
 mod support;
 mod time;
 mod token;
+mod weak_keys;

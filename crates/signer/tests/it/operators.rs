@@ -7,6 +7,7 @@ use rpc::proto::admin::v1::admin_server::Admin as _;
 use rpc::proto::signer::v1 as wire;
 use rpc::proto::signer::v1::authority_server::Authority as _;
 use rpc::{PeerIdentity, Role};
+use serde_json::json;
 use signer::{AdminService, AuthorityService, Reason};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Status};
@@ -27,8 +28,11 @@ impl Office {
     }
 
     async fn register(&self, directory: &str, name: &str) -> Result<admin::Registration, Status> {
-        let request =
-            admin::CreateRegistrationRequest { directory: directory.to_owned(), name: name.to_owned() };
+        let request = admin::CreateRegistrationRequest {
+            directory: directory.to_owned(),
+            name: name.to_owned(),
+            profiles: Vec::new(),
+        };
         self.admin.create_registration(by_alice(request)).await.map(tonic::Response::into_inner)
     }
 
@@ -309,6 +313,60 @@ async fn a_permit_narrows_what_was_decided_before_it() {
     assert_eq!(office.gets(&client, "b.corp.example").await, Err(Reason::NameRejected));
     assert_eq!(office.world.refusal(ready.finalized_by(&client)).await, Reason::NameRejected);
     assert!(detail(office.permit(&id, admin::GrantKind::Exact, "*.x").await).contains("without"));
+}
+
+#[tokio::test]
+async fn i4_a_registration_may_be_held_to_some_profiles() {
+    let office = Office::open().await;
+    let directory = MANAGED.to_owned();
+    let create = |name: &str, profiles: &[&str]| {
+        let profiles = profiles.iter().map(ToString::to_string).collect();
+        let request = admin::CreateRegistrationRequest {
+            directory: directory.clone(),
+            name: name.to_owned(),
+            profiles,
+        };
+        office.admin.create_registration(by_alice(request))
+    };
+    let unknown = create("acme corp", &["short", "stapled"]).await.unwrap_err();
+    assert!(unknown.message().contains("does not offer profile \"stapled\""), "{}", unknown.message());
+    let made = create("acme corp", &["short"]).await.unwrap().into_inner();
+    assert_eq!(made.profiles, ["short"]);
+    let key = office.eab(&made.id, 1, 3600).await.unwrap();
+    let client = office.register_client(&key).await.unwrap();
+    let order = |profile: Option<&str>| {
+        let payload = profile.map_or_else(|| json!({}), |profile| json!({ "profile": profile }));
+        let request = client.new_order_with(&["example.org"], payload);
+        let ca = office.world.ca.clone();
+        async move { ca.authorize_order(&request).await.map(|order| order.profile) }
+    };
+    // Without a word it is the first that it may use.
+    assert_eq!(order(None).await.unwrap(), "short");
+    assert_eq!(order(Some("short")).await.unwrap(), "short");
+    match order(Some("tls")).await {
+        Err(signer::Failure::Refused(refusal)) => {
+            assert_eq!(refusal.reason, Reason::ProfileForbidden);
+            assert_eq!(refusal.problem.kind, acme::problem::ErrorType::InvalidProfile);
+            assert!(refusal.problem.detail.contains("but: short"), "{}", refusal.problem.detail);
+        }
+        other => panic!("{other:?}"),
+    }
+    let set = |profiles: &[&str]| {
+        let profiles = profiles.iter().map(ToString::to_string).collect();
+        let request = admin::SetProfilesRequest { registration_id: made.id.clone(), profiles };
+        office.admin.set_profiles(by_alice(request))
+    };
+    assert!(set(&["front"]).await.is_err());
+    assert!(set(&[]).await.unwrap().into_inner().profiles.is_empty());
+    assert_eq!(order(None).await.unwrap(), "tls");
+    assert_eq!(order(Some("short")).await.unwrap(), "short");
+    // What was ordered with another profile is not issued any more.
+    office.grant(&made.id, admin::GrantKind::Exact, "example.org").await.unwrap();
+    let ready = office.world.ready(&client, &["example.org"]).await;
+    assert_eq!(set(&["short", "short"]).await.unwrap().into_inner().profiles, ["short"]);
+    assert_eq!(office.world.refusal(ready.finalized_by(&client)).await, Reason::ProfileMismatch);
+    assert_eq!(office.gets(&client, "example.org").await, Ok(()));
+    assert!(office.world.audit_kinds().await.contains(&"registration.profiles".to_owned()));
 }
 
 #[tokio::test]

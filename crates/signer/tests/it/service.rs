@@ -40,6 +40,7 @@ async fn a_certificate_over_the_wire() {
         new_order_jws: finalized.new_order_jws,
         finalize_jws: finalized.finalize_jws,
         authorizations: finalized.authorizations.into_iter().map(Into::into).collect(),
+        profile: finalized.profile,
     };
     let answer = service.issue(Request::new(request)).await.unwrap().into_inner();
     let Some(wire::issue_response::Outcome::Certificate(issued)) = answer.outcome else {
@@ -96,6 +97,7 @@ async fn what_will_pass_is_no_refusal() {
         new_order_jws: finalized.new_order_jws,
         finalize_jws: finalized.finalize_jws,
         authorizations: finalized.authorizations.into_iter().map(Into::into).collect(),
+        profile: finalized.profile,
     };
     let status = service.issue(Request::new(request.clone())).await.unwrap_err();
     assert!(rpc::refusal(&status).is_none());

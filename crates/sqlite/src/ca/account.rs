@@ -2,7 +2,8 @@
 
 use ca_store::{
     AccountFilter, AccountKeyRow, AccountRecord, AccountRow, AccountSelector, AccountStatus, AccountUpdate,
-    Citation, CitedTable, Cursor, Digest, NewAccount, Page, Paged, RegisterOutcome, Sealed, UpdateOutcome,
+    Citation, CitedTable, Cursor, Digest, KeyTaken, NewAccount, Page, Paged, RegisterOutcome, Sealed,
+    UpdateOutcome,
 };
 use sqlx::SqliteConnection;
 
@@ -39,6 +40,9 @@ impl Change<Context> for NewAccount {
             } else {
                 RegisterOutcome::KeyRetired
             });
+        }
+        if let Some(taken) = taken(connection, &self.spki_sha256).await? {
+            return Ok(RegisterOutcome::KeyTaken(taken));
         }
         for (place, citation) in self.cites.iter().enumerate() {
             if !still_there(connection, citation).await? {
@@ -108,6 +112,24 @@ async fn insert_key(connection: &mut SqliteConnection, key: &Sealed<AccountKeyRo
     Ok(())
 }
 
+/// What else has the key.
+async fn taken(connection: &mut SqliteConnection, spki_sha256: &Digest) -> Result<Option<KeyTaken>, Failure> {
+    let key = spki_sha256.as_slice();
+    let found = sqlx::query!(
+        r#"SELECT EXISTS (SELECT 1 FROM blocked_keys WHERE spki_sha256 = ?) AS "blocked!: bool",
+                  EXISTS (SELECT 1 FROM journal WHERE spki_sha256 = ?) AS "certified!: bool""#,
+        key,
+        key
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(match (found.blocked, found.certified) {
+        (true, _) => Some(KeyTaken::Blocked),
+        (false, true) => Some(KeyTaken::Certificate),
+        (false, false) => None,
+    })
+}
+
 /// Whether a cited row is as it was read.
 async fn still_there(connection: &mut SqliteConnection, citation: &Citation) -> Result<bool, Failure> {
     let (key, mac) = (&citation.key, citation.mac.as_slice());
@@ -154,6 +176,9 @@ impl Change<Context> for AccountUpdate {
                 AccountSelector::Key { directory: key.directory.clone(), thumbprint: key.thumbprint };
             if let Some(other) = record(connection, &by_key).await? {
                 return Ok(UpdateOutcome::KeyInUse(other.account.unverified().id.clone()));
+            }
+            if let Some(taken) = taken(connection, &change.spki_sha256).await? {
+                return Ok(UpdateOutcome::KeyTaken(taken));
             }
             retire_key(connection, &change.retired).await?;
             insert_key(connection, &change.key).await?;

@@ -111,6 +111,17 @@ pub(super) async fn csr_with_a_blocked_key(scene: &mut Scene) {
     refuse!(scene, issue(ready.finalized_with(&client, &csr)));
 }
 
+/// Keys whose private keys anybody can work out: factors close together, and those of a broken generator.
+pub(super) async fn csr_with_a_weak_key(scene: &mut Scene) {
+    let client = scene.client().await;
+    let ready = scene.ready(&client, &[&name("weak-key")]).await;
+    scene.meanwhile().await;
+    for pkcs8 in [testkit::weak_keys::CLOSE, testkit::weak_keys::ROCA] {
+        let key = KeyPair::try_from(pkcs8).expect("a key");
+        refuse!(scene, issue(ready.finalized_with(&client, &csr_by(&key, &ready.names()))));
+    }
+}
+
 /// A key of a kind that the profile of the order does not take.
 pub(super) async fn csr_with_a_key_the_profile_does_not_take(scene: &mut Scene) {
     let client = scene.client_of("other").await;

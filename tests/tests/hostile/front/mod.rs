@@ -97,6 +97,7 @@ attacks! {
     csrs::csr_with_a_nodes_identity => ["csr-invalid"];
     csrs::csr_with_an_account_key => ["csr-account-key"];
     csrs::csr_with_a_blocked_key => ["csr-key-blocked"];
+    csrs::csr_with_a_weak_key => ["csr-key-weak"];
     csrs::csr_with_a_key_the_profile_does_not_take => ["csr-key-unacceptable"];
     authorizations::authorization_given_up => ["authorization-deactivated"];
     authorizations::authorization_given_up_by_the_front => ["authorization-forged", "jws-signature"];

@@ -193,8 +193,11 @@ impl System {
         name: &str,
         uses: u32,
     ) -> (String, String, Vec<u8>) {
-        let request =
-            admin::CreateRegistrationRequest { directory: directory.to_owned(), name: name.to_owned() };
+        let request = admin::CreateRegistrationRequest {
+            directory: directory.to_owned(),
+            name: name.to_owned(),
+            profiles: Vec::new(),
+        };
         let id = self.operator().create_registration(request).await.expect("a registration").into_inner().id;
         let request = admin::CreateEabKeyRequest { registration_id: id.clone(), uses, lifetime_seconds: 0 };
         let key = self.operator().create_eab_key(request).await.expect("an EAB key").into_inner();

@@ -256,7 +256,11 @@ impl Authority for FakeCa {
             || rpc::refuse(Problem::new(ErrorType::Malformed, "no such certificate").with_status(404));
         let kept = state.certificates.get(&serial).ok_or_else(missing)?;
         let chain = [kept.certificate.der(), self.issuer.der()].map(Bytes::copy_from_slice).to_vec();
-        Ok(Response::new(wire::DownloadCertificateResponse { account_id: kept.account.to_string(), chain }))
+        Ok(Response::new(wire::DownloadCertificateResponse {
+            account_id: kept.account.to_string(),
+            chain,
+            alternates: self.alternates(),
+        }))
     }
 
     async fn revoke(

@@ -39,7 +39,7 @@ fn list(members: &[&str]) -> Vec<u8> {
 }
 
 /// DistributionPoints, each with one URL.
-fn points(urls: &[&str]) -> Vec<u8> {
+pub(super) fn points(urls: &[&str]) -> Vec<u8> {
     encode(|e| {
         e.sequence(|e| {
             for url in urls {

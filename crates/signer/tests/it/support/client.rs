@@ -4,7 +4,10 @@ use acme::base64url::encode;
 use acme::{AccountId, Jwk, Thumbprint};
 use aws_lc_rs::hmac;
 use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, RSA_PKCS1_SHA256, RsaKeyPair,
+    RsaPublicKeyComponents,
+};
 use serde_json::{Value, json};
 
 use super::BASE;
@@ -13,12 +16,31 @@ pub(crate) struct Client {
     pub(crate) directory: String,
     pub(crate) account: Option<AccountId>,
     pub(crate) base: String,
-    key: EcdsaKeyPair,
+    key: ClientKey,
+}
+
+enum ClientKey {
+    P256(EcdsaKeyPair),
+    /// With its PKCS #8.
+    Rsa(RsaKeyPair, Vec<u8>),
 }
 
 impl Client {
     pub(crate) fn new(directory: &str) -> Self {
         let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
+        Self::with_client_key(directory, ClientKey::P256(key))
+    }
+
+    /// With this key, PKCS #8.
+    pub(crate) fn with_key(directory: &str, pkcs8: &[u8]) -> Self {
+        let key = match EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8) {
+            Ok(key) => ClientKey::P256(key),
+            Err(_) => ClientKey::Rsa(RsaKeyPair::from_pkcs8(pkcs8).unwrap(), pkcs8.to_vec()),
+        };
+        Self::with_client_key(directory, key)
+    }
+
+    fn with_client_key(directory: &str, key: ClientKey) -> Self {
         Self { directory: directory.to_owned(), account: None, base: BASE.to_owned(), key }
     }
 
@@ -36,8 +58,23 @@ impl Client {
     }
 
     pub(crate) fn jwk(&self) -> Value {
-        let point = self.key.public_key().as_ref();
-        json!({ "kty": "EC", "crv": "P-256", "x": encode(&point[1..33]), "y": encode(&point[33..]) })
+        match &self.key {
+            ClientKey::P256(key) => {
+                let point = key.public_key().as_ref();
+                json!({ "kty": "EC", "crv": "P-256", "x": encode(&point[1..33]), "y": encode(&point[33..]) })
+            }
+            ClientKey::Rsa(key, _) => {
+                let components = RsaPublicKeyComponents::<Vec<u8>>::from(key.public_key());
+                json!({ "kty": "RSA", "n": encode(components.n), "e": encode(components.e) })
+            }
+        }
+    }
+
+    pub(crate) fn alg(&self) -> &'static str {
+        match &self.key {
+            ClientKey::P256(_) => "ES256",
+            ClientKey::Rsa(..) => "RS256",
+        }
     }
 
     pub(crate) fn thumbprint(&self) -> Thumbprint {
@@ -58,21 +95,29 @@ impl Client {
     }
 
     pub(crate) fn request_to(&self, url: &str, payload: &Value) -> Vec<u8> {
-        let header = json!({ "alg": "ES256", "kid": self.account_url(), "nonce": nonce(), "url": url });
+        let header = json!({ "alg": self.alg(), "kid": self.account_url(), "nonce": nonce(), "url": url });
         self.sign(&header, &payload.to_string())
     }
 
     /// A request signed with the key itself.
     pub(crate) fn request_with_jwk(&self, path: &str, payload: &Value) -> Vec<u8> {
-        let header = json!({ "alg": "ES256", "jwk": self.jwk(), "nonce": nonce(), "url": self.url(path) });
+        let header = json!({ "alg": self.alg(), "jwk": self.jwk(), "nonce": nonce(), "url": self.url(path) });
         self.sign(&header, &payload.to_string())
     }
 
     pub(crate) fn sign(&self, header: &Value, payload: &str) -> Vec<u8> {
         let (protected, payload) = (encode(header.to_string()), encode(payload));
         let message = format!("{protected}.{payload}");
-        let signature = self.key.sign(&SystemRandom::new(), message.as_bytes()).unwrap();
-        json!({ "protected": protected, "payload": payload, "signature": encode(signature.as_ref()) })
+        let random = SystemRandom::new();
+        let signature = match &self.key {
+            ClientKey::P256(key) => key.sign(&random, message.as_bytes()).unwrap().as_ref().to_vec(),
+            ClientKey::Rsa(key, _) => {
+                let mut signature = vec![0; key.public_modulus_len()];
+                key.sign(&RSA_PKCS1_SHA256, &random, message.as_bytes(), &mut signature).unwrap();
+                signature
+            }
+        };
+        json!({ "protected": protected, "payload": payload, "signature": encode(signature) })
             .to_string()
             .into_bytes()
     }
@@ -136,15 +181,19 @@ impl Client {
 
     pub(crate) fn key_change_with(&self, new: &Client, payload: &Value) -> Vec<u8> {
         let url = self.url("key-change");
-        let inner = new.sign(&json!({ "alg": "ES256", "jwk": new.jwk(), "url": url }), &payload.to_string());
-        let header = json!({ "alg": "ES256", "kid": self.account_url(), "nonce": nonce(), "url": url });
+        let inner =
+            new.sign(&json!({ "alg": new.alg(), "jwk": new.jwk(), "url": url }), &payload.to_string());
+        let header = json!({ "alg": self.alg(), "kid": self.account_url(), "nonce": nonce(), "url": url });
         self.sign(&header, &String::from_utf8(inner).unwrap())
     }
 
     /// A CSR whose key is this account's key.
     pub(crate) fn csr_with_account_key(&self, names: &[&str]) -> Vec<u8> {
-        let pkcs8 = self.key.to_pkcs8v1().unwrap();
-        csr_of(names, &rcgen::KeyPair::try_from(pkcs8.as_ref()).unwrap())
+        let pkcs8 = match &self.key {
+            ClientKey::P256(key) => key.to_pkcs8v1().unwrap().as_ref().to_vec(),
+            ClientKey::Rsa(_, pkcs8) => pkcs8.clone(),
+        };
+        csr_of(names, &rcgen::KeyPair::try_from(pkcs8.as_slice()).unwrap())
     }
 }
 

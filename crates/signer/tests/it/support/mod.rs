@@ -22,10 +22,13 @@ use acme::{AccountId, Thumbprint, TierSecret, TierSecrets};
 use ca_store::{CaStore, Incarnation, NewRevocation};
 use pki::{PublicKey, Serial, Timestamp};
 use runtime::Clock as _;
+use runtime::config::FilePath;
 use signer::config::Limits;
 use signer::doors::{Doors, KeySource};
 use signer::policy::Policy;
-use signer::{Ca, Failure, NodeCa, Parts, Reason, Registry, Secrets, SigningClock, SystemRandomness};
+use signer::{
+    Ca, Failure, NodeCa, Parts, Reason, Registry, Secrets, SigningClock, SystemRandomness, WeakKeys,
+};
 use tempfile::TempDir;
 use testkit::signing::SoftKey;
 use testkit::store::FaultyStore;
@@ -44,6 +47,8 @@ pub(crate) const OTHER: &str = "other";
 pub(crate) const MANAGED: &str = "managed";
 pub(crate) const STRICT: &str = "strict";
 pub(crate) const BASE: &str = "https://ca.test";
+/// The file of a test's list of weak keys.
+const WEAK_KEYS: &str = "weak-keys";
 /// Perspectives of the directories; one of them may dissent.
 pub(crate) const PERSPECTIVES: [&str; 3] = ["validator-1", "validator-2", "validator-3"];
 
@@ -230,6 +235,12 @@ impl World {
         }
     }
 
+    /// The process ends, and is started again with a list of weak keys.
+    pub(crate) async fn with_weak_keys(self, list: &[u8]) -> Self {
+        std::fs::write(self.folder.path().join(WEAK_KEYS), list).unwrap();
+        self.restart().await
+    }
+
     /// The process ends, and is started again with another policy.
     pub(crate) async fn with_policy(self, from: &str, to: &str) -> Self {
         let file = self.folder.path().join("policy.toml");
@@ -337,11 +348,19 @@ async fn start_ca(folder: &Path, authorities: &Authorities, materials: Materials
         secrets: secrets.clone(),
         clock: SigningClock::new(clock.shared(), limits.clock_skew()),
         random: Arc::new(SystemRandomness::new()),
+        weak_keys: weak_keys(folder),
         limits: limits.clone(),
         node: "signer-1".to_owned(),
     })
     .await
     .unwrap()
+}
+
+/// The list of weak keys in this folder, if a test has put one there.
+fn weak_keys(folder: &Path) -> WeakKeys {
+    let list = folder.join(WEAK_KEYS);
+    let files = list.exists().then(|| FilePath::from(list.as_path()));
+    WeakKeys::load(files.as_slice()).unwrap()
 }
 
 /// The registry of the policy file in this folder.

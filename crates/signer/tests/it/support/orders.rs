@@ -122,6 +122,7 @@ impl Ready {
             new_order_jws: self.new_order.clone().into(),
             finalize_jws: finalize.into(),
             authorizations: self.evidence.clone(),
+            profile: self.order.profile.clone(),
         }
     }
 }
