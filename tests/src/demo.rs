@@ -40,6 +40,7 @@ pub struct Facts {
     pub eab_directory: String,
     pub eab_kid: String,
     pub eab_hmac_key: String,
+    pub names: PathBuf,
 }
 
 impl Demo {

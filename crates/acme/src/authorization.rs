@@ -5,7 +5,7 @@
 use pki::{Name, Period, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::challenge::{self, Challenge, Method, Start};
+use crate::challenge::{self, Challenge, Method, Rest, Start};
 use crate::directory::DirectoryName;
 use crate::id::{self, AccountId, AuthorizationId};
 use crate::identifier::Identifier;
@@ -182,8 +182,8 @@ impl Pending {
     ///
     /// # Errors
     /// [`TransitionError`]: another try runs by now, or none.
-    pub fn rest(mut self, method: Method, attempt: u32, problem: Problem) -> Result<Self, TransitionError> {
-        self.running(method, attempt)?.rest(problem);
+    pub fn rest(mut self, method: Method, attempt: u32, rest: Rest) -> Result<Self, TransitionError> {
+        self.running(method, attempt)?.rest(rest);
         Ok(self)
     }
 

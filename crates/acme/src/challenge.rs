@@ -15,26 +15,43 @@ use crate::rfc3339;
 pub enum Method {
     /// A file at a well-known place (RFC 8555 §8.3).
     Http01,
+    /// A TXT record (RFC 8555 §8.4).
+    Dns01,
 }
 
 impl Method {
     /// All that are implemented.
-    pub const ALL: &'static [Self] = &[Self::Http01];
+    pub const ALL: &'static [Self] = &[Self::Http01, Self::Dns01];
 
     /// The name in a challenge's `type`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Http01 => "http-01",
+            Self::Dns01 => "dns-01",
         }
     }
 
-    /// Whether the method can show control of this name. Of a wildcard, only DNS can (BR 3.2.2.4.19).
+    /// Whether the method can show control of this name. Of a wildcard, only DNS can (BR 3.2.2.4.19); of an address, DNS
+    /// cannot (RFC 8738 §7).
     #[must_use]
     pub const fn fits(self, name: &Name) -> bool {
         match (self, name) {
-            (Self::Http01, Name::Dns(_) | Name::Ip(_)) => true,
-            (Self::Http01, Name::Wildcard(_)) => false,
+            (Self::Http01, Name::Dns(_) | Name::Ip(_)) | (Self::Dns01, Name::Dns(_) | Name::Wildcard(_)) => {
+                true
+            }
+            (Self::Http01, Name::Wildcard(_)) | (Self::Dns01, Name::Ip(_)) => false,
+        }
+    }
+
+    /// The section of the Baseline Requirements by which this method validates this name: what a record of the validation
+    /// must name (BR 3.2.2.4, 5.4.1).
+    #[must_use]
+    pub const fn section(self, name: &Name) -> &'static str {
+        match (self, name) {
+            (Self::Http01, Name::Ip(_)) => "3.2.2.5.6",
+            (Self::Http01, _) => "3.2.2.4.19",
+            (Self::Dns01, _) => "3.2.2.4.7",
         }
     }
 }
@@ -117,9 +134,26 @@ pub struct Processing {
     pub since: Timestamp,
     /// Whether it runs; if not, it failed and may be tried again.
     pub running: bool,
+    /// Tries that failed by what they found. (Those that no validator made cost nothing.)
+    #[serde(default)]
+    pub failed: u32,
+    /// When the next try begins, of one that rests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<Timestamp>,
     /// How the last finished try failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Problem>,
+}
+
+/// What becomes of a challenge after a try that was not its last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rest {
+    /// What the client is told.
+    pub problem: Problem,
+    /// Whether the try counts as failed.
+    pub counts: bool,
+    /// When the next one begins; none if nobody has planned one.
+    pub next: Option<Timestamp>,
 }
 
 /// What a request to validate leads to.
@@ -140,16 +174,17 @@ impl Challenge {
 
     /// Begins a try, unless one runs that is younger than `lease`: the front that ran an older one is dead.
     pub(crate) fn start(self, now: Timestamp, lease: Period) -> Result<(Self, Start), NotStartable> {
-        let (attempt, error) = match self.state {
-            State::Pending => (1, None),
+        let (attempt, failed, error) = match self.state {
+            State::Pending => (1, 0, None),
             State::Processing(ref running) if running.running && now.since(running.since) <= lease => {
                 let attempt = running.attempt;
                 return Ok((self, Start::Running(attempt)));
             }
-            State::Processing(last) => (last.attempt.saturating_add(1), last.error),
+            State::Processing(last) => (last.attempt.saturating_add(1), last.failed, last.error),
             State::Valid { .. } | State::Invalid { .. } => return Err(NotStartable),
         };
-        let state = State::Processing(Processing { attempt, since: now, running: true, error });
+        let state =
+            State::Processing(Processing { attempt, since: now, running: true, failed, next: None, error });
         Ok((Self { method: self.method, state }, Start::Begin(attempt)))
     }
 
@@ -159,10 +194,50 @@ impl Challenge {
     }
 
     /// Ends the running try without an end of the challenge.
-    pub(crate) fn rest(&mut self, problem: Problem) {
+    pub(crate) fn rest(&mut self, rest: Rest) {
         if let State::Processing(running) = &mut self.state {
             running.running = false;
-            running.error = Some(problem);
+            running.failed = running.failed.saturating_add(u32::from(rest.counts));
+            running.next = rest.next;
+            running.error = Some(rest.problem);
+        }
+    }
+
+    /// Whether somebody is at it: a try runs that is younger than `lease`, or the next one is planned, and not overdue by
+    /// more than `lease`. Asking again has no effect then (RFC 8555 §8.2).
+    #[must_use]
+    pub fn is_under_way(&self, now: Timestamp, lease: Period) -> bool {
+        match &self.state {
+            State::Processing(last) if last.running => now.since(last.since) <= lease,
+            State::Processing(last) => last.next.is_some_and(|next| now <= next.plus(lease)),
+            _ => false,
+        }
+    }
+
+    /// Whether the client asked for it and nobody is at it any longer. A challenge that rests without a plan is left alone
+    /// for `lease`.
+    #[must_use]
+    pub fn is_abandoned(&self, now: Timestamp, lease: Period) -> bool {
+        match &self.state {
+            State::Processing(last) => !self.is_under_way(now, lease) && now.since(last.since) > lease,
+            _ => false,
+        }
+    }
+
+    /// When to look at it again, in seconds; none if nothing is to come. While a try runs, in a second.
+    #[must_use]
+    pub fn retry_after(&self, now: Timestamp) -> Option<u32> {
+        let State::Processing(last) = &self.state else { return None };
+        let until = last.next.map_or(0, |next| next.since(now).seconds());
+        Some(u32::try_from(until).unwrap_or(u32::MAX).max(1))
+    }
+
+    /// How many tries failed by what they found, in a challenge that may have another.
+    #[must_use]
+    pub fn failed(&self) -> u32 {
+        match &self.state {
+            State::Processing(last) => last.failed,
+            _ => 0,
         }
     }
 
@@ -228,6 +303,26 @@ mod tests {
         assert!(!Method::Http01.fits(&"*.example.org".parse().unwrap()));
         assert!(Method::Http01.fits(&"example.org".parse().unwrap()));
         assert!(Method::Http01.fits(&"2001:db8::1".parse().unwrap()));
+        for (name, fits) in [("example.org", true), ("*.example.org", true), ("192.0.2.1", false)] {
+            assert_eq!(Method::Dns01.fits(&name.parse().unwrap()), fits, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_planned_try_is_under_way_until_it_is_long_overdue() {
+        let (mut challenge, _) = Challenge::new(Method::Dns01).start(at(100), LEASE).unwrap();
+        let problem = || Problem::new(ErrorType::Unauthorized, "no TXT");
+        challenge.rest(Rest { problem: problem(), counts: true, next: Some(at(200)) });
+        assert_eq!((challenge.failed(), challenge.retry_after(at(101))), (1, Some(99)));
+        assert!(challenge.is_under_way(at(260), LEASE) && !challenge.is_abandoned(at(260), LEASE));
+        assert!(!challenge.is_under_way(at(261), LEASE) && challenge.is_abandoned(at(261), LEASE));
+        let (mut challenge, start) = challenge.start(at(200), LEASE).unwrap();
+        assert_eq!((start, challenge.failed()), (Start::Begin(2), 1));
+        // Nobody made the try, and nobody has planned another.
+        challenge.rest(Rest { problem: problem(), counts: false, next: None });
+        assert_eq!((challenge.failed(), challenge.retry_after(at(201))), (1, Some(1)));
+        assert!(!challenge.is_under_way(at(201), LEASE) && !challenge.is_abandoned(at(260), LEASE));
+        assert!(challenge.is_abandoned(at(261), LEASE));
     }
 
     #[test]
@@ -240,7 +335,8 @@ mod tests {
         let (mut challenge, start) = challenge.start(at(161), LEASE).unwrap();
         assert_eq!(start, Start::Begin(2));
         assert!(!challenge.runs(1), "the late answer of the dead front");
-        challenge.rest(Problem::new(ErrorType::Connection, "refused"));
+        let problem = Problem::new(ErrorType::Connection, "refused");
+        challenge.rest(Rest { problem, counts: true, next: None });
         assert!(!challenge.runs(2));
         let (challenge, start) = challenge.start(at(162), LEASE).unwrap();
         assert_eq!(start, Start::Begin(3));

@@ -11,6 +11,7 @@
 //! RFC 9773 §5 (`replaces`), draft-ietf-acme-profiles.
 
 pub mod account;
+pub mod account_url;
 pub mod authorization;
 pub mod base64url;
 pub mod challenge;
@@ -36,6 +37,7 @@ mod secret;
 #[cfg(test)]
 mod testing;
 
+pub use account_url::AccountUrl;
 pub use directory::DirectoryName;
 pub use id::{AccountId, AuthorizationId, OrderId, TierSecret, TierSecrets};
 pub use json::JsonError;

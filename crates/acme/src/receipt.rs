@@ -13,6 +13,7 @@ use pki::{ErrorClass, Name, Timestamp};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use crate::account_url::AccountUrl;
 use crate::base64url;
 use crate::challenge::Method;
 use crate::directory::DirectoryName;
@@ -114,12 +115,18 @@ pub struct Receipt {
     pub directory: DirectoryName,
     /// The account.
     pub account: AccountId,
+    /// The account's URL that was asked for with the validation: DNS records may name it. A front said it; the signer
+    /// compares.
+    pub account_url: AccountUrl,
     /// The thumbprint of the account's key in the key authorization that was looked for.
     pub thumbprint: Thumbprint,
     /// The name, with "*." if it is a wildcard: type, value and wildcard in one.
     pub name: Name,
     /// The method.
     pub method: Method,
+    /// The version and section of the Baseline Requirements that the method follows (BR 3.2.2.4, 5.4.1); see
+    /// [`requirement`].
+    pub requirement: String,
     /// The token, which the perspective computed from the authorization's id.
     pub token: String,
     /// The number of the client's try, as the front counts.
@@ -140,6 +147,15 @@ pub struct Receipt {
     /// What came of it.
     pub outcome: Outcome,
 }
+
+/// What a receipt says of the requirements that a validation of this name by this method follows: `BR 2.2.6 3.2.2.4.7`.
+#[must_use]
+pub fn requirement(method: Method, name: &Name) -> String {
+    format!("BR {REQUIREMENTS_VERSION} {}", method.section(name))
+}
+
+/// Of the Baseline Requirements, as the methods are implemented.
+const REQUIREMENTS_VERSION: &str = "2.2.6";
 
 /// What CAA said (RFC 8659).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -256,7 +272,12 @@ impl ReceiptVerifier {
         if receipt.perspective != self.perspective {
             return Err(ReceiptError::OtherPerspective);
         }
-        if receipt.token != crate::id::token(&receipt.authorization) || receipt.finished < receipt.started {
+        // The version may be another during an upgrade; the section follows from method and name.
+        let section = receipt.requirement.rsplit(' ').next().unwrap_or_default();
+        if receipt.token != crate::id::token(&receipt.authorization)
+            || receipt.finished < receipt.started
+            || section != receipt.method.section(&receipt.name)
+        {
             return Err(ReceiptError::Payload);
         }
         Ok(receipt)

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use acme::AuthorizationId;
 use acme::authorization::{Authorization, Facts, State, Status, Update};
-use acme::challenge;
 use acme::problem::{ErrorType, Problem};
 use acme_store::Unit;
 use http::StatusCode;
@@ -17,9 +16,6 @@ use crate::request::Signed;
 use crate::service::{Front, SAVE_TRIES};
 use crate::stored::{self, Versioned};
 use crate::validation;
-
-/// When to look again at a challenge that is being looked at.
-pub(crate) const POLL_SECONDS: u32 = 1;
 
 /// An authorization, read or given up (RFC 8555 §7.5, §7.5.2).
 #[tracing::instrument(name = "acme.authorization", skip_all, fields(authorization = %id))]
@@ -38,7 +34,7 @@ pub(crate) async fn authorization(
     }
     let found = find(front, &request, id).await?;
     if request.is_post_as_get() {
-        validation::resume_if_abandoned(front, &found.object, request.account()?);
+        validation::resume_if_abandoned(front, &found.object, &request);
         return Ok(show(&request, &found.object, front.now()));
     }
     let Update::Deactivate = Update::from_verified(&request.verified)? else {
@@ -148,17 +144,18 @@ pub(crate) async fn change<T>(
 
 pub(crate) fn show(request: &Signed<'_>, authorization: &Authorization, now: Timestamp) -> Reply {
     let reply = Reply::json(StatusCode::OK, &authorization.object(request.base, now));
-    if authorization.status(now) == Status::Pending && is_asked(authorization) {
-        reply.retry_after(POLL_SECONDS)
-    } else {
-        reply
+    match retry_after(authorization, now) {
+        Some(seconds) => reply.retry_after(seconds),
+        None => reply,
     }
 }
 
-/// Whether the client has asked for one of its challenges, and there is no outcome yet.
-pub(crate) fn is_asked(authorization: &Authorization) -> bool {
-    let asked = |challenge: &challenge::Challenge| matches!(challenge.state, challenge::State::Processing(_));
-    authorization.state.challenges().iter().any(asked)
+/// When to look at it again, seconds; none if nothing is to come before the client asks.
+pub(crate) fn retry_after(authorization: &Authorization, now: Timestamp) -> Option<u32> {
+    if authorization.status(now) != Status::Pending {
+        return None;
+    }
+    authorization.state.challenges().iter().filter_map(|challenge| challenge.retry_after(now)).min()
 }
 
 /// An authorization in one of its last states takes no more changes.

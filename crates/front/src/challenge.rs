@@ -8,15 +8,15 @@ use acme::challenge::{Method, Response, Start};
 use acme::resource::Resource;
 use http::StatusCode;
 
-use crate::authorization::{self, Kept, POLL_SECONDS};
+use crate::authorization::{self, Kept};
 use crate::refusal::Refusal;
 use crate::reply::Reply;
 use crate::request::Signed;
 use crate::service::Front;
 use crate::validation::{self, Validation};
 
-/// A challenge: read by POST-as-GET, asked for by an object. Asking again has no effect while a try runs, and none after
-/// the end (D6).
+/// A challenge: read by POST-as-GET, asked for by an object. Asking again has no effect while a try runs or is planned, and
+/// none after the end (D6).
 #[tracing::instrument(name = "acme.challenge", skip_all, fields(authorization = %id, method = %method))]
 pub(crate) async fn challenge(
     front: &Arc<Front>,
@@ -24,7 +24,6 @@ pub(crate) async fn challenge(
     id: &AuthorizationId,
     method: Method,
 ) -> Result<Reply, Refusal> {
-    let account = request.account()?;
     let found = authorization::find(front, &request, id).await?;
     if request.is_post_as_get() {
         return show(front, &request, &found.object, method);
@@ -36,7 +35,7 @@ pub(crate) async fn challenge(
         return show(front, &request, &started.object, method);
     };
     tracing::info!(attempt, "validation begins");
-    let validation = Validation::new(&started.object.facts, method, account.key.thumbprint());
+    let validation = Validation::new(&started.object.facts, method, &request)?;
     let begun = started.object.clone();
     let now = validation::begin_now(front, validation, started, attempt).await?.object;
     // What went wrong is found where one looks for the outcome.
@@ -48,7 +47,11 @@ pub(crate) async fn challenge(
 fn start(front: &Front, found: Kept, method: Method) -> (Kept, Option<u32>) {
     let now = front.now();
     let State::Pending(pending) = found.object.state.clone().at(now) else { return (found, None) };
-    match pending.start(method, now, validation::lease(front)) {
+    let lease = validation::lease(front);
+    if pending.challenges.iter().any(|known| known.method == method && known.is_under_way(now, lease)) {
+        return (found, None);
+    }
+    match pending.start(method, now, lease) {
         Ok((next, Start::Begin(attempt))) => (found.with_state(State::Pending(next)), Some(attempt)),
         Ok((_, Start::Running(_))) | Err(_) => (found, None),
     }
@@ -76,5 +79,8 @@ fn show(
         object.error = None;
     }
     let reply = Reply::json(StatusCode::OK, &object).link(&request.url(Resource::Authorization(id)), "up");
-    Ok(if object.status == "processing" { reply.retry_after(POLL_SECONDS) } else { reply })
+    Ok(match challenge.retry_after(now) {
+        Some(seconds) => reply.retry_after(seconds),
+        None => reply,
+    })
 }

@@ -140,15 +140,19 @@ pub struct PeerSection {
     pub addresses: Vec<String>,
 }
 
-/// How validation is tried. One POST of a client to a challenge is one trigger; within it, targets that could not be
-/// reached are tried again, because a client often posts a moment before its own web server or DNS has caught up.
+/// How validation is tried. One POST of a client to a challenge leads to several tries, because a client often posts a
+/// moment before its own web server or all servers of its zone have caught up. Whatever can change by itself is tried again:
+/// a target that cannot be reached, a name that does not exist yet, a TXT record that is not there or an older one. A wrong
+/// answer of a web server is not.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ValidationSection {
-    /// Tries within one trigger, the first included. Default 3.
-    pub attempts: u32,
-    /// Milliseconds before the second try; doubled before each further one. Default 2000.
-    pub backoff_milliseconds: u64,
+    /// Milliseconds between the first try and the second, the second and the third, and so on: one try more than there are
+    /// numbers here; empty: one try. Between two tries the challenge is `processing` with the `error` of the last one, and
+    /// `Retry-After` says when the next one comes. Default `[2000, 5000, 10000, 20000, 30000]`, together little more than a
+    /// minute: most zones' servers agree by then, and common clients wait for 90 seconds. `[5000, 10000, 20000, 30000, 60000,
+    /// 60000, 60000]` is for slow DNS and patient clients.
+    pub retry_milliseconds: Vec<u64>,
     /// Milliseconds that the answer to a client which asks for a validation waits for the outcome: most are there at once, and
     /// spare a write and the client's next look. 0: never. Default 50.
     pub answer_wait_milliseconds: u64,
@@ -159,7 +163,11 @@ pub struct ValidationSection {
 
 impl Default for ValidationSection {
     fn default() -> Self {
-        Self { attempts: 3, backoff_milliseconds: 2_000, answer_wait_milliseconds: 50, attempt_seconds: 15 }
+        Self {
+            retry_milliseconds: vec![2_000, 5_000, 10_000, 20_000, 30_000],
+            answer_wait_milliseconds: 50,
+            attempt_seconds: 15,
+        }
     }
 }
 
@@ -263,6 +271,10 @@ fn default_state() -> FilePath {
     FilePath::deserialize(text).unwrap_or_else(|_| std::path::Path::new("state").into())
 }
 
+/// A mistyped schedule must not keep a challenge open for days.
+const MAXIMUM_RETRIES: usize = 100;
+const MAXIMUM_PAUSE_MILLISECONDS: u64 = 3_600_000;
+
 const fn default_drain() -> u64 {
     30
 }
@@ -299,11 +311,15 @@ impl RoleConfig for Config {
             ("limits.nonce_window", limits.nonce_window as usize),
             ("limits.orders_per_page", limits.orders_per_page as usize),
             ("limits.processing_lease_seconds", limits.processing_lease_seconds as usize),
-            ("validation.attempts", self.validation.attempts as usize),
         ] {
             if value == 0 {
                 return Err(Invalid::new(key, "must not be 0"));
             }
+        }
+        let pauses = &self.validation.retry_milliseconds;
+        if pauses.len() > MAXIMUM_RETRIES || pauses.iter().any(|pause| *pause > MAXIMUM_PAUSE_MILLISECONDS) {
+            let detail = "at most 100 pauses, none of more than an hour";
+            return Err(Invalid::new("validation.retry_milliseconds", detail));
         }
         if limits.body_bytes > acme::jws::MAX_JWS_BYTES {
             return Err(Invalid::new("limits.body_bytes", format!("at most {}", acme::jws::MAX_JWS_BYTES)));

@@ -80,15 +80,15 @@ pub(crate) async fn show_order(
     let authorizations = authorizations_of(front, std::slice::from_ref(&order.object)).await?;
     // Many clients look at their order alone while it is validated.
     for authorization in &authorizations {
-        validation::resume_if_abandoned(front, authorization, request.account()?);
+        validation::resume_if_abandoned(front, authorization, &request);
     }
     let order = review_one(order.object, &statuses(&authorizations, now), now);
     let reply = show(&request, &order, StatusCode::OK, now);
-    let open = matches!(order.state, State::Pending(_));
-    Ok(if open && authorizations.iter().any(crate::authorization::is_asked) {
-        reply.retry_after(POLL_SECONDS)
-    } else {
-        reply
+    // RFC 8555 §7.5.1, for the many that look here.
+    let next = authorizations.iter().filter_map(|one| crate::authorization::retry_after(one, now)).min();
+    Ok(match next.filter(|_| matches!(order.state, State::Pending(_))) {
+        Some(seconds) => reply.retry_after(seconds),
+        None => reply,
     })
 }
 

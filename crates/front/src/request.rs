@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use acme::AccountUrl;
 use acme::jwk::Jwk;
 use acme::jws::{Jws, KeyReference, Verified};
 use acme::problem::{ErrorType, Problem};
@@ -115,6 +116,11 @@ impl<'a> Signed<'a> {
         }
     }
 
+    /// The account's URL as the client uses it. It was resolved to [`Signed::account`].
+    pub(crate) fn account_url(&self) -> Result<AccountUrl, Refusal> {
+        account_url(self.jws())
+    }
+
     /// The JWS, for the signer to judge by itself.
     pub(crate) fn jws(&self) -> &'a Jws {
         self.verified.jws()
@@ -142,6 +148,14 @@ impl<'a> Signed<'a> {
         }
         let detail = "this resource is read by POST-as-GET, with an empty payload (RFC 8555 §6.3)";
         Err(Problem::new(ErrorType::Malformed, detail).into())
+    }
+}
+
+/// The `kid` of a request of an account.
+pub(crate) fn account_url(jws: &Jws) -> Result<AccountUrl, Refusal> {
+    match &jws.header().key {
+        KeyReference::Kid(kid) => kid.parse().map_err(|_| Refusal::Jws(acme::jws::JwsError::KeyReference)),
+        KeyReference::Jwk(_) => Err(Refusal::Jws(acme::jws::JwsError::KeyReference)),
     }
 }
 

@@ -6,19 +6,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use acme::AuthorizationId;
 use acme::authorization::{Authorization, Facts, State};
-use acme::challenge::{self, Method};
+use acme::challenge::Method;
 use acme::problem::{ErrorType, Problem};
 use acme::receipt::{Outcome, Receipt};
-use acme::{AuthorizationId, Thumbprint};
 use pki::Period;
+use rpc::Target;
 use rpc::proto::validator::v1::ValidateRequest;
 use rpc::proto::validator::v1::validator_client::ValidatorClient;
-use rpc::{Account, Target};
 use tokio::sync::oneshot;
 
 use crate::authorization::Kept;
 use crate::refusal::Refusal;
+use crate::request::Signed;
 use crate::service::Front;
 
 mod tries;
@@ -47,18 +48,21 @@ pub(crate) struct Validation {
 }
 
 impl Validation {
-    /// `thumbprint` is that of the account's key now (RFC 8555 §8.1).
-    pub(crate) fn new(facts: &Facts, method: Method, thumbprint: Thumbprint) -> Self {
+    /// For the request of the authorization's account. The thumbprint is that of its key now (RFC 8555 §8.1).
+    pub(crate) fn new(facts: &Facts, method: Method, request: &Signed<'_>) -> Result<Self, Refusal> {
+        let thumbprint = request.account()?.key.thumbprint();
+        let account_url = request.account_url()?;
         let target = Target {
             authorization: facts.id,
             directory: facts.directory.clone(),
             account: facts.account,
+            account_url,
             thumbprint,
             name: facts.name.clone(),
             method,
             attempt: 0,
         };
-        Self { target }
+        Ok(Self { target })
     }
 }
 
@@ -100,16 +104,12 @@ fn report(authorization: AuthorizationId, outcome: Result<(), Refusal>) {
 }
 
 /// A poll of an authorization whose front died during a try, or gave up a silent validator, begins another try.
-pub(crate) fn resume_if_abandoned(front: &Arc<Front>, authorization: &Authorization, account: &Account) {
+pub(crate) fn resume_if_abandoned(front: &Arc<Front>, authorization: &Authorization, request: &Signed<'_>) {
     let now = front.now();
     let State::Pending(pending) = authorization.state.clone().at(now) else { return };
-    let abandoned = |challenge: &&challenge::Challenge| match &challenge.state {
-        challenge::State::Processing(last) => now.since(last.since) > lease(front),
-        _ => false,
-    };
-    let Some(challenge) = pending.challenges.iter().find(abandoned) else { return };
-    let method = challenge.method;
-    let validation = Validation::new(&authorization.facts, method, account.key.thumbprint());
+    let lease = lease(front);
+    let Some(challenge) = pending.challenges.iter().find(|one| one.is_abandoned(now, lease)) else { return };
+    let Ok(validation) = Validation::new(&authorization.facts, challenge.method, request) else { return };
     let front = Arc::clone(front);
     front.clone().tasks.spawn(async move {
         match next_attempt(&front, &validation.target, None).await {
@@ -195,10 +195,12 @@ fn peek(compact: &str) -> Option<Receipt> {
     serde_json::from_slice(&acme::base64url::decode(payload).ok()?).ok()
 }
 
-/// Whether the same may look different in a moment: the target could not be reached, or its name not be resolved.
-const fn is_worth_another(problem: &Problem) -> bool {
-    matches!(
-        problem.kind,
-        ErrorType::Connection | ErrorType::Dns | ErrorType::Tls | ErrorType::ServerInternal
-    )
+/// Whether the same may look different in a moment: the target could not be reached, its name not be resolved; or a record
+/// is missing or old, where changes take their time to every server of a zone. A web server that answers, answers for good.
+const fn is_worth_another(method: Method, problem: &Problem) -> bool {
+    match problem.kind {
+        ErrorType::Connection | ErrorType::Dns | ErrorType::Tls | ErrorType::ServerInternal => true,
+        ErrorType::Unauthorized => matches!(method, Method::Dns01),
+        _ => false,
+    }
 }

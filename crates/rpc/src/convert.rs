@@ -4,7 +4,7 @@
 use std::str::FromStr;
 
 use acme::{
-    AccountId, AuthorizationId, DirectoryName, Jwk, OrderId, ProfileName, Thumbprint, account,
+    AccountId, AccountUrl, AuthorizationId, DirectoryName, Jwk, OrderId, ProfileName, Thumbprint, account,
     challenge::Method,
 };
 use bytes::Bytes;
@@ -299,6 +299,8 @@ pub struct Target {
     pub directory: DirectoryName,
     /// Of which account.
     pub account: AccountId,
+    /// That account's URL as the client uses it.
+    pub account_url: AccountUrl,
     /// That account's key.
     pub thumbprint: Thumbprint,
     /// The name.
@@ -316,6 +318,7 @@ impl From<&Target> for validator::Target {
             authorization_id: target.authorization.to_string(),
             directory: target.directory.to_string(),
             account_id: target.account.to_string(),
+            account_url: target.account_url.to_string(),
             key_thumbprint: target.thumbprint.to_string(),
             identifier_type,
             identifier_value,
@@ -337,6 +340,7 @@ impl TryFrom<validator::Target> for Target {
             authorization: text("authorization_id", &wire.authorization_id)?,
             directory: text("directory", &wire.directory)?,
             account: text("account_id", &wire.account_id)?,
+            account_url: text("account_url", &wire.account_url)?,
             thumbprint: text("key_thumbprint", &wire.key_thumbprint)?,
             name: name("identifier", &wire.identifier_type, &wire.identifier_value, wire.wildcard)?,
             method: text("method", &wire.method)?,

@@ -183,6 +183,8 @@ reasons! {
     ReceiptDirectory = "receipt-directory", Unauthorized;
     /// A receipt is for another account.
     ReceiptAccount = "receipt-account", Unauthorized;
+    /// A receipt is for a URL that is none of the account's in this directory.
+    ReceiptAccountUrl = "receipt-account-url", Unauthorized;
     /// A receipt is for another name, the wildcard of the name among them.
     ReceiptName = "receipt-name", Unauthorized;
     /// A receipt is for a method that does not count here, or not for this name.

@@ -1,7 +1,7 @@
 //! An authoritative-looking DNS server on a free loopback port, UDP and TCP, whose answers a test sets.
 //!
 //! It copies the question as it came (resolvers randomise its case), follows CNAMEs among its own names, and knows no
-//! compression, no EDNS and no zone: what it was not told is NXDOMAIN.
+//! compression, no EDNS and no zone: what it was not told is NXDOMAIN. What is too long for UDP it sends by TCP.
 
 use std::collections::HashMap;
 use std::io;
@@ -26,6 +26,8 @@ pub enum Record {
     Address(IpAddr),
     /// An alias.
     Cname(String),
+    /// TXT, of one string or (longer than 255 bytes) of several.
+    Text(Vec<u8>),
     /// Any other type: number and RDATA.
     Other(u16, Vec<u8>),
 }
@@ -85,6 +87,11 @@ impl DnsServer {
         self.add(name, Record::Address(address));
     }
 
+    /// Gives a name one more TXT record.
+    pub fn text_of(&self, name: &str, value: impl Into<Vec<u8>>) {
+        self.add(name, Record::Text(value.into()));
+    }
+
     /// Makes a name exist (perhaps without any record), or answers it badly for one record type or (0) for all.
     pub fn mood(&self, name: &str, record_type: u16, mood: Mood) {
         self.zone().names.entry(key(name)).or_default().moods.insert(record_type, mood);
@@ -116,6 +123,8 @@ impl Drop for DnsServer {
 pub const A: u16 = 1;
 /// As [`A`].
 pub const CNAME: u16 = 5;
+/// As [`A`].
+pub const TXT: u16 = 16;
 /// As [`A`] (RFC 3596).
 pub const AAAA: u16 = 28;
 
@@ -192,6 +201,7 @@ impl Record {
             Self::Address(IpAddr::V4(_)) => A,
             Self::Address(IpAddr::V6(_)) => AAAA,
             Self::Cname(_) => CNAME,
+            Self::Text(_) => TXT,
             Self::Other(number, _) => *number,
         }
     }
@@ -201,6 +211,11 @@ impl Record {
             Self::Address(IpAddr::V4(address)) => address.octets().to_vec(),
             Self::Address(IpAddr::V6(address)) => address.octets().to_vec(),
             Self::Cname(target) => wire_name(&key(target)),
+            Self::Text(value) if value.is_empty() => vec![0],
+            Self::Text(value) => value
+                .chunks(255)
+                .flat_map(|part| [&[u8::try_from(part.len()).unwrap_or(255)], part].concat())
+                .collect(),
             Self::Other(_, data) => data.clone(),
         }
     }
@@ -274,13 +289,21 @@ fn wire_name(name: &str) -> Vec<u8> {
     out
 }
 
+/// What resolvers ask for by EDNS (DNS flag day 2020).
+const UDP_BYTES: usize = 1232;
+
 async fn serve_udp(socket: UdpSocket, shared: Arc<Mutex<Zone>>) {
     let mut buffer = [0; 4096];
     while let Ok((length, peer)) = socket.recv_from(&mut buffer).await {
         let answer = buffer
             .get(..length)
             .and_then(|query| shared.lock().unwrap_or_else(PoisonError::into_inner).answer(query));
-        if let Some(answer) = answer {
+        if let Some(mut answer) = answer {
+            if answer.len() > UDP_BYTES {
+                // TC: ask again by TCP.
+                answer.truncate(UDP_BYTES);
+                answer[2] |= 2;
+            }
             // A peer that went away is no concern of the server's.
             let _ = socket.send_to(&answer, peer).await;
         }

@@ -8,6 +8,7 @@ use runtime::{FilePath, HealthSection, Invalid, Listen, LogSection, NodeSection,
 use serde::Deserialize;
 
 use crate::address::AddressConfig;
+use crate::dns_01::DnsSettings;
 use crate::http_01::Http01Settings;
 use crate::resolver::Resolvers;
 
@@ -37,6 +38,9 @@ pub struct Config {
     /// `[http_01]`
     #[serde(default)]
     pub http_01: Http01Section,
+    /// `[dns]`
+    #[serde(default)]
+    pub dns: DnsSection,
     /// `[addresses]`: what may be contacted. The public Internet by default.
     #[serde(default)]
     pub addresses: AddressConfig,
@@ -89,6 +93,20 @@ impl Default for Http01Section {
             body_bytes: NonZeroUsize::MIN.saturating_add(1023),
             header_bytes: NonZeroUsize::MIN.saturating_add(65_535),
         }
+    }
+}
+
+/// `[dns]`: the methods that look for TXT records (RFC 8555 §8.4).
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DnsSection {
+    /// TXT records of one name that are looked at; more of them fail the validation. Default 100.
+    pub records: NonZeroUsize,
+}
+
+impl Default for DnsSection {
+    fn default() -> Self {
+        Self { records: NonZeroUsize::MIN.saturating_add(99) }
     }
 }
 
@@ -153,6 +171,10 @@ impl Config {
             header_bytes: self.http_01.header_bytes.get(),
             per_address: self.limits.per_address.get(),
         }
+    }
+
+    pub(crate) fn dns_settings(&self) -> DnsSettings {
+        DnsSettings { records: self.dns.records.get(), total_timeout: self.attempt() }
     }
 
     pub(crate) fn attempt(&self) -> Duration {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use acme::challenge::{Method, key_authorization};
-use acme::receipt::{Outcome, Receipt, ReceiptError, ReceiptKey, Run};
+use acme::receipt::{Outcome, Receipt, ReceiptError, ReceiptKey, Run, requirement};
 use acme::{ErrorType, Problem};
 use pki::{ErrorClass, Name, Timestamp};
 use rpc::Target;
@@ -12,14 +12,23 @@ use runtime::SharedClock;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::Host;
 
+use crate::dns_01::Dns01;
 use crate::failure::{Ending, Failure, FailureKind, LocalFault};
 use crate::http_01::{Http01, Http01Attempt};
 use crate::slots::{Slot, Slots};
 
+/// How a perspective looks.
+pub struct Methods {
+    /// http-01
+    pub http_01: Http01,
+    /// dns-01
+    pub dns_01: Dns01,
+}
+
 /// A perspective with its key and its bounds.
 pub struct Observer {
     key: ReceiptKey,
-    http_01: Http01,
+    methods: Methods,
     clock: SharedClock,
     running: Arc<Semaphore>,
     identifiers: Slots<Name>,
@@ -63,13 +72,13 @@ impl Observer {
     #[must_use]
     pub fn new(
         key: ReceiptKey,
-        http_01: Http01,
+        methods: Methods,
         clock: SharedClock,
         at_once: usize,
         per_identifier: usize,
     ) -> Self {
         let running = Arc::new(Semaphore::new(at_once));
-        Self { key, http_01, clock, running, identifiers: Slots::new(per_identifier) }
+        Self { key, methods, clock, running, identifiers: Slots::new(per_identifier) }
     }
 
     /// Whose name stands on the receipts.
@@ -113,9 +122,11 @@ impl Observer {
             authorization: target.authorization,
             directory: target.directory.clone(),
             account: target.account,
+            account_url: target.account_url.clone(),
             thumbprint: target.thumbprint,
             name: target.name.clone(),
             method: target.method,
+            requirement: requirement(target.method, &target.name),
             token,
             attempt: target.attempt,
             run,
@@ -132,19 +143,28 @@ impl Observer {
     }
 
     async fn look(&self, target: &Target, token: &str, addresses: &mut Vec<IpAddr>) -> Result<(), Ending> {
-        match target.method {
-            Method::Http01 => {
-                let host = match &target.name {
+        let key_authorization = key_authorization(token, &target.thumbprint);
+        match (target.method, &target.name) {
+            (Method::Http01, name) => {
+                let host = match name {
                     Name::Dns(name) | Name::Wildcard(name) => Host::Domain(name.as_str()),
                     Name::Ip(IpAddr::V4(address)) => Host::Ipv4(*address),
                     Name::Ip(IpAddr::V6(address)) => Host::Ipv6(*address),
                 };
-                let key_authorization = key_authorization(token, &target.thumbprint);
                 let attempt = Http01Attempt { host, token, key_authorization: &key_authorization };
-                self.http_01.observe(&attempt, addresses).await
+                self.methods.http_01.observe(&attempt, addresses).await
             }
+            (Method::Dns01, Name::Dns(name) | Name::Wildcard(name)) => {
+                self.methods.dns_01.observe(name, &key_authorization).await
+            }
+            (Method::Dns01, Name::Ip(_)) => Err(unfit()),
         }
     }
+}
+
+/// [`Observer::admit`] has refused it already.
+fn unfit() -> Ending {
+    Failure::new(FailureKind::Dns, "the method is not for such a name").into()
 }
 
 fn problem(failure: Failure) -> Problem {

@@ -62,6 +62,13 @@ pub struct Addresses {
     pub v4: Vec<Ipv4Addr>,
 }
 
+/// What a name's TXT records say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TextRecords {
+    /// Each record's strings, joined. None where the name exists without such a record.
+    pub values: Vec<Vec<u8>>,
+}
+
 /// The system's resolvers could not be read, or none is usable.
 #[derive(Debug, thiserror::Error)]
 #[error("resolver: {0}")]
@@ -104,9 +111,7 @@ impl Resolver {
     /// # Errors
     /// [`FailureKind::Dns`] when there is no address; [`LocalFault::Resolver`] when no resolver takes the query.
     pub async fn addresses(&self, host: &str) -> Result<Addresses, Ending> {
-        let mut name = Name::from_ascii(host)
-            .map_err(|_| Failure::new(FailureKind::Dns, format!("{host} is not a name that DNS can hold")))?;
-        name.set_fqdn(true);
+        let name = absolute(host)?;
         let (v4, v6) = futures::join!(
             self.stub.lookup(name.clone(), RecordType::A),
             self.stub.lookup(name, RecordType::AAAA)
@@ -130,6 +135,32 @@ impl Resolver {
         Err(Failure::new(FailureKind::Dns, detail).into())
     }
 
+    /// TXT of a name or of what it is an alias of. A name without such a record is no error; one that does not exist is.
+    ///
+    /// # Errors
+    /// [`FailureKind::Dns`] when there is no answer; [`LocalFault::Resolver`] when no resolver takes the query.
+    pub async fn texts(&self, host: &str) -> Result<TextRecords, Ending> {
+        let answer = self.stub.lookup(absolute(host)?, RecordType::TXT).await;
+        let cause = cause(&answer);
+        match answer {
+            Ok(lookup) => {
+                let texts = lookup.answers().iter().filter_map(|record| match &record.data {
+                    RData::TXT(text) => Some(text.txt_data.concat()),
+                    _ => None,
+                });
+                Ok(TextRecords { values: texts.collect() })
+            }
+            Err(_) if cause == Cause::Empty => Ok(TextRecords::default()),
+            Err(_) if cause.is_silence() && !self.answers().await => Err(LocalFault::Resolver.into()),
+            Err(_) if cause == Cause::Nxdomain => {
+                Err(Failure::new(FailureKind::Dns, format!("{host} does not exist (NXDOMAIN)")).into())
+            }
+            Err(_) => {
+                Err(Failure::new(FailureKind::Dns, format!("looking up TXT of {host}: {cause}")).into())
+            }
+        }
+    }
+
     /// Whether a resolver answers at all, by a question that it can answer by itself: a dead one must not fail everybody's
     /// authorizations, a dead zone only its own.
     pub async fn answers(&self) -> bool {
@@ -139,6 +170,13 @@ impl Resolver {
             Err(_) => false,
         }
     }
+}
+
+fn absolute(host: &str) -> Result<Name, Failure> {
+    let mut name = Name::from_ascii(host)
+        .map_err(|_| Failure::new(FailureKind::Dns, format!("{host} is not a name that DNS can hold")))?;
+    name.set_fqdn(true);
+    Ok(name)
 }
 
 fn name_server(address: SocketAddr) -> NameServerConfig {

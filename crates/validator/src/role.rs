@@ -9,8 +9,9 @@ use runtime::{Failure, Lifecycle};
 
 use crate::address::AddressPolicy;
 use crate::config::Config;
+use crate::dns_01::Dns01;
 use crate::http_01::Http01;
-use crate::observer::Observer;
+use crate::observer::{Methods, Observer};
 use crate::receipt_key::{self, ReceiptKeyError};
 use crate::resolver::{Resolver, ResolverError};
 use crate::service::{Remote, Service};
@@ -65,10 +66,13 @@ pub async fn run(config: Config, lifecycle: Lifecycle) -> Result<(), RunError> {
     let key = receipt_key::load(&config.receipt_key, &identity.name)?;
     let resolver = Resolver::new(&config.resolver, config.query())?;
     let policy = AddressPolicy::new(config.addresses.clone());
-    let http_01 = Http01::new(config.http_01_settings(), resolver.clone(), policy)?;
+    let methods = Methods {
+        http_01: Http01::new(config.http_01_settings(), resolver.clone(), policy)?,
+        dns_01: Dns01::new(config.dns_settings(), resolver.clone()),
+    };
     let limits = &config.limits;
     let observer =
-        Observer::new(key, http_01, lifecycle.clock(), limits.at_once.get(), limits.per_identifier.get());
+        Observer::new(key, methods, lifecycle.clock(), limits.at_once.get(), limits.per_identifier.get());
     let remotes = remotes(&config, &credentials)?;
     // A remote's attempt and the ways there and back.
     let service = Service::new(observer, remotes, config.attempt() + Duration::from_secs(2));

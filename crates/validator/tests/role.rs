@@ -26,6 +26,7 @@ use tonic::{Code, Request};
 use validator::{Config, RunError, receipt_key};
 
 const NAME: &str = "www.example.org";
+const ACCOUNT_URL: &str = "https://ca.example/acme/default/account/1";
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 struct World {
@@ -135,7 +136,9 @@ fn target(name: &str) -> Target {
     let now = Timestamp::from_unix(1_780_272_000);
     let keys = IdKeys::new(&secrets);
     let authorization = keys.mint_authorization(&directory, &account, &name, &[1; 32], now, [9; 16]);
-    Target { authorization, directory, account, thumbprint, name, method: Method::Http01, attempt: 1 }
+    let account_url = ACCOUNT_URL.parse().unwrap();
+    let method = Method::Http01;
+    Target { authorization, directory, account, account_url, thumbprint, name, method, attempt: 1 }
 }
 
 fn remote(name: &str, address: SocketAddr) -> String {
@@ -164,9 +167,11 @@ async fn a_receipt_says_who_saw_what_of_whom_and_when() {
         authorization: target.authorization,
         directory: target.directory.clone(),
         account: target.account,
+        account_url: target.account_url.clone(),
         thumbprint: target.thumbprint,
         name: target.name.clone(),
         method: Method::Http01,
+        requirement: "BR 2.2.6 3.2.2.4.19".to_owned(),
         token: acme::id::token(&target.authorization),
         attempt: 3,
         run: receipt.run,
@@ -202,6 +207,28 @@ async fn an_ip_identifier_is_validated_at_itself() {
     world.answer(&target);
     let response = world.validate(&node, &target).await.unwrap();
     assert_eq!(kind(&node.key.verify(&response.receipts[0]).unwrap()), None);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn g4_a_wildcard_is_validated_by_dns_alone() {
+    let world = World::new().await;
+    let node = world.start("v-1", "", "").await;
+    let mut target = target("*.example.org");
+    let status = world.validate(&node, &target).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+    target.method = Method::Dns01;
+    let token = acme::id::token(&target.authorization);
+    let expected = acme::challenge::key_authorization(&token, &target.thumbprint);
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, expected.as_bytes());
+    world.dns.text_of("_acme-challenge.example.org", acme::base64url::encode(digest));
+    let response = world.validate(&node, &target).await.unwrap();
+    let receipt = node.key.verify(&response.receipts[0]).unwrap();
+    assert_eq!((kind(&receipt), receipt.requirement.as_str()), (None, "BR 2.2.6 3.2.2.4.7"));
+    assert_eq!((receipt.method, receipt.addresses), (Method::Dns01, Vec::new()));
+    // No address is ever one for DNS.
+    target.name = "127.0.0.1".parse().unwrap();
+    assert_eq!(world.validate(&node, &target).await.unwrap_err().code(), Code::InvalidArgument);
     node.stop().await;
 }
 
@@ -286,7 +313,8 @@ async fn a_target_that_makes_no_sense_is_refused_before_anybody_is_asked() {
     for bad in [
         None,
         with(|target| target.wildcard = true),
-        with(|target| target.method = "dns-01".to_owned()),
+        with(|target| target.method = "dns-02".to_owned()),
+        with(|target| target.account_url.clear()),
         with(|target| target.authorization_id.push('A')),
         with(|target| target.identifier_value = "WWW.example.org".to_owned()),
         with(|target| target.identifier_value = "www.example.org/x@y".to_owned()),

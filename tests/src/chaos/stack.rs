@@ -311,7 +311,7 @@ finalize_wait_milliseconds = 500
 
 [validation]
 attempt_seconds = 1
-backoff_milliseconds = 100
+retry_milliseconds = [100, 200]
 ";
 
 fn listen(port: u16) -> anyhow::Result<Bound> {

@@ -10,6 +10,10 @@ fn at(seconds: u64) -> Timestamp {
     Timestamp::from_unix(seconds)
 }
 
+fn rest() -> Rest {
+    Rest { problem: problem(), counts: true, next: None }
+}
+
 fn problem() -> Problem {
     Problem::new(ErrorType::Connection, "refused")
 }
@@ -34,7 +38,7 @@ fn states() -> Vec<State> {
     vec![
         State::Pending(pending()),
         State::Pending(running()),
-        State::Pending(running().rest(Method::Http01, 1, problem()).unwrap()),
+        State::Pending(running().rest(Method::Http01, 1, rest()).unwrap()),
         State::Valid(running().succeed(Method::Http01, 1, at(101), at(5000), vec!["a.b.c".into()]).unwrap()),
         State::Valid(Valid::granted("grant-1".into(), at(5000))),
         State::Invalid(running().fail(Method::Http01, 1, problem()).unwrap()),
@@ -70,15 +74,22 @@ fn an_outcome_counts_for_its_own_try_only() {
     assert_eq!(start, Start::Begin(2));
     assert_eq!(second.clone().succeed(Method::Http01, 1, at(1), at(2), Vec::new()).map(drop), stale);
     assert_eq!(second.clone().fail(Method::Http01, 1, problem()).map(drop), stale);
-    assert_eq!(second.clone().rest(Method::Http01, 3, problem()).map(drop), stale);
-    let rested = second.rest(Method::Http01, 2, problem()).unwrap();
+    assert_eq!(second.clone().rest(Method::Http01, 3, rest()).map(drop), stale);
+    let rested = second.rest(Method::Http01, 2, rest()).unwrap();
     assert_eq!(rested.succeed(Method::Http01, 2, at(1), at(2), Vec::new()).map(drop), stale, "it has ended");
 }
 
 #[test]
-fn a_wildcard_is_offered_no_http() {
+fn d2_a_wildcard_is_offered_dns_and_an_address_is_not() {
+    let offered = |name: &str| {
+        let pending = Pending::new(&name.parse().unwrap(), Method::ALL, at(1000));
+        pending.challenges.iter().map(|challenge| challenge.method).collect::<Vec<_>>()
+    };
+    assert_eq!(offered("*.example.org"), [Method::Dns01]);
+    assert_eq!(offered("192.0.2.1"), [Method::Http01]);
+    assert_eq!(offered("example.org"), Method::ALL);
     let name = "*.example.org".parse().unwrap();
-    let pending = Pending::new(&name, Method::ALL, at(1000));
+    let pending = Pending::new(&name, &[Method::Http01], at(1000));
     assert!(pending.challenges.is_empty());
     assert_eq!(pending.start(Method::Http01, at(1), LEASE).map(drop), Err(TransitionError::NoSuchChallenge));
 }

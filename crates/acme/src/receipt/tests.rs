@@ -3,6 +3,8 @@ use crate::base64url::encode;
 use crate::id::{IdKeys, TierSecret, TierSecrets, token};
 use crate::problem::ErrorType;
 
+const ACCOUNT_URL: &str = "https://ca.example/acme/default/account/1";
+
 fn key(perspective: &str, seed: u8) -> ReceiptKey {
     ReceiptKey::from_seed(perspective.parse().unwrap(), &[seed; 32]).unwrap()
 }
@@ -25,7 +27,9 @@ fn receipt(perspective: &str) -> Receipt {
         authorization,
         directory,
         account,
+        account_url: ACCOUNT_URL.parse().unwrap(),
         thumbprint,
+        requirement: requirement(Method::Http01, &name),
         name,
         method: Method::Http01,
         token: token(&authorization),
@@ -147,6 +151,8 @@ fn the_payload_is_exactly_a_receipt() {
         good.replace(r#""outcome":"valid""#, r#""outcome":"Valid""#),
         good.replace(r#""outcome":"valid""#, r#""outcome":{"valid":1}"#),
         good.replace("http-01", "http-02"),
+        good.replace("3.2.2.4.19", "3.2.2.4.7"),
+        good.replace("https://ca.example", "http://ca.example"),
         good.replace(r#""run":"BgYG"#, r#""run":"BgY"#),
         good.replace(r#""ttl_seconds":300"#, r#""ttl_seconds":300,"x":1"#),
         good.replace(r#""finished":61"#, r#""finished":59"#),
@@ -161,12 +167,16 @@ fn the_payload_is_exactly_a_receipt() {
 /// The values without their names, in their order: serde's derive would take them.
 fn as_array(json: &str) -> String {
     let receipt: Receipt = serde_json::from_str(json).unwrap();
-    let Receipt { authorization, directory, account, thumbprint, name, method, token, attempt, .. } =
-        &receipt;
-    let first = (authorization, directory, account, thumbprint, name, method, token, attempt);
+    let Receipt { authorization, directory, account, account_url, thumbprint, name, .. } = &receipt;
+    let Receipt { method, requirement, token, attempt, .. } = &receipt;
+    let first = (
+        (authorization, directory, account, account_url, thumbprint, name),
+        (method, requirement, token, attempt),
+    );
     let Receipt { run, perspective, addresses, caa, started, finished, outcome, .. } = &receipt;
     let second = (run, perspective, addresses, caa, started, finished, outcome);
     let [first, second] = [serde_json::to_string(&first).unwrap(), serde_json::to_string(&second).unwrap()];
+    let first = first.replace("[[", "[").replace("],[", ",");
     let array = format!("{},{}", first.trim_end_matches(']'), second.trim_start_matches('['));
     assert!(serde_json::from_str::<Receipt>(&array).is_ok(), "{array}");
     array

@@ -56,7 +56,9 @@ impl Layout {
         let Some(module) = module else {
             bail!("SoftHSM is not installed: apt-get install softhsm2 (looked for {})", MODULES.join(", "));
         };
-        for part in ["tokens", "log", "front", "validator", "status", "signer", "operator", "clients"] {
+        for part in
+            ["tokens", "log", "front", "validator", "status", "signer", "operator", "clients", "names"]
+        {
             std::fs::create_dir_all(folder.join(part))
                 .with_context(|| format!("cannot make {}", folder.join(part).display()))?;
         }

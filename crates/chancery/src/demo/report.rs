@@ -65,6 +65,7 @@ fn serve(stack: &Stack) {
         ("CRL", facts.crl.clone()),
         ("OCSP", facts.ocsp.clone()),
         ("http-01 port", facts.http_01_port.to_string()),
+        ("DNS records", format!("in {}, see README there", stack.layout.path("names").display())),
         ("nodes join at", facts.enrollment.to_string()),
         ("all of this, for scripts", stack.layout.path("demo.json").display().to_string()),
     ];

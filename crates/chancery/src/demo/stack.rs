@@ -63,7 +63,7 @@ impl Stack {
 
         let names = match args.resolver {
             Some(_) => None,
-            None => Some(NameServer::start(Ipv4Addr::LOCALHOST).await?),
+            None => Some(NameServer::start(Ipv4Addr::LOCALHOST, layout.path("names")).await?),
         };
         let (sockets, addresses) = Sockets::bind(args, &layout, names.as_ref())?;
 
@@ -102,6 +102,7 @@ impl Stack {
             "eab_directory": facts.eab_directory,
             "eab_kid": facts.eab_kid,
             "eab_hmac_key": facts.eab_hmac_key,
+            "names": self.layout.path("names"),
         });
         let text = serde_json::to_string_pretty(&json)? + "\n";
         // The EAB key is a secret.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use acme::authorization::{Pending, State};
-use acme::challenge::Start;
+use acme::challenge::{Rest, Start};
 use pki::{Period, Timestamp};
 use rpc::Target;
 use tokio::sync::oneshot;
@@ -18,16 +18,20 @@ use crate::under_way::Run;
 /// For how long a validator that does not answer is asked again, before the challenge rests until the client or a poll
 /// asks for another try. It is not the client's fault, so it costs the client no try.
 const SILENCE: Duration = Duration::from_secs(60);
-/// The longest pause between two tries.
-const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+/// The pause after the first try that no validator made, doubled after each further one.
+const FIRST_SILENT_PAUSE: Duration = Duration::from_millis(250);
+/// The longest of these pauses.
+const LONGEST_SILENT_PAUSE: Duration = Duration::from_secs(15);
 
 /// The tries of a challenge that one task makes.
 pub(super) struct Tries {
     pub(super) target: Target,
     /// The authorization with the try that is made.
     kept: Kept,
-    count: u32,
+    /// Before the next try.
     pause: Duration,
+    /// After a try that no validator made.
+    silent_pause: Duration,
     silent_until: Instant,
     under_way: Run,
 }
@@ -38,8 +42,8 @@ impl Tries {
             under_way: front.under_way.begin(&target),
             target,
             kept,
-            count: 1,
-            pause: Duration::from_millis(front.validation.backoff_milliseconds),
+            pause: Duration::ZERO,
+            silent_pause: FIRST_SILENT_PAUSE,
             silent_until: Instant::now() + SILENCE,
         }
     }
@@ -111,21 +115,34 @@ impl Tries {
         tracing::info!(%authorization, attempt, outcome = seen.label(), "validation");
         metrics::counter!("chancery_front_validations_total", "method" => method.name(), "outcome" => seen.label())
             .increment(1);
-        let last = match &seen {
-            Seen::Valid(_) => true,
-            Seen::Invalid(problem) => !is_worth_another(problem) || self.count >= front.validation.attempts,
-            Seen::Silence(_) => false,
+        let pause = match &seen {
+            Seen::Valid(_) => None,
+            Seen::Invalid(problem) => {
+                self.scheduled_pause(front).filter(|_| is_worth_another(*method, problem))
+            }
+            Seen::Silence(_) if Instant::now() > self.silent_until => None,
+            Seen::Silence(_) => {
+                let pause = self.silent_pause;
+                self.silent_pause = (pause * 2).min(LONGEST_SILENT_PAUSE);
+                Some(pause)
+            }
         };
-        let silent = matches!(seen, Seen::Silence(_));
-        self.kept = record(front, &self.target, self.kept.clone(), seen, last).await?;
+        self.kept = record(front, &self.target, self.kept.clone(), seen, pause).await?;
         if !matches!(self.kept.object.state, State::Pending(_)) {
             self.under_way.landed(self.kept.object.clone());
             return Ok(true);
         }
-        if !silent {
-            self.count += 1;
-        }
-        Ok(last || (silent && Instant::now() > self.silent_until))
+        self.pause = pause.unwrap_or_default();
+        Ok(pause.is_none())
+    }
+
+    /// The pause after the try that is made, if it fails; none if it was the last of the schedule. What failed before, at
+    /// whatever front, counts.
+    fn scheduled_pause(&self, front: &Front) -> Option<Duration> {
+        let challenges = self.kept.object.state.challenges();
+        let failed = challenges.iter().find(|known| known.method == self.target.method)?.failed();
+        let pause = front.validation.retry_milliseconds.get(usize::try_from(failed).ok()?)?;
+        Some(Duration::from_millis(*pause))
     }
 
     /// Begins another try after a pause; false if somebody else goes on.
@@ -135,7 +152,6 @@ impl Tries {
             () = front.draining.cancelled() => return Ok(false),
             () = tokio::time::sleep(self.pause) => {}
         }
-        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
         // Another try may run by now, asked for by the client at another front: then that one goes on.
         let (kept, next) = next_attempt(front, &self.target, Some(self.kept.clone())).await?;
         let Some(attempt) = next else { return Ok(false) };
@@ -153,8 +169,14 @@ fn with_try(pending: Pending, target: &Target, now: Timestamp, lease: Period) ->
     }
 }
 
-/// Saves what came of a try, unless it was given up, or another has decided.
-async fn record(front: &Front, target: &Target, kept: Kept, seen: Seen, last: bool) -> Result<Kept, Refusal> {
+/// Saves what came of a try, unless it was given up, or another has decided; `pause` is until the next one.
+async fn record(
+    front: &Front,
+    target: &Target,
+    kept: Kept,
+    seen: Seen,
+    pause: Option<Duration>,
+) -> Result<Kept, Refusal> {
     let reuse = match front.directories.find(&target.directory) {
         Ok(Some(directory)) => directory.reuse_of(&target.authorization),
         _ => Period::from_seconds(0),
@@ -171,11 +193,14 @@ async fn record(front: &Front, target: &Target, kept: Kept, seen: Seen, last: bo
                 let expires = expires.max(now.plus(reuse));
                 pending.succeed(method, attempt, now, expires, receipts.clone()).map(State::Valid)
             }
-            Seen::Invalid(problem) if last => {
+            Seen::Invalid(problem) if pause.is_none() => {
                 pending.fail(method, attempt, problem.clone()).map(State::Invalid)
             }
             Seen::Invalid(problem) | Seen::Silence(problem) => {
-                pending.rest(method, attempt, problem.clone()).map(State::Pending)
+                let counts = matches!(seen, Seen::Invalid(_));
+                let next = pause.map(|pause| now.plus(rounded_up(pause)));
+                let rest = Rest { problem: problem.clone(), counts, next };
+                pending.rest(method, attempt, rest).map(State::Pending)
             }
         };
         match next {
@@ -186,6 +211,11 @@ async fn record(front: &Front, target: &Target, kept: Kept, seen: Seen, last: bo
     .await?;
     fail::fail_point!("front.outcome.after-save");
     Ok(kept)
+}
+
+/// Whole seconds, so that nobody is told to come before the next try.
+fn rounded_up(pause: Duration) -> Period {
+    Period::from_seconds(pause.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX))
 }
 
 /// Begins another try, if none runs and the authorization still waits for one.

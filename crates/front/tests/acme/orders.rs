@@ -186,7 +186,7 @@ async fn d6_a_challenge_is_asked_for_once_however_often() {
 #[tokio::test(flavor = "multi_thread")]
 async fn d7_failed_tries_show_and_only_the_last_is_the_end() {
     let stage = Stage::with(|config| {
-        config.validation.backoff_milliseconds = 400;
+        config.validation.retry_milliseconds = vec![400, 800];
         // Looks that see what is between two tries.
         config.limits.poll_wait_milliseconds = 0;
     })
@@ -306,7 +306,7 @@ async fn d7_one_look_at_a_running_validation_is_enough() {
 async fn d7_an_outcome_that_is_there_at_once_is_in_the_answer() {
     let stage = Stage::with(|config| {
         config.validation.answer_wait_milliseconds = 15_000;
-        config.validation.backoff_milliseconds = 60_000;
+        config.validation.retry_milliseconds = vec![60_000];
         config.limits.poll_wait_milliseconds = 0;
     })
     .await;

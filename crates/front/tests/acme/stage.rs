@@ -294,7 +294,7 @@ impl World {
             mode = \"self\"
             names = [\"acme.test\"]
             [validation]
-            backoff_milliseconds = 50
+            retry_milliseconds = [50, 100]
             {peers}",
             files.certificate, files.key, files.authority, self.signer, self.validators,
         )

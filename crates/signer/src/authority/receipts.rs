@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
+use acme::AccountUrl;
 use acme::receipt::{self, Outcome as Observation, Perspective, Receipt, ReceiptError, Run};
+use acme::resource::Resource;
 use pki::{Period, Timestamp};
 
 use super::{Claim, NameEvidence};
@@ -115,6 +117,8 @@ impl Witnesses<'_> {
             (Reason::ReceiptDirectory, "directory")
         } else if receipt.account != self.claim.account.id {
             (Reason::ReceiptAccount, "account")
+        } else if !self.is_account_url(&receipt.account_url) {
+            (Reason::ReceiptAccountUrl, "account URL")
         } else if receipt.name != evidence.authorized() {
             (Reason::ReceiptName, "name")
         } else if !method_counts {
@@ -125,6 +129,15 @@ impl Witnesses<'_> {
             return Ok(());
         };
         Err(self.refuse(reason, format!("a receipt for {} is for another {other}", evidence.name)))
+    }
+
+    /// A front says under which URL its client knows the account; DNS records can name it.
+    fn is_account_url(&self, url: &AccountUrl) -> bool {
+        let directory = self.claim.request.directory();
+        Resource::parse(&directory.policy.base_urls, url.as_str()).is_ok_and(|located| {
+            located.directory == *directory.name()
+                && located.resource == Resource::Account(self.claim.account.id)
+        })
     }
 
     /// Not before its authorization, not from the future, and young enough: as old as an order may get, or for an

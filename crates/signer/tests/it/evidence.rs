@@ -57,7 +57,7 @@ async fn every_field_of_a_receipt_is_compared() {
     let good = scene.receipt();
     let stranger = scene.world.client().await;
     let another = scene.world.ready(&scene.client, &["other.example.org"]).await.evidence[0].clone();
-    let changes: [(&str, Change, Reason); 8] = [
+    let changes: [(&str, Change, Reason); 11] = [
         (
             "authorization",
             Box::new({
@@ -75,6 +75,27 @@ async fn every_field_of_a_receipt_is_compared() {
             Reason::ReceiptDirectory,
         ),
         ("account", Box::new(|receipt| receipt.account = foreign_account()), Reason::ReceiptAccount),
+        (
+            "account URL",
+            Box::new({
+                let url = stranger.account_url();
+                move |receipt| receipt.account_url = url.parse().unwrap()
+            }),
+            Reason::ReceiptAccountUrl,
+        ),
+        (
+            "base URL",
+            Box::new(|receipt| {
+                let (_, path) = receipt.account_url.as_str().split_once("/acme/").unwrap();
+                receipt.account_url = format!("https://other.test/acme/{path}").parse().unwrap();
+            }),
+            Reason::ReceiptAccountUrl,
+        ),
+        (
+            "requirement",
+            Box::new(|receipt| receipt.requirement = "BR 2.2.6 3.2.2.4.7".to_owned()),
+            Reason::ReceiptMalformed,
+        ),
         (
             "thumbprint",
             Box::new({

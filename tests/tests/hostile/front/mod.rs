@@ -118,6 +118,7 @@ attacks! {
     receipts::receipts_of_another_authorization => ["receipt-authorization"];
     receipts::receipts_for_another_name => ["receipt-name"];
     receipts::receipts_for_another_account => ["receipt-account"];
+    receipts::receipts_for_another_account_url => ["receipt-account-url"];
     receipts::receipts_for_another_directory => ["receipt-directory"];
     receipts::receipts_for_the_fronts_key => ["receipt-key"];
     receipts::receipts_for_another_token => ["receipt-malformed"];

@@ -54,7 +54,8 @@ pub(super) async fn receipts_for_another_name(scene: &mut Scene) {
     let (client, ready, receipt) = order(scene, "bank").await;
     for seen in ["front.evil.test", "*.bank.victim.test", "192.0.2.1"] {
         let name = seen.parse::<Name>().or_else(|_| Name::parse_ip(seen)).expect("a name");
-        let receipts = scene.seen(&Receipt { name, ..receipt.clone() }, &[0, 1, 2]);
+        let requirement = acme::receipt::requirement(receipt.method, &name);
+        let receipts = scene.seen(&Receipt { name, requirement, ..receipt.clone() }, &[0, 1, 2]);
         refuse!(scene, issue(with(&ready, &client, receipts)));
     }
 }
@@ -66,6 +67,19 @@ pub(super) async fn receipts_for_another_account(scene: &mut Scene) {
     let account = front.account.expect("an account");
     let receipts = scene.seen(&Receipt { account, ..receipt }, &[0, 1, 2]);
     refuse!(scene, issue(with(&ready, &client, receipts)));
+}
+
+/// The front had the perspectives look for records that name another account's URL, or one of another server.
+pub(super) async fn receipts_for_another_account_url(scene: &mut Scene) {
+    let front = scene.client().await;
+    let (client, ready, receipt) = order(scene, "another-account-url").await;
+    let own = client.account_url();
+    let (_, path) = own.split_once("/acme/").expect("a path");
+    for url in [front.account_url(), format!("https://evil.test/acme/{path}"), format!("{own}/orders")] {
+        let account_url = url.parse().expect("a URL");
+        let receipts = scene.seen(&Receipt { account_url, ..receipt.clone() }, &[0, 1, 2]);
+        refuse!(scene, issue(with(&ready, &client, receipts)));
+    }
 }
 
 /// The front had the perspectives look for another directory, whose quorum may be less.
