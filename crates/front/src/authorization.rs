@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use acme::AuthorizationId;
-use acme::authorization::{Authorization, Facts, State, Update};
-use acme::challenge;
+use acme::authorization::{Authorization, Facts, State, Status, Update};
 use acme::problem::{ErrorType, Problem};
 use acme_store::Unit;
 use http::StatusCode;
@@ -148,17 +147,18 @@ pub(crate) fn show(request: &Signed<'_>, authorization: &Authorization, now: Tim
         StatusCode::OK,
         &authorization.object(request.base, now, &request.place.directory.caa_identities),
     );
-    let State::Pending(pending) = authorization.state.clone().at(now) else { return reply };
-    match pending.challenges.iter().filter_map(|challenge| challenge.retry_after(now)).min() {
+    match retry_after(authorization, now) {
         Some(seconds) => reply.retry_after(seconds),
         None => reply,
     }
 }
 
-/// Whether the client has asked for one of its challenges, and there is no outcome yet.
-pub(crate) fn is_asked(authorization: &Authorization) -> bool {
-    let asked = |challenge: &challenge::Challenge| matches!(challenge.state, challenge::State::Processing(_));
-    authorization.state.challenges().iter().any(asked)
+/// When to look at it again, seconds; none if nothing is to come before the client asks.
+pub(crate) fn retry_after(authorization: &Authorization, now: Timestamp) -> Option<u32> {
+    if authorization.status(now) != Status::Pending {
+        return None;
+    }
+    authorization.state.challenges().iter().filter_map(|challenge| challenge.retry_after(now)).min()
 }
 
 /// An authorization in one of its last states takes no more changes.

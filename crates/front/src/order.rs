@@ -99,11 +99,11 @@ pub(crate) async fn show_order(
     }
     let order = review_one(order.object, &statuses(&authorizations, now), now);
     let reply = show(&request, &order, StatusCode::OK, now);
-    let open = matches!(order.state, State::Pending(_));
-    Ok(if open && authorizations.iter().any(crate::authorization::is_asked) {
-        reply.retry_after(POLL_SECONDS)
-    } else {
-        reply
+    // RFC 8555 §7.5.1, for the many that look here.
+    let next = authorizations.iter().filter_map(|one| crate::authorization::retry_after(one, now)).min();
+    Ok(match next.filter(|_| matches!(order.state, State::Pending(_))) {
+        Some(seconds) => reply.retry_after(seconds),
+        None => reply,
     })
 }
 

@@ -386,10 +386,6 @@ impl DirectoryPolicy {
         if self.subdomain_auth && !self.methods.iter().any(|method| method.covers_subdomains()) {
             return Err(range("subdomain_auth", "false where methods has no dns-01"));
         }
-        // The records of a name below its domain would go unread (RFC 8659 §3).
-        if self.subdomain_auth && !self.caa_identities.is_empty() {
-            return Err(range("subdomain_auth", "false where there are caa_identities"));
-        }
         if self.revocation_reasons.is_empty() {
             return Err(empty("revocation_reasons"));
         }

@@ -28,8 +28,8 @@ impl Authority for FakeCa {
         &self,
         _request: Request<wire::ListDirectoriesRequest>,
     ) -> Result<Response<wire::ListDirectoriesResponse>, Status> {
-        let directories =
-            ["open", "eab", "reuse", "pre", "limited", "dns"].map(|name| self.describe(name)).to_vec();
+        let directories = ["open", "eab", "reuse", "pre", "sub", "limited", "dns"];
+        let directories = directories.map(|name| self.describe(name)).to_vec();
         Ok(Response::new(wire::ListDirectoriesResponse { directories }))
     }
 
@@ -76,7 +76,9 @@ impl Authority for FakeCa {
         self.check()?;
         let jws = jws(&request.into_inner().new_authorization_jws)?;
         let located = self.locate(&jws.header().url)?;
-        if located.resource != Resource::NewAuthorization || located.directory.as_str() != "pre" {
+        if located.resource != Resource::NewAuthorization
+            || !["pre", "sub"].contains(&located.directory.as_str())
+        {
             return Err(malformed("no pre-authorization"));
         }
         let account = self.account_of(&jws, &located.directory)?;
@@ -84,7 +86,8 @@ impl Authority for FakeCa {
         let wanted =
             NewAuthorization::from_verified(&verified).map_err(|error| rpc::refuse(error.problem()))?;
         let (now, digest) = (self.now(), jws.digest());
-        let scope = Scope { pre_authorization: true, subdomains: false };
+        let subdomains = wanted.subdomains && located.directory.as_str() == "sub";
+        let scope = Scope { pre_authorization: true, subdomains };
         let subject = (&account.directory, &account.id, &wanted.name, &digest);
         let name = AuthorizedName {
             authorization: self.ids.mint_scoped(scope, subject, now, random()),
