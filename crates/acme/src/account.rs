@@ -110,8 +110,13 @@ impl NewAccount {
 pub enum Update {
     /// Give it up.
     Deactivate,
-    /// Have these contacts.
-    Contacts(Vec<Contact>),
+    /// Have these contacts, agree to the terms of the day, or both.
+    Change {
+        /// All of them, if they are to change.
+        contacts: Option<Vec<Contact>>,
+        /// RFC 8555 §7.3.3: who was asked to agree to new terms does.
+        agrees: bool,
+    },
     /// Nothing that can be changed: show the account.
     Nothing,
 }
@@ -123,18 +128,19 @@ impl Update {
     /// [`UpdateError`].
     pub fn from_verified(request: &Verified<'_>) -> Result<Self, UpdateError> {
         #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
         struct Payload {
             contact: Option<Vec<String>>,
             status: Option<String>,
+            terms_of_service_agreed: Option<bool>,
         }
         let payload: Payload = request.payload_json()?;
         if payload.status.as_deref() == Some("deactivated") {
             return Ok(Self::Deactivate);
         }
-        match payload.contact {
-            Some(contacts) => Ok(Self::Contacts(Contact::parse_all(&contacts)?)),
-            None => Ok(Self::Nothing),
-        }
+        let contacts = payload.contact.as_deref().map(Contact::parse_all).transpose()?;
+        let agrees = payload.terms_of_service_agreed == Some(true);
+        Ok(if contacts.is_some() || agrees { Self::Change { contacts, agrees } } else { Self::Nothing })
     }
 }
 

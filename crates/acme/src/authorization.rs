@@ -331,6 +331,7 @@ impl Authorization {
             expires: state.expires(),
             challenges: state.challenges().iter().map(challenge).collect(),
             wildcard: name.is_wildcard(),
+            subdomain_auth_allowed: id.scope().subdomains,
         }
     }
 }
@@ -359,6 +360,7 @@ impl TransitionError {
 
 /// An authorization object (RFC 8555 §7.1.4).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Object {
     /// The name, never with "*.".
     pub identifier: Identifier,
@@ -372,13 +374,9 @@ pub struct Object {
     /// There, and true, for wildcards only.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub wildcard: bool,
-}
-
-/// The payload of newAuthz (RFC 8555 §7.4.1).
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct NewAuthorization {
-    /// The identifier; a wildcard is refused by whoever offers pre-authorization.
-    pub identifier: Identifier,
+    /// There, and true, if it counts for the names below as well (RFC 9444 §4.1).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub subdomain_auth_allowed: bool,
 }
 
 /// What a client may change of an authorization (RFC 8555 §7.5.2).
@@ -405,5 +403,8 @@ impl Update {
     }
 }
 
+mod request;
 #[cfg(test)]
 mod tests;
+
+pub use request::{NewAuthorization, NewAuthorizationError};

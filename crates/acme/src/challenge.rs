@@ -78,6 +78,15 @@ impl Method {
     }
 }
 
+impl Method {
+    /// Whether it shows control of the names below the name too (RFC 9444 §3; BR 3.2.2.4.7): what a web server or a TLS
+    /// server shows, it shows of itself.
+    #[must_use]
+    pub fn covers_subdomains(self) -> bool {
+        matches!(self.name(), "dns-01" | "dns-account-01")
+    }
+}
+
 impl fmt::Display for Method {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())

@@ -93,6 +93,9 @@ pub struct Meta {
     /// Whether newAccount needs an external account binding (RFC 8555 §7.3.4).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub external_account_required: bool,
+    /// Whether authorizations for the names below a domain are offered (RFC 9444 §4.4).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub subdomain_auth_allowed: bool,
     /// The profiles by name, with a description of each.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub profiles: BTreeMap<String, String>,
@@ -148,6 +151,7 @@ mod tests {
             website: Some("https://ca.example".into()),
             caa_identities: vec!["ca.example".into()],
             external_account_required: true,
+            subdomain_auth_allowed: true,
             profiles: BTreeMap::from([("tls".into(), "90 days".into())]),
         };
         let json = serde_json::to_value(Object::new(&base, &name, true, meta)).unwrap();
@@ -159,6 +163,7 @@ mod tests {
                 "website": "https://ca.example",
                 "caaIdentities": ["ca.example"],
                 "externalAccountRequired": true,
+                "subdomainAuthAllowed": true,
                 "profiles": {"tls": "90 days"},
             })
         );

@@ -42,14 +42,14 @@ const CLEAR_BYTES: usize = 27;
 
 /// A type whose value is a fixed number of bytes and whose text is their base64url.
 macro_rules! sealed_id {
-    ($(#[$doc:meta])* $name:ident, $kind:expr) => {
+    ($(#[$doc:meta])* $name:ident, $kinds:expr) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub struct $name([u8; SEALED_BYTES]);
 
         impl $name {
-            /// What the first byte is: an id of one kind does not even parse as another.
-            const KIND: u8 = $kind;
+            /// What the first byte can be: an id of one kind does not even parse as another.
+            const KINDS: std::ops::RangeInclusive<u8> = $kinds;
 
             /// From its bytes, as a database keeps them.
             ///
@@ -57,7 +57,8 @@ macro_rules! sealed_id {
             /// [`IdError::Malformed`]. The MAC is not looked at.
             pub fn from_bytes(bytes: &[u8]) -> Result<Self, IdError> {
                 let bytes = <[u8; SEALED_BYTES]>::try_from(bytes).map_err(|_| IdError::Malformed)?;
-                if bytes.first() == Some(&Self::KIND) { Ok(Self(bytes)) } else { Err(IdError::Malformed) }
+                let fits = bytes.first().is_some_and(|kind| Self::KINDS.contains(kind));
+                if fits { Ok(Self(bytes)) } else { Err(IdError::Malformed) }
             }
 
             /// The bytes; shorter than the text.
@@ -104,12 +105,37 @@ macro_rules! sealed_id {
 
 sealed_id! {
     /// An order's id. Parsed is not verified: see [`IdKeys::verify_order`].
-    OrderId, 1
+    OrderId, 1..=1
 }
 
 sealed_id! {
     /// An authorization's id. Parsed is not verified: see [`IdKeys::verify_authorization`].
-    AuthorizationId, 2
+    AuthorizationId, 2..=5
+}
+
+/// For which request an authorization's id was made, and for which names it counts. Its first byte says it, which is
+/// under its MAC.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Scope {
+    /// For newAuthz (RFC 8555 §7.4.1), not for an order.
+    pub pre_authorization: bool,
+    /// For the names below its own as well (RFC 9444 §4.1).
+    pub subdomains: bool,
+}
+
+impl Scope {
+    const fn kind(self) -> u8 {
+        *AuthorizationId::KINDS.start() + self.pre_authorization as u8 + 2 * self.subdomains as u8
+    }
+}
+
+impl AuthorizationId {
+    /// What it says that it was made for. Not to be believed before the MAC is verified.
+    #[must_use]
+    pub fn scope(&self) -> Scope {
+        let kind = self.0.first().map_or(0, |kind| kind.saturating_sub(*Self::KINDS.start()));
+        Scope { pre_authorization: kind & 1 != 0, subdomains: kind & 2 != 0 }
+    }
 }
 
 /// The MAC keys of ids, one for each version of the tier secret.
@@ -141,7 +167,7 @@ impl IdKeys {
         random: [u8; 16],
     ) -> OrderId {
         let fields: [&[u8]; 3] = [directory.as_str().as_bytes(), account.as_bytes(), new_order];
-        OrderId(self.mint(OrderId::KIND, &fields, now, random))
+        OrderId(self.mint(*OrderId::KINDS.start(), &fields, now, random))
     }
 
     /// Verifies an order's id, and says when it was made.
@@ -161,7 +187,7 @@ impl IdKeys {
         Ok(id.claimed_time())
     }
 
-    /// Makes an authorization's id. `created_by` is the digest of the client's newOrder or newAuthz.
+    /// Makes an authorization's id for an order. `created_by` is the digest of the client's newOrder.
     #[must_use]
     pub fn mint_authorization(
         &self,
@@ -172,10 +198,23 @@ impl IdKeys {
         now: Timestamp,
         random: [u8; 16],
     ) -> AuthorizationId {
+        self.mint_scoped(Scope::default(), (directory, account, name, created_by), now, random)
+    }
+
+    /// Makes an authorization's id of this scope: for directory, account, name, and the digest of the client's newOrder or
+    /// newAuthz.
+    #[must_use]
+    pub fn mint_scoped(
+        &self,
+        scope: Scope,
+        (directory, account, name, created_by): (&DirectoryName, &AccountId, &Name, &[u8; 32]),
+        now: Timestamp,
+        random: [u8; 16],
+    ) -> AuthorizationId {
         let name = canonical_name(name);
         let fields: [&[u8]; 4] =
             [directory.as_str().as_bytes(), account.as_bytes(), name.as_bytes(), created_by];
-        AuthorizationId(self.mint(AuthorizationId::KIND, &fields, now, random))
+        AuthorizationId(self.mint(scope.kind(), &fields, now, random))
     }
 
     /// Verifies an authorization's id, and says when it was made.

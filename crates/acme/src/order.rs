@@ -2,7 +2,9 @@
 //!
 //! A state's transitions consume it; the new one is saved by compare-and-swap against the version that was read.
 
-use pki::{NameSet, Serial, Timestamp};
+use std::collections::BTreeMap;
+
+use pki::{DnsName, Name, NameSet, Serial, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::authorization;
@@ -52,8 +54,11 @@ pub struct Facts {
     /// The certificate that this one replaces (RFC 9773 §5).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaces: Option<CertificateId>,
-    /// The authorizations, one for each name.
+    /// The authorizations: one for each name, or for a domain above it.
     pub authorizations: Vec<AuthorizationId>,
+    /// For which names it is the authorization of a domain above (RFC 9444), and of which.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ancestors: BTreeMap<Name, DnsName>,
     /// When it was made.
     pub created: Timestamp,
     /// Until when it can be finalized.

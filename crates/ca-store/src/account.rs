@@ -30,8 +30,10 @@ sealed_row! {
         pub status: AccountStatus,
         /// Contact URLs.
         pub contacts: Vec<String>,
-        /// When its client agreed to the terms of service.
+        /// When its client agreed to terms of service, last.
         pub terms_agreed_at: Option<Timestamp>,
+        /// To which: their URL.
+        pub terms_agreed: Option<String>,
         /// The registration that it belongs to.
         pub registration: Option<String>,
         /// The EAB key that it came with.

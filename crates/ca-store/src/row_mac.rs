@@ -363,6 +363,7 @@ pub(crate) mod tests {
             status in 0..AccountStatus::ALL.len(),
             contacts in proptest::collection::vec(text(), 0..3),
             terms_agreed_at in proptest::option::of(time()),
+            terms_agreed in proptest::option::of(text()),
             registration in proptest::option::of(text()),
             eab_kid in proptest::option::of(text()),
             key in any::<[u8; 32]>(),
@@ -371,7 +372,8 @@ pub(crate) mod tests {
         ) -> AccountRow {
             let status = AccountStatus::ALL[status];
             AccountRow {
-                id, directory, status, contacts, terms_agreed_at, registration, eab_kid, key, created_at, version,
+                id, directory, status, contacts, terms_agreed_at, terms_agreed, registration, eab_kid, key,
+                created_at, version,
             }
         }
     }

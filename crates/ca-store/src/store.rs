@@ -68,6 +68,9 @@ pub trait CaStore: Send + Sync + 'static {
     /// Those of these keys that are blocked.
     async fn blocked_keys(&self, keys: &[Digest]) -> Result<Vec<BlockedKeyRow>, StoreError>;
 
+    /// Those of these authorizations that were deactivated.
+    async fn deactivated(&self, authorizations: &[String]) -> Result<Vec<String>, StoreError>;
+
     /// The keys that were blocked last, ascending by time and key.
     async fn blocked_after(&self, after: &BlockedAfter) -> Result<Vec<BlockedKeyRow>, StoreError>;
 

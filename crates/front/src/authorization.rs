@@ -9,6 +9,7 @@ use acme_store::Unit;
 use http::StatusCode;
 use pki::Timestamp;
 
+use crate::finalize;
 use crate::refusal::Refusal;
 use crate::reply::Reply;
 use crate::request::Signed;
@@ -40,6 +41,14 @@ pub(crate) async fn authorization(
         let detail = "an authorization can only be deactivated, by the status \"deactivated\"";
         return Err(Problem::new(ErrorType::Malformed, detail).into());
     };
+    match found.object.state.clone().at(front.now()) {
+        // The signers have it already.
+        State::Deactivated(_) => return Ok(show(&request, &found.object, front.now())),
+        ended @ (State::Invalid(_) | State::Expired(_) | State::Revoked(_)) => return Err(has_ended(&ended)),
+        State::Pending(_) | State::Valid(_) => {}
+    }
+    // First where it counts: what a front keeps of it is believed by nobody.
+    front.signer.deactivate(request.jws(), finalize::claim(&found.object.facts)).await?;
     let (authorization, outcome) = change(front, id, Some(found), |_, state, _| match state {
         State::Pending(pending) => Step::Save(State::Deactivated(pending.deactivate()), Ok(())),
         State::Valid(valid) => Step::Save(State::Deactivated(valid.deactivate()), Ok(())),
@@ -133,16 +142,21 @@ pub(crate) async fn change<T>(
     Err(Refusal::Contended)
 }
 
-fn show(request: &Signed<'_>, authorization: &Authorization, now: Timestamp) -> Reply {
+pub(crate) fn show(request: &Signed<'_>, authorization: &Authorization, now: Timestamp) -> Reply {
     let reply = Reply::json(
         StatusCode::OK,
         &authorization.object(request.base, now, &request.place.directory.caa_identities),
     );
-    let State::Pending(pending) = authorization.state.clone().at(now) else { return reply };
-    match pending.challenges.iter().filter_map(|challenge| challenge.retry_after(now)).min() {
+    match retry_after(authorization, now) {
         Some(seconds) => reply.retry_after(seconds),
         None => reply,
     }
+}
+
+/// When to look again, in seconds; none if the client has asked for nothing, or there is an outcome.
+pub(crate) fn retry_after(authorization: &Authorization, now: Timestamp) -> Option<u32> {
+    let State::Pending(pending) = authorization.state.clone().at(now) else { return None };
+    pending.challenges.iter().filter_map(|challenge| challenge.retry_after(now)).min()
 }
 
 /// An authorization in one of its last states takes no more changes.

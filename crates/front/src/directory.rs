@@ -4,12 +4,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use acme::AuthorizationId;
+use acme::authorization::Pending;
 use acme::challenge::Method;
 use acme::directory::{DirectoryName, Meta, Object};
 use acme::resource::BaseUrl;
 use arc_swap::ArcSwapOption;
 use http::StatusCode;
-use pki::DnsName;
+use pki::{DnsName, Name, Period, Timestamp};
 use rpc::proto::signer::v1 as proto;
 use runtime::Dependency;
 use tokio::sync::watch;
@@ -36,7 +38,11 @@ pub(crate) struct Directory {
     /// What is offered for an identifier, in this order.
     pub(crate) methods: Vec<Method>,
     /// For how long after its validation an authorization may be used by later orders.
-    pub(crate) validation_reuse: Duration,
+    validation_reuse: Duration,
+    /// How long an order may wait for its finalization.
+    order_lifetime: Duration,
+    /// Whether there is newAuthz (RFC 8555 §7.4.1).
+    pub(crate) pre_authorization: bool,
 }
 
 /// All that are served.
@@ -149,10 +155,22 @@ impl Directories {
             website: optional(listed.website),
             caa_identities: listed.caa_identities,
             external_account_required: listed.external_account_required,
+            subdomain_auth_allowed: listed.subdomain_authorization,
             profiles: listed.profiles.into_iter().map(|one| (one.name, one.description)).collect(),
         };
         let validation_reuse = Duration::from_secs(listed.validation_reuse_seconds);
-        Some(Directory { name, bases, meta, caa_identities, methods, validation_reuse })
+        let order_lifetime = Duration::from_secs(listed.order_lifetime_seconds);
+        let pre_authorization = listed.pre_authorization;
+        Some(Directory {
+            name,
+            bases,
+            meta,
+            caa_identities,
+            methods,
+            validation_reuse,
+            order_lifetime,
+            pre_authorization,
+        })
     }
 }
 
@@ -163,9 +181,32 @@ impl Directory {
         asked.or_else(|| self.bases.first())
     }
 
+    /// For how long after its validation the signer takes this authorization for another request than its own.
+    pub(crate) fn reuse_of(&self, authorization: &AuthorizationId) -> Period {
+        let own = if authorization.scope().pre_authorization { self.order_lifetime } else { Duration::ZERO };
+        Period::from_seconds(self.validation_reuse.max(own).as_secs())
+    }
+
+    /// Whether any authorization may be used by another request than its own.
+    pub(crate) fn reuses(&self) -> bool {
+        self.pre_authorization || !self.validation_reuse.is_zero()
+    }
+
+    /// Whether an authorization may be for the names below its own too (RFC 9444).
+    pub(crate) fn subdomains(&self) -> bool {
+        self.meta.subdomain_auth_allowed
+    }
+
+    /// The challenges of a new authorization: by the methods that show all that it is for.
+    pub(crate) fn pending(&self, name: &Name, id: &AuthorizationId, expires: Timestamp) -> Pending {
+        let counts = |method: &&Method| !id.scope().subdomains || method.covers_subdomains();
+        let methods: Vec<Method> = self.methods.iter().filter(counts).copied().collect();
+        Pending::new(name, &methods, expires)
+    }
+
     /// The object that clients read first.
     pub(crate) fn reply(&self, base: &BaseUrl) -> Reply {
-        Reply::json(StatusCode::OK, &Object::new(base, &self.name, false, self.meta.clone()))
+        Reply::json(StatusCode::OK, &Object::new(base, &self.name, self.pre_authorization, self.meta.clone()))
     }
 }
 

@@ -8,12 +8,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use acme::authorization::{Authorization, Facts};
 use acme::order::{Finalize, Order, State, Status};
 use acme::problem::{ErrorType, Problem};
 use acme::{AuthorizationId, OrderId};
 use acme_store::{OrderRow, ProcessingClaim, Unit};
 use http::StatusCode;
-use pki::ErrorClass;
+use pki::{DnsName, ErrorClass, Name};
 use rpc::Evidence;
 use rpc::proto::signer::v1 as proto;
 use tokio::time::Instant;
@@ -104,7 +105,7 @@ fn not_ready(status: Status) -> Refusal {
 }
 
 /// The order's authorizations, as far as they are kept.
-struct Evidences(Vec<acme::authorization::Authorization>);
+struct Evidences(Vec<Authorization>);
 
 impl Evidences {
     async fn load(front: &Front, order: &Order) -> Result<Self, Refusal> {
@@ -123,30 +124,50 @@ impl Evidences {
         let State::Processing(processing) = &order.object.state else {
             return Err(Refusal::Impossible("an issuance of an order that is not processing"));
         };
-        let due = match front.directories.find(&order.object.facts.directory)? {
+        let facts = &order.object.facts;
+        let by_name: HashMap<_, _> = self.0.iter().map(|one| (&one.facts.name, one)).collect();
+        let of = |name: &Name| {
+            let above = facts.ancestors.get(name).cloned();
+            let subject = above.clone().map(Name::Dns);
+            let authorization = *by_name.get(subject.as_ref().unwrap_or(name))?;
+            Some(caa::Shown { name: name.clone(), above, authorization })
+        };
+        let shown: Vec<caa::Shown<'_>> = facts.names.iter().filter_map(of).collect();
+        let due = match front.directories.find(&facts.directory)? {
             Some(directory) => {
                 let finalize = acme::Jws::from_slice(processing.finalize.as_bytes())?;
-                caa::due(&directory, &self.0, &request::account_url(&finalize)?, front.now())
+                caa::due(&directory, &shown, &request::account_url(&finalize)?, front.now())
             }
             None => Vec::new(),
         };
+        let evidence = |shown: caa::Shown<'_>| evidence(shown.authorization, shown.name, shown.above).into();
         let request = proto::IssueRequest {
-            new_order_jws: order.object.facts.new_order.clone().into(),
+            new_order_jws: facts.new_order.clone().into(),
             finalize_jws: processing.finalize.clone().into(),
-            authorizations: self.0.into_iter().map(|one| evidence(one).into()).collect(),
+            authorizations: shown.into_iter().map(evidence).collect(),
         };
         Ok(Job { order, request, due })
     }
 }
 
-/// Why the account may have the name, for the signer to judge.
-pub(crate) fn evidence(authorization: acme::authorization::Authorization) -> Evidence {
-    let acme::authorization::Authorization { facts, state } = authorization;
-    let receipts = match &state {
+/// Why the account may have the name, for the signer to judge: by its own authorization, or by that of a domain above.
+pub(crate) fn evidence(authorization: &Authorization, name: Name, ancestor: Option<DnsName>) -> Evidence {
+    let receipts = match &authorization.state {
         acme::authorization::State::Valid(valid) => valid.receipts().to_vec(),
         _ => Vec::new(),
     };
-    Evidence { name: facts.name, authorization: facts.id, created_by: facts.created_by, receipts }
+    Evidence { name, receipts, ancestor, ..claim(&authorization.facts) }
+}
+
+/// Which authorization is meant.
+pub(crate) fn claim(facts: &Facts) -> Evidence {
+    Evidence {
+        name: facts.name.clone(),
+        authorization: facts.id,
+        created_by: facts.created_by,
+        receipts: Vec::new(),
+        ancestor: None,
+    }
 }
 
 /// What became of an issuance.

@@ -4,33 +4,28 @@
 //! somebody looks. So an authorization that was met, given up or grew too old needs no write to its orders, and no order
 //! can disagree with its authorizations.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use acme::authorization::{self, Authorization, Basis};
+use acme::authorization::{self, Authorization};
 use acme::order::{Facts, NewOrder, Order, Pending, State};
 use acme::problem::{ErrorType, Problem, Subproblem};
 use acme::resource::Resource;
 use acme::{AuthorizationId, OrderId};
 use acme_store::{CreateOutcome, OrderRow};
 use http::StatusCode;
-use pki::{Name, Period, Timestamp};
+use pki::{Name, Timestamp};
 use rpc::{Account, AuthorizedOrder};
 
-use crate::directory::Directory;
 use crate::finalize;
 use crate::refusal::Refusal;
 use crate::reply::Reply;
 use crate::request::Signed;
+use crate::reuse::Held;
 use crate::service::Front;
 use crate::stored::{self, Versioned};
 use crate::validation;
 
-/// An authorization is used again only if it lasts so much longer: an order that ends while its client makes a CSR helps
-/// nobody.
-const REUSE_MARGIN: Period = Period::from_seconds(600);
-/// How much older receipts can be than the record of their outcome: a try, and its way into the database.
-const RECEIPT_AGE: Period = Period::from_seconds(60);
 /// When to look again at an order that the signer has.
 pub(crate) const POLL_SECONDS: u32 = 1;
 /// When an account with too much under way may come again.
@@ -47,12 +42,14 @@ pub(crate) async fn create(front: &Front, request: Signed<'_>) -> Result<Reply, 
     let wanted =
         NewOrder::from_verified(&request.verified, MAXIMUM_NAMES).map_err(|error| error.problem())?;
     bound_pending(front, account, wanted.names.len(), now).await?;
-    let (authorized, reusable) = tokio::join!(
-        front.signer.authorize_order(request.jws()),
-        reusable(front, &request.place.directory, account, &wanted, now)
-    );
-    let (authorized, reusable) = (authorized?, reusable?);
-    let made = assemble(&request, wanted, authorized, reusable, now)?;
+    let (authorized, held) = tokio::join!(front.signer.authorize_order(request.jws()), async {
+        match request.place.directory.reuses() {
+            true => Held::find(front, &request.place.directory, account, &wanted.names, now).await,
+            false => Ok(Held::default()),
+        }
+    });
+    let (authorized, held) = (authorized?, held?);
+    let made = assemble(&request, wanted, authorized, &held, now)?;
     let row = stored::order_row(&made.order)?;
     let new = acme_store::NewOrder { order: row, authorizations: made.new_rows };
     let order = match keep(front, new).await? {
@@ -86,7 +83,13 @@ pub(crate) async fn show_order(
         validation::resume_if_abandoned(front, authorization, &request);
     }
     let order = review_one(order.object, &statuses(&authorizations, now), now);
-    Ok(show(&request, &order, StatusCode::OK, now))
+    let reply = show(&request, &order, StatusCode::OK, now);
+    let open = matches!(order.state, State::Pending(_));
+    let wait = authorizations.iter().filter_map(|one| crate::authorization::retry_after(one, now)).min();
+    Ok(match wait.filter(|_| open) {
+        Some(seconds) => reply.retry_after(seconds),
+        None => reply,
+    })
 }
 
 /// The order of this id, if it is the caller's; a foreign one is not to be told from a missing one.
@@ -162,7 +165,7 @@ pub(crate) fn review_one(
     Order { facts, state }
 }
 
-async fn bound_pending(
+pub(crate) async fn bound_pending(
     front: &Front,
     account: &Account,
     names: usize,
@@ -177,52 +180,6 @@ async fn bound_pending(
     Ok(())
 }
 
-/// An authorization that a new order uses again.
-struct Reused {
-    id: AuthorizationId,
-    /// Until when the signer accepts it for another order than its own.
-    end: Timestamp,
-}
-
-/// Valid authorizations of the account, by name, that a new order may use again.
-async fn reusable(
-    front: &Front,
-    directory: &Directory,
-    account: &Account,
-    wanted: &NewOrder,
-    now: Timestamp,
-) -> Result<HashMap<Name, Reused>, Refusal> {
-    if directory.validation_reuse.is_zero() {
-        return Ok(HashMap::new());
-    }
-    let identifiers: Vec<_> = wanted.names.iter().map(stored::identifier).collect();
-    let rows = front.store.reusable_authorizations(&account.id.to_string(), &identifiers, now).await?;
-    let mut found = HashMap::new();
-    for row in &rows {
-        let Authorization { facts, state } = stored::authorization(row)?.object;
-        let end = end_of_reuse(&state, directory).filter(|end| *end >= now.plus(REUSE_MARGIN));
-        if let Some(end) = end.filter(|_| facts.directory == directory.name) {
-            found.insert(facts.name, Reused { id: facts.id, end });
-        }
-    }
-    Ok(found)
-}
-
-/// Only what a challenge has shown, and only within the directory's time. Grants are asked for anew each time: an
-/// operator may have taken one back.
-fn end_of_reuse(state: &authorization::State, directory: &Directory) -> Option<Timestamp> {
-    let authorization::State::Valid(valid) = state else { return None };
-    let Basis::Challenge { challenge, .. } = &valid.basis else { return None };
-    let acme::challenge::State::Valid { validated, .. } = &challenge.state else { return None };
-    let reuse = Period::from_seconds(directory.validation_reuse.as_secs());
-    // A persistent record is relied upon no longer than its TTL.
-    let persisted = valid.receipts().iter().filter_map(|compact| validation::peek(compact)?.persisted);
-    let reuse =
-        persisted.map(|record| Period::from_seconds(record.ttl_seconds.into())).fold(reuse, Period::min);
-    // The receipts, from which the signer counts, are a little older than the outcome's record.
-    Some(validated.plus(reuse).minus(RECEIPT_AGE).min(valid.expires))
-}
-
 struct Made {
     order: Order,
     new_rows: Vec<acme_store::AuthorizationRow>,
@@ -233,12 +190,13 @@ fn assemble(
     request: &Signed<'_>,
     wanted: NewOrder,
     authorized: AuthorizedOrder,
-    mut reusable: HashMap<Name, Reused>,
+    held: &Held,
     now: Timestamp,
 ) -> Result<Made, Refusal> {
     let account = request.account()?;
     let directory = &request.place.directory;
     let (mut ids, mut rows, mut refused) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut ancestors, mut known) = (BTreeMap::new(), HashSet::new());
     let mut complete = true;
     let mut expires = authorized.expires;
     let same = authorized.account == account.id && authorized.directory == directory.name;
@@ -248,17 +206,30 @@ fn assemble(
         return Err(Refusal::Impossible("an authorized order with other names"));
     }
     for named in authorized.names {
-        let reused = if named.grant.is_none() { reusable.remove(&named.name) } else { None };
+        let subject = named.authorized();
+        let reused = match named.grant {
+            None => held.reuse(directory, &named.name, &wanted.ancestors, now),
+            Some(_) => None,
+        };
+        let above = match &reused {
+            Some(older) => older.ancestor.clone(),
+            None => named.ancestor,
+        };
+        ancestors.extend(above.map(|above| (named.name.clone(), above)));
         if let Some(older) = reused {
             expires = expires.min(older.end);
-            ids.push(older.id);
+            ids.extend(Some(older.authorization.facts.id).filter(|id| known.insert(*id)));
+            continue;
+        }
+        // Of several names below one domain, the first brings its authorization.
+        if !known.insert(named.authorization) {
             continue;
         }
         let state = match named.grant {
             Some(grant) => authorization::State::Valid(authorization::Valid::granted(grant, named.expires)),
             None => {
                 complete = false;
-                let pending = authorization::Pending::new(&named.name, &directory.methods, named.expires);
+                let pending = directory.pending(&subject, &named.authorization, named.expires);
                 if pending.challenges.is_empty() {
                     refused.push(unprovable(&named.name));
                 }
@@ -269,7 +240,7 @@ fn assemble(
             id: named.authorization,
             directory: directory.name.clone(),
             account: account.id,
-            name: named.name,
+            name: subject,
             created_by: request.jws().digest(),
         };
         ids.push(facts.id);
@@ -289,6 +260,7 @@ fn assemble(
         // Renewal information (RFC 9773) is not offered: without it `replaces` is a member that means nothing.
         replaces: None,
         authorizations: ids,
+        ancestors,
         created: now,
         expires,
         new_order: request.jws().to_json(),
@@ -299,7 +271,7 @@ fn assemble(
 }
 
 /// No challenge that this directory offers can show control of the name, and no grant covers it.
-fn unprovable(name: &Name) -> Subproblem {
+pub(crate) fn unprovable(name: &Name) -> Subproblem {
     let detail = "no challenge of this directory can show control of this name";
     Subproblem::new(ErrorType::RejectedIdentifier, detail, acme::identifier::Identifier::in_order(name))
 }

@@ -65,6 +65,11 @@ impl Reply {
         }
     }
 
+    /// With another status.
+    pub(crate) fn status_of(self, status: StatusCode) -> Self {
+        Self { status, ..self }
+    }
+
     /// With the URL of the object (RFC 8555 §7.3, §7.4).
     pub(crate) fn location(self, url: &str) -> Self {
         self.with(header::LOCATION, url)

@@ -43,8 +43,8 @@ impl Place {
         if cursor.is_some() && !matches!(resource, Resource::Orders(_)) {
             return Err(Refusal::NoResource);
         }
-        // RFC 8555 §7.4.1: pre-authorization is optional, and not offered.
-        if matches!(resource, Resource::NewAuthorization) {
+        // RFC 8555 §7.4.1: pre-authorization is optional.
+        if matches!(resource, Resource::NewAuthorization) && !directory.pre_authorization {
             return Err(Refusal::NoResource);
         }
         Ok(Self { directory, resource, cursor: cursor.map(str::to_owned) })

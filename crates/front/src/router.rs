@@ -16,7 +16,7 @@ use crate::reply::Reply;
 use crate::request::{self, Place, Signed};
 use crate::server::RemoteAddress;
 use crate::service::Front;
-use crate::{account, authorization, certificate, challenge, finalize, order, revocation};
+use crate::{account, authorization, certificate, challenge, finalize, order, pre_authorization, revocation};
 
 /// The service. There is one route: which resource a path means is decided by [`acme::resource`], which the signer
 /// uses too, so that front and signer cannot disagree about a URL.
@@ -134,7 +134,7 @@ async fn route(front: &Arc<Front>, request: Signed<'_>) -> Result<Reply, Refusal
         Resource::Challenge(id, method) => challenge::challenge(front, request, id, *method).await,
         Resource::Certificate(serial) => certificate::download(front, request, serial).await,
         Resource::RevokeCertificate => revocation::revoke(front, request).await,
-        Resource::NewAuthorization => Err(Refusal::NoResource),
+        Resource::NewAuthorization => pre_authorization::create(front, request).await,
     }
 }
 

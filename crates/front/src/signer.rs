@@ -8,7 +8,7 @@ use bytes::Bytes;
 use pki::{ErrorClass, Serial};
 use rpc::proto::signer::v1 as proto;
 use rpc::proto::signer::v1::authority_client::AuthorityClient;
-use rpc::{Account, AuthorizedOrder, ConvertError};
+use rpc::{Account, AuthorizedIdentifier, AuthorizedOrder, ConvertError, Evidence};
 use tonic::{Code, Request, Response, Status};
 
 /// A question that only reads, or a small write.
@@ -139,6 +139,21 @@ impl Signer {
         let answer = ask!(self, authorize_order, message)?;
         fail::fail_point!("front.authorize.after-rpc");
         Ok(answer.try_into()?)
+    }
+
+    pub(crate) async fn authorize_identifier(&self, jws: &Jws) -> Result<AuthorizedIdentifier, SignerError> {
+        let message = proto::AuthorizeIdentifierRequest { new_authorization_jws: bytes(jws) };
+        Ok(ask!(self, authorize_identifier, message)?.try_into()?)
+    }
+
+    /// Safe to repeat: the first row stays.
+    pub(crate) async fn deactivate(&self, jws: &Jws, authorization: Evidence) -> Result<(), SignerError> {
+        let authorization = Some(authorization.into());
+        let message = proto::DeactivateAuthorizationRequest { authorization_jws: bytes(jws), authorization };
+        fail::fail_point!("front.deactivate.before-rpc");
+        ask!(self, deactivate_authorization, message)?;
+        fail::fail_point!("front.deactivate.after-rpc");
+        Ok(())
     }
 
     /// The account, and whether it is new.

@@ -3,6 +3,8 @@
 //! What a column of the row says is not said again in its JSON, and the newOrder JWS goes when the order is valid: what
 //! is kept for each certificate is what the database costs.
 
+use std::collections::BTreeMap;
+
 use acme::authorization::{self, Authorization};
 use acme::order::{self, Order};
 use acme::renewal::CertificateId;
@@ -11,7 +13,7 @@ use acme_store::{
     AuthorizationChange, AuthorizationRow, AuthorizationStatus, Identifier, OrderChange, OrderRow,
     OrderStatus,
 };
-use pki::{Name, NameSet, Timestamp};
+use pki::{DnsName, Name, NameSet, Timestamp};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +30,8 @@ struct OrderState {
     profile: ProfileName,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     replaces: Option<CertificateId>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    ancestors: BTreeMap<Name, DnsName>,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     new_order: String,
     state: order::State,
@@ -78,7 +82,8 @@ pub(crate) fn order_change(
 }
 
 fn order_state(order: &Order) -> Result<String, Refusal> {
-    let order::Facts { names, not_before, not_after, profile, replaces, new_order, .. } = &order.facts;
+    let order::Facts { names, not_before, not_after, profile, replaces, ancestors, new_order, .. } =
+        &order.facts;
     let ended = matches!(order.state, order::State::Valid(_) | order::State::Invalid(_));
     encode(&OrderState {
         names: names.clone(),
@@ -86,6 +91,7 @@ fn order_state(order: &Order) -> Result<String, Refusal> {
         not_after: *not_after,
         profile: profile.clone(),
         replaces: replaces.clone(),
+        ancestors: if ended { BTreeMap::new() } else { ancestors.clone() },
         new_order: if ended { String::new() } else { new_order.clone() },
         state: order.state.clone(),
     })
@@ -107,6 +113,7 @@ pub(crate) fn order(row: &OrderRow) -> Result<Versioned<Order>, Refusal> {
             .iter()
             .map(|id| parse(id, "an authorization's id"))
             .collect::<Result<_, _>>()?,
+        ancestors: stored.ancestors,
         created: row.created_at,
         expires: row.expires_at,
         new_order: stored.new_order,

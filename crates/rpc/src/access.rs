@@ -42,6 +42,8 @@ const VALIDATOR: &[Role] = &[Role::Validator];
 pub const AUTHORITY: &[Rule] = &[
     rule("/chancery.signer.v1.Authority/ListDirectories", FRONT),
     rule("/chancery.signer.v1.Authority/AuthorizeOrder", FRONT),
+    rule("/chancery.signer.v1.Authority/AuthorizeIdentifier", FRONT),
+    rule("/chancery.signer.v1.Authority/DeactivateAuthorization", FRONT),
     rule("/chancery.signer.v1.Authority/RegisterAccount", FRONT),
     rule("/chancery.signer.v1.Authority/UpdateAccount", FRONT),
     rule("/chancery.signer.v1.Authority/ChangeKey", FRONT),

@@ -63,6 +63,16 @@ pub struct Evidence {
     pub created_by: [u8; 32],
     /// The perspectives' receipts, compact JWSs; none for a granted name.
     pub receipts: Vec<String>,
+    /// The domain that the authorization is for, where that is one above the name (RFC 9444).
+    pub ancestor: Option<DnsName>,
+}
+
+impl Evidence {
+    /// The name that the authorization is for.
+    #[must_use]
+    pub fn authorized(&self) -> Name {
+        self.ancestor.clone().map_or_else(|| self.name.clone(), Name::Dns)
+    }
 }
 
 impl From<Evidence> for signer::AuthorizationEvidence {
@@ -72,6 +82,7 @@ impl From<Evidence> for signer::AuthorizationEvidence {
             authorization_id: evidence.authorization.to_string(),
             created_by_digest: Bytes::copy_from_slice(&evidence.created_by),
             receipts: evidence.receipts,
+            ancestor: evidence.ancestor.map(|ancestor| (&Name::Dns(ancestor)).into()),
         }
     }
 }
@@ -85,6 +96,7 @@ impl TryFrom<signer::AuthorizationEvidence> for Evidence {
             authorization: text("authorization_id", &wire.authorization_id)?,
             created_by: digest("created_by_digest", &wire.created_by_digest)?,
             receipts: wire.receipts,
+            ancestor: wire.ancestor.map(ancestor).transpose()?,
         })
     }
 }
@@ -117,6 +129,49 @@ pub struct AuthorizedName {
     pub grant: Option<String>,
     /// When the authorization ends.
     pub expires: Timestamp,
+    /// The domain that the authorization is for, where that is one above the name (RFC 9444).
+    pub ancestor: Option<DnsName>,
+}
+
+impl AuthorizedName {
+    /// The name that the authorization is for.
+    #[must_use]
+    pub fn authorized(&self) -> Name {
+        self.ancestor.clone().map_or_else(|| self.name.clone(), Name::Dns)
+    }
+}
+
+/// The signer's answer to a newAuthz.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthorizedIdentifier {
+    /// Whose it is.
+    pub account: AccountId,
+    /// In which directory.
+    pub directory: DirectoryName,
+    /// The name and its authorization.
+    pub name: AuthorizedName,
+}
+
+impl From<AuthorizedIdentifier> for signer::AuthorizeIdentifierResponse {
+    fn from(authorized: AuthorizedIdentifier) -> Self {
+        Self {
+            account_id: authorized.account.to_string(),
+            directory: authorized.directory.to_string(),
+            name: Some(authorized.name.into()),
+        }
+    }
+}
+
+impl TryFrom<signer::AuthorizeIdentifierResponse> for AuthorizedIdentifier {
+    type Error = ConvertError;
+
+    fn try_from(wire: signer::AuthorizeIdentifierResponse) -> Result<Self, ConvertError> {
+        Ok(Self {
+            account: text("account_id", &wire.account_id)?,
+            directory: text("directory", &wire.directory)?,
+            name: wire.name.ok_or(ConvertError { field: "name" })?.try_into()?,
+        })
+    }
 }
 
 impl From<AuthorizedOrder> for signer::AuthorizeOrderResponse {
@@ -154,6 +209,7 @@ impl From<AuthorizedName> for signer::AuthorizedName {
             identifier: Some((&name.name).into()),
             authorization_id: name.authorization.to_string(),
             expires: seconds(name.expires),
+            ancestor: name.ancestor.map(|ancestor| (&Name::Dns(ancestor)).into()),
             authority: Some(match name.grant {
                 Some(grant) => Authority::GrantId(grant),
                 None => Authority::Challenge(true),
@@ -171,6 +227,7 @@ impl TryFrom<signer::AuthorizedName> for AuthorizedName {
             name: wire.identifier.ok_or(ConvertError { field: "identifier" })?.try_into()?,
             authorization: text("authorization_id", &wire.authorization_id)?,
             expires: timestamp("expires", wire.expires)?,
+            ancestor: wire.ancestor.map(ancestor).transpose()?,
             grant: match wire.authority {
                 Some(Authority::GrantId(grant)) if !grant.is_empty() => Some(grant),
                 Some(Authority::Challenge(true)) => None,
@@ -341,6 +398,14 @@ pub fn digest(field: &'static str, bytes: &[u8]) -> Result<[u8; 32], ConvertErro
 
 fn text<T: FromStr>(field: &'static str, text: &str) -> Result<T, ConvertError> {
     text.parse().map_err(|_| ConvertError { field })
+}
+
+/// A plain DNS name; nothing else is above another name.
+fn ancestor(wire: signer::Identifier) -> Result<DnsName, ConvertError> {
+    match Name::try_from(wire) {
+        Ok(Name::Dns(ancestor)) => Ok(ancestor),
+        _ => Err(ConvertError { field: "ancestor" }),
+    }
 }
 
 fn parts(name: &Name) -> (String, String, bool) {

@@ -26,7 +26,8 @@ pub use access::{
 };
 pub use channel::{AddressError, Channel};
 pub use convert::{
-    Account, AuthorizedName, AuthorizedOrder, ConvertError, Evidence, Target, digest, seconds, timestamp,
+    Account, AuthorizedIdentifier, AuthorizedName, AuthorizedOrder, ConvertError, Evidence, Target, digest,
+    seconds, timestamp,
 };
 pub use credentials::{CredentialsError, NodeCredentials, NodeFiles};
 pub use identity::{IdentityError, NodeName, Peer, PeerIdentity, Role, uri};

@@ -8,10 +8,12 @@ use acme::{AccountId, DirectoryName, Jwk, Thumbprint};
 use ca_store::{AccountRecord, AccountRow, AccountSelector, AccountStatus, Citation, CitedTable, RowMacKeys};
 use moka::future::Cache;
 use pki::Timestamp;
+use url::Url;
 
 use crate::ca::Ca;
 use crate::config::Limits;
 use crate::events::Change;
+use crate::policy::{DirectoryPolicy, TermsChange};
 use crate::refusal::{Failure, Outcome, Reason, Refusal};
 use crate::request::ClientRequest;
 
@@ -115,6 +117,13 @@ impl Account {
     #[must_use]
     pub fn citation(&self) -> Citation {
         Citation { table: CitedTable::Account, key: self.row.id.clone(), mac: self.mac }
+    }
+
+    /// Whether the account need not be asked to agree to the directory's terms of today (RFC 8555 §7.3.3).
+    #[must_use]
+    pub fn agrees_to(&self, policy: &DirectoryPolicy) -> bool {
+        policy.terms_change == TermsChange::Ignore
+            || policy.terms_of_service.as_ref().map(Url::as_str) == self.row.terms_agreed.as_deref()
     }
 
     /// Refuses an account that was given up or taken away (RFC 8555 §7.3.6: 401).

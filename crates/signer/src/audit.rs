@@ -56,6 +56,15 @@ pub enum Event<'a> {
         /// The new key's thumbprint.
         thumbprint: String,
     },
+    /// An authorization was given up by its client.
+    AuthorizationDeactivated {
+        /// Its id.
+        authorization: &'a str,
+        /// Whose it was.
+        account: &'a str,
+        /// For which name.
+        name: String,
+    },
     /// A certificate was journaled, and may be signed from now on.
     CertificateIntended {
         /// Its serial.
@@ -190,6 +199,10 @@ impl Event<'_> {
             Self::AccountKeyChanged { account, thumbprint } => {
                 let detail = json!({ "thumbprint": thumbprint });
                 ("account.key_changed", account.to_owned(), account.to_owned(), detail)
+            }
+            Self::AuthorizationDeactivated { authorization, account, name } => {
+                let detail = json!({ "name": name });
+                ("authorization.deactivated", account.to_owned(), authorization.to_owned(), detail)
             }
             Self::CertificateIntended { serial, actor, issuer, directory, quorum } => {
                 let mut detail = json!({ "issuer": issuer });

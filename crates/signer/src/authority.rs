@@ -12,19 +12,20 @@ use acme::resource::Resource;
 use acme::{AccountId, OrderId};
 use bytes::Bytes;
 use ca_store::Citation;
-use pki::{Name, NameSet, Period, Timestamp};
+use pki::{DnsName, Name, NameSet, Period, Timestamp};
 use serde_json::{Value, json};
 
 pub use rpc::Evidence as NameEvidence;
 
 use crate::account::Account;
 use crate::ca::Ca;
-use crate::order::{Terms, read_terms};
+use crate::order::{Terms, check_agreement, read_terms};
 use crate::refusal::{Outcome, Reason, Refusal};
 use crate::registrant::Registrant;
 use crate::registry::Registry;
 use crate::request::{AccountSlot, ClientRequest};
 
+mod deactivation;
 mod receipts;
 
 use receipts::Witnesses;
@@ -110,6 +111,7 @@ impl Ca {
         let found = AccountSlot::default();
         let (account, finalize) = self.authenticate(&request.finalize, &found).await?;
         let now = self.now()?;
+        check_agreement(&request.finalize, account)?;
         let minted = self.check_order_id(request, now)?;
         let new_order = self.verify_at(request, account, minted)?;
         let registrant = self.registrant(&request.finalize, account, now).await?;
@@ -122,6 +124,7 @@ impl Ca {
             account,
             registrant: registrant.as_ref(),
             names: &terms.names,
+            ancestors: &terms.ancestors,
             own: Some(request.new_order.jws().digest()),
             issuance: true,
             now,
@@ -195,17 +198,14 @@ impl Ca {
     ) -> Outcome<()> {
         let now = self.now()?;
         let registrant = self.registrant(request, account, now).await?;
-        let claim = Claim {
-            request,
-            account,
-            registrant: registrant.as_ref(),
-            names,
-            own: None,
-            issuance: false,
-            now,
-        };
-        self.check_evidence(&claim, authorizations)?;
-        Ok(())
+        let (registrant, ancestors) = (registrant.as_ref(), &BTreeMap::new());
+        let claim = Claim { request, account, registrant, names, ancestors, own: None, issuance: false, now };
+        let evidence = self.check_evidence(&claim, authorizations)?;
+        if self.store.deactivated(&evidence.authorizations).await?.is_empty() {
+            return Ok(());
+        }
+        let detail = "an authorization was deactivated (RFC 8555 §7.5.2)";
+        Err(request.refuse(Reason::AuthorizationDeactivated, detail).into())
     }
 
     fn check_evidence(
@@ -217,14 +217,19 @@ impl Ca {
         let nodes = self.membership.nodes();
         let witnesses = Witnesses { claim, nodes: &nodes, skew: self.clock.skew() };
         let mut checked = CheckedEvidence::default();
+        // What an authorization of a domain shows for a name below, it shows for each of them.
+        let mut counted = BTreeMap::new();
         for name in claim.names {
             let evidence = by_name.get(name).copied();
             let minted = match evidence {
-                Some(evidence) => Some(self.check_authorization_id(claim, evidence)?),
+                Some(evidence) => {
+                    claim.check_ancestor(evidence)?;
+                    Some(self.check_authorization_id(claim.request, claim.account, evidence)?)
+                }
                 None => None,
             };
             checked.authorizations.extend(evidence.map(|evidence| evidence.authorization.to_string()));
-            if let Some((grant, citation)) = claim.grant(name) {
+            if let Some((grant, citation)) = claim.registrant.and_then(|registrant| registrant.grant(name)) {
                 checked.record.push(json!({ "name": name, "grant": grant }));
                 if !checked.grants.contains(citation) {
                     checked.grants.push(citation.clone());
@@ -235,27 +240,46 @@ impl Ca {
                 let detail = format!("there is no authorization for {name}");
                 return Err(claim.request.refuse(Reason::EvidenceMissing, detail));
             };
-            let tally = witnesses.count(evidence, minted)?;
+            let (tally, record) = match (&evidence.ancestor, counted.get(&evidence.ancestor)) {
+                // CAA is asked for each name of its own.
+                (Some(above), Some((of, tally)))
+                    if *of == evidence.authorization && !witnesses.needs_caa(name) =>
+                {
+                    (*tally, json!({ "name": name, "of": above }))
+                }
+                (Some(above), _) => {
+                    let tally = witnesses.count(evidence, minted)?;
+                    counted.insert(&evidence.ancestor, (evidence.authorization, tally));
+                    (tally, json!({ "name": name, "of": above, "receipts": &evidence.receipts }))
+                }
+                (None, _) => {
+                    let tally = witnesses.count(evidence, minted)?;
+                    (tally, json!({ "name": name, "receipts": &evidence.receipts }))
+                }
+            };
+            checked.record.push(record);
             checked.quorum.insert(name.to_string(), tally.to_string());
-            checked.record.push(json!({ "name": name, "receipts": &evidence.receipts }));
         }
+        checked.authorizations.sort_unstable();
+        checked.authorizations.dedup();
         Ok(checked)
     }
 
     /// The authorization's id was made by a signer for this account, name and request. Says when.
     fn check_authorization_id(
         &self,
-        claim: &Claim<'_>,
+        request: &ClientRequest,
+        account: &Account,
         evidence: &NameEvidence,
     ) -> Result<Timestamp, Refusal> {
-        let directory = claim.request.directory().name();
-        let NameEvidence { name, authorization, created_by, .. } = evidence;
+        let (directory, name) = (request.directory().name(), evidence.authorized());
+        let NameEvidence { authorization, created_by, .. } = evidence;
         self.secrets
             .ids
-            .verify_authorization(authorization, directory, &claim.account.id, name, created_by)
+            .verify_authorization(authorization, directory, &account.id, &name, created_by)
             .map_err(|error| {
                 let detail = format!("the authorization id for {name}: {error}");
-                claim.request.refuse(Reason::AuthorizationForged, detail)
+                request.refuse(Reason::AuthorizationForged, detail)
             })
     }
 }
@@ -266,6 +290,8 @@ struct Claim<'a> {
     account: &'a Account,
     registrant: Option<&'a Registrant>,
     names: &'a NameSet,
+    /// The domains above names that the client itself named for them (RFC 9444).
+    ancestors: &'a BTreeMap<Name, DnsName>,
     /// The newOrder whose authorizations are the order's own; those of other requests are reused.
     own: Option<[u8; 32]>,
     /// Whether a certificate is to be issued: CAA is asked for nothing else.
@@ -274,14 +300,6 @@ struct Claim<'a> {
 }
 
 impl Claim<'_> {
-    /// The grant that replaces a validation. In public trust none does.
-    fn grant(&self, name: &Name) -> Option<(&str, &Citation)> {
-        if self.request.directory().policy.public_trust {
-            return None;
-        }
-        self.registrant.and_then(|registrant| registrant.grant(name))
-    }
-
     /// One entry for a name, and only for names that are claimed.
     fn by_name<'e>(
         &self,
@@ -295,6 +313,24 @@ impl Claim<'_> {
             }
         }
         Ok(by_name)
+    }
+
+    /// RFC 9444: what was shown of a domain counts for a name below it, where the directory lets it, and the client either
+    /// named the domain for that very name or asked for an authorization of all that is below. (Whether that is what the id
+    /// was made for, its MAC says.)
+    fn check_ancestor(&self, evidence: &NameEvidence) -> Result<(), Refusal> {
+        let Some(above) = &evidence.ancestor else { return Ok(()) };
+        let below = match &evidence.name {
+            Name::Dns(below) => below != above && below.is_within(above),
+            Name::Wildcard(_) | Name::Ip(_) => false,
+        };
+        let asked =
+            self.ancestors.get(&evidence.name) == Some(above) || evidence.authorization.scope().subdomains;
+        if self.request.directory().policy.subdomain_auth && below && asked {
+            return Ok(());
+        }
+        let detail = format!("the authorization for {above} does not count for {}", evidence.name);
+        Err(self.request.refuse(Reason::AncestorForeign, detail))
     }
 }
 

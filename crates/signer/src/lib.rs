@@ -34,6 +34,7 @@ pub mod operator;
 pub mod order;
 mod others;
 pub mod policy;
+pub mod pre_authorization;
 pub mod publication;
 pub mod publish;
 mod random;

@@ -1,8 +1,10 @@
 //! newOrder (RFC 8555 §7.4; DESIGN §3 step 1): what an order asks for, and the ids that it gets.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use acme::id::Scope;
 use acme::jws::{Remembered, Verified};
 use acme::order::{NewOrder, NewOrderError};
 use acme::problem::{ErrorType, Problem, Subproblem};
@@ -10,11 +12,13 @@ use acme::resource::Resource;
 use acme::{AccountId, AuthorizationId, DirectoryName, Jwk, OrderId};
 use ca_store::Citation;
 use moka::sync::Cache;
-use pki::{Name, NameSet, Profile, Timestamp, ValidityError};
+use pki::{DnsName, Name, NameSet, Profile, Timestamp, ValidityError};
 
+use crate::account::Account;
 use crate::ca::Ca;
 use crate::refusal::{Outcome, Reason, Refusal};
 use crate::registrant::Registrant;
+use crate::registry::Directory;
 use crate::request::{AccountSlot, ClientRequest};
 
 /// How long a verified newOrder is remembered. Most orders are finalized within seconds.
@@ -34,6 +38,8 @@ pub(crate) struct Terms {
     pub(crate) not_after: Option<Timestamp>,
     /// The permits that allow the names.
     pub(crate) permits: Vec<Citation>,
+    /// The domains above names that the client named for them (RFC 9444); none where that is not offered.
+    pub(crate) ancestors: BTreeMap<Name, DnsName>,
 }
 
 /// The signer's answer to newOrder.
@@ -64,6 +70,8 @@ pub struct AuthorizedName {
     pub authorization: AuthorizationId,
     /// Until when it can be validated.
     pub expires: Timestamp,
+    /// The domain that the authorization is for, where that is one above the name (RFC 9444).
+    pub ancestor: Option<DnsName>,
 }
 
 /// newOrder JWSs whose signature this process has verified: finalize brings them again a moment later.
@@ -100,6 +108,7 @@ impl Ca {
         }
         let found = AccountSlot::default();
         let (account, verified) = self.authenticate(&request, &found).await?;
+        check_agreement(&request, account)?;
         let now = self.now()?;
         let registrant = self.registrant(&request, account, now).await?;
         let terms = read_terms(&request, &verified, registrant.as_ref())?;
@@ -108,26 +117,8 @@ impl Ca {
         let digest = request.jws().digest();
         self.verified.0.insert(digest, verified.remember());
         let ids = &self.secrets.ids;
-        let authorization_expires = now.plus(directory.policy.authorization_lifetime);
-        let mut names = Vec::with_capacity(terms.names.len());
-        for name in &terms.names {
-            let registrant = registrant.as_ref().filter(|_| !directory.policy.public_trust);
-            let grant = registrant.and_then(|registrant| registrant.grant(name));
-            let random = self.random.bytes()?;
-            names.push(AuthorizedName {
-                name: name.clone(),
-                grant: grant.map(|(id, _)| id.to_owned()),
-                authorization: ids.mint_authorization(
-                    directory.name(),
-                    &account.id,
-                    name,
-                    &digest,
-                    now,
-                    random,
-                ),
-                expires: authorization_expires,
-            });
-        }
+        let names =
+            self.authorize_names(&account.id, directory, &terms, registrant.as_ref(), (&digest, now))?;
         Ok(AuthorizedOrder {
             id: ids.mint_order(directory.name(), &account.id, &digest, now, self.random.bytes()?),
             account: account.id,
@@ -136,6 +127,47 @@ impl Ca {
             expires: now.plus(directory.policy.order_lifetime),
             names,
         })
+    }
+
+    /// An authorization for each name, or for the domain above that the client named: one for all names below it.
+    fn authorize_names(
+        &self,
+        account: &AccountId,
+        directory: &Directory,
+        terms: &Terms,
+        registrant: Option<&Registrant>,
+        (digest, now): (&[u8; 32], Timestamp),
+    ) -> Outcome<Vec<AuthorizedName>> {
+        let expires = now.plus(directory.policy.authorization_lifetime);
+        let grant =
+            |name| registrant.and_then(|registrant| registrant.grant(name)).map(|(id, _)| id.to_owned());
+        let above = |name| terms.ancestors.get(name).filter(|_| grant(name).is_none());
+        let domains: BTreeSet<&DnsName> = terms.names.iter().filter_map(above).collect();
+        let mut minted = BTreeMap::new();
+        let mut names = Vec::with_capacity(terms.names.len());
+        for name in &terms.names {
+            let ancestor = above(name).cloned();
+            let subject = ancestor.clone().map_or_else(|| name.clone(), Name::Dns);
+            let authorization = match minted.get(&subject) {
+                Some(known) => *known,
+                None => {
+                    let subdomains = matches!(&subject, Name::Dns(domain) if domains.contains(domain));
+                    let scope = Scope { pre_authorization: false, subdomains };
+                    let subject_of = (directory.name(), account, &subject, digest);
+                    let id = self.secrets.ids.mint_scoped(scope, subject_of, now, self.random.bytes()?);
+                    minted.insert(subject, id);
+                    id
+                }
+            };
+            names.push(AuthorizedName {
+                name: name.clone(),
+                grant: grant(name),
+                authorization,
+                expires,
+                ancestor,
+            });
+        }
+        Ok(names)
     }
 
     /// RFC 8555 §7.4: requested times are honoured or refused, and refused as early as possible.
@@ -171,7 +203,9 @@ pub(crate) fn read_terms(
         return Err(request.refuse(Reason::NameCount, detail));
     }
     let permits = check_names(request, &order.names, &profile, registrant)?;
+    let ancestors = if directory.policy.subdomain_auth { order.ancestors } else { BTreeMap::new() };
     Ok(Terms {
+        ancestors,
         names: order.names,
         profile,
         not_before: order.not_before,
@@ -190,17 +224,7 @@ fn check_names(
     let mut refused = Vec::new();
     let mut permits = Vec::new();
     for name in names {
-        let permit = profile
-            .check_name(name)
-            .map_err(|refusal| refusal.to_string())
-            .and_then(|()| {
-                request.directory().policy.names.check(name).map_err(|refusal| refusal.to_string())
-            })
-            .and_then(|()| match registrant {
-                Some(registrant) => registrant.permit(name).map_err(|refusal| refusal.to_string()),
-                None => Ok(None),
-            });
-        match permit {
+        match check_name(request, name, profile, registrant) {
             Ok(Some(citation)) if !permits.contains(citation) => permits.push(citation.clone()),
             Ok(_) => {}
             Err(detail) => {
@@ -216,6 +240,36 @@ fn check_names(
     }
 }
 
+/// One name; the permit that allows it, where permits are needed.
+pub(crate) fn check_name<'a>(
+    request: &ClientRequest,
+    name: &Name,
+    profile: &Profile,
+    registrant: Option<&'a Registrant>,
+) -> Result<Option<&'a Citation>, String> {
+    profile.check_name(name).map_err(|refusal| refusal.to_string())?;
+    request.directory().policy.names.check(name).map_err(|refusal| refusal.to_string())?;
+    match registrant {
+        Some(registrant) => registrant.permit(name).map_err(|refusal| refusal.to_string()),
+        None => Ok(None),
+    }
+}
+
+/// RFC 8555 §7.3.3: who has not agreed to the terms of today is asked to, where the directory wants that.
+pub(crate) fn check_agreement(request: &ClientRequest, account: &Account) -> Result<(), Refusal> {
+    let policy = &request.directory().policy;
+    match &policy.terms_of_service {
+        Some(terms) if !account.agrees_to(policy) => {
+            let detail =
+                "the terms of service have changed; they must be agreed to by an update of the account";
+            let problem =
+                Problem::new(Reason::TermsChanged.error_type(), detail).with_instance(terms.as_str());
+            Err(Refusal::with_problem(Reason::TermsChanged, problem).directory(policy.name.as_str()))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn new_order_refusal(request: &ClientRequest, error: &NewOrderError) -> Refusal {
     let reason = match error {
         NewOrderError::Jws(_) => Reason::PayloadMalformed,
@@ -225,7 +279,7 @@ fn new_order_refusal(request: &ClientRequest, error: &NewOrderError) -> Refusal 
         }
         NewOrderError::Identifiers(_) => Reason::NameRejected,
         NewOrderError::Time(_) | NewOrderError::Period => Reason::ValidityRequested,
-        NewOrderError::Replaces | NewOrderError::AutoRenewal => Reason::ExtensionRequested,
+        NewOrderError::Replaces | NewOrderError::NotOffered(_) => Reason::ExtensionRequested,
     };
     Refusal::with_problem(reason, error.problem()).directory(request.directory().name().as_str())
 }

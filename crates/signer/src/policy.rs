@@ -219,9 +219,24 @@ pub struct DirectoryPolicy {
     /// Whether an account needs an external account binding. Default false.
     #[serde(default)]
     pub external_account_required: bool,
-    /// URL of the terms of service; when set, a client must agree to them.
+    /// URL of the terms of service; when set, a client must agree to them. Another version has another URL.
     #[serde(default)]
     pub terms_of_service: Option<Url>,
+    /// What becomes of accounts that agreed to other terms than those of today, or to none: `"ignore"` (default) lets them
+    /// go on, and asks new accounts alone; `"ask"` refuses their newOrder, newAuthz and finalize with `userActionRequired`
+    /// until they agree by an account update (RFC 8555 §7.3.3). Most clients cannot: with `"ask"`, renewals stop until a
+    /// person acts. Whatever is set, an account can be updated, revoke and leave.
+    #[serde(default)]
+    pub terms_change: TermsChange,
+    /// Whether clients may ask for authorizations without an order (RFC 8555 §7.4.1): newAuthz. What was shown for one counts
+    /// for orders as long as `order_lifetime`, or `validation_reuse` if that is longer. Default false.
+    #[serde(default)]
+    pub pre_authorization: bool,
+    /// Whether control of a domain, shown by DNS, counts for the names below it where a client asks for that (RFC 9444): in an
+    /// order by `ancestorDomain`, in newAuthz by `subdomainAuthAllowed`. Never for wildcards, nor for names beside. CAA is
+    /// looked at for the domain alone. Needs a DNS method in `methods`. Default false.
+    #[serde(default)]
+    pub subdomain_auth: bool,
     /// URL of a page about the CA.
     #[serde(default)]
     pub website: Option<Url>,
@@ -256,6 +271,17 @@ pub struct DirectoryPolicy {
     /// the key is not blocked. Default true (BR §7.2.2).
     #[serde(default = "yes")]
     pub key_compromise_by_account: bool,
+}
+
+/// What becomes of accounts that agreed to other terms.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TermsChange {
+    /// They go on.
+    #[default]
+    Ignore,
+    /// They are asked to agree.
+    Ask,
 }
 
 /// Whose receipts count, and how many may disagree.

@@ -94,6 +94,8 @@ reasons! {
     KeyUnacceptable = "key-unacceptable", BadPublicKey;
     /// The terms of service were not agreed to.
     TermsNotAgreed = "terms-not-agreed", UserActionRequired;
+    /// The terms of service have changed, and the directory has its clients agree again (RFC 8555 §7.3.3).
+    TermsChanged = "terms-changed", UserActionRequired;
     /// A contact's scheme is not supported.
     ContactUnsupported = "contact-unsupported", UnsupportedContact;
     /// A contact is malformed.
@@ -142,7 +144,7 @@ reasons! {
     ProfileMismatch = "profile-mismatch", InvalidProfile;
     /// notBefore or notAfter: not offered here (RFC 8555 §7.4).
     ValidityRequested = "validity-requested", Malformed;
-    /// `replaces`, `auto-renewal` or another extension that is not offered.
+    /// `replaces`, `auto-renewal`, newAuthz or another extension that is not offered.
     ExtensionRequested = "extension-requested", Malformed;
     /// The order id was not made for this newOrder, account and directory.
     OrderForged = "order-forged", Unauthorized;
@@ -156,6 +158,11 @@ reasons! {
     NewOrderTaken = "new-order-taken", OrderNotReady;
     /// An authorization id was not made for this account, name and request.
     AuthorizationForged = "authorization-forged", Unauthorized;
+    /// The authorization is another one than the URL says.
+    AuthorizationForeign = "authorization-foreign", Unauthorized;
+    /// A domain above the name, which the order does not name, whose authorization is for no other name, or which does not
+    /// count in the directory (RFC 9444).
+    AncestorForeign = "ancestor-foreign", Unauthorized;
     /// An authorization was deactivated by its account.
     AuthorizationDeactivated = "authorization-deactivated", Unauthorized;
     /// A name of the order has no evidence.

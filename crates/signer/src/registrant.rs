@@ -118,6 +118,10 @@ impl Ca {
                 grants.push((row, citation));
             }
         }
+        // In public trust no grant replaces a validation.
+        if request.directory().policy.public_trust {
+            grants.clear();
+        }
         let permits_only = RegistrationSettings::of(&registration.0).permits_only;
         Ok(Some(Registrant { registration, permits_only, permits, grants }))
     }

@@ -82,11 +82,17 @@ impl AuthorityService {
             directory: account.row.directory.clone(),
             status: status.as_str().to_owned(),
             contacts: account.row.contacts.clone(),
-            terms_of_service_agreed: account.row.terms_agreed_at.is_some(),
+            terms_of_service_agreed: account.row.terms_agreed_at.is_some() && self.agrees(account),
             jwk: account.key().to_json(),
             external_account_binding: self.ca.binding_of(account).unwrap_or_default(),
             version: account.row.version,
         }
+    }
+
+    /// Whether the account is not asked to agree to other terms.
+    fn agrees(&self, account: &Account) -> bool {
+        let directory = account.row.directory.parse().ok().and_then(|name| self.ca.registry.directory(&name));
+        directory.is_none_or(|directory| account.agrees_to(&directory.policy))
     }
 
     async fn look_up(&self, request: wire::LookUpAccountRequest) -> Outcome<Option<Arc<Account>>> {
@@ -137,6 +143,35 @@ impl Authority for AuthorityService {
             expires: rpc::seconds(order.expires),
             names: order.names.into_iter().map(authorized_name).collect(),
         })
+    }
+
+    #[tracing::instrument(name = "rpc.authorize_identifier", skip_all)]
+    async fn authorize_identifier(
+        &self,
+        request: Request<wire::AuthorizeIdentifierRequest>,
+    ) -> Result<Response<wire::AuthorizeIdentifierResponse>, Status> {
+        let outcome = self.ca.authorize_identifier(&request.get_ref().new_authorization_jws).await;
+        self.reply(outcome, |authorized| wire::AuthorizeIdentifierResponse {
+            account_id: authorized.account.to_string(),
+            directory: authorized.directory.to_string(),
+            name: Some(authorized_name(authorized.name)),
+        })
+    }
+
+    #[tracing::instrument(name = "rpc.deactivate_authorization", skip_all)]
+    async fn deactivate_authorization(
+        &self,
+        request: Request<wire::DeactivateAuthorizationRequest>,
+    ) -> Result<Response<wire::DeactivateAuthorizationResponse>, Status> {
+        let request = request.into_inner();
+        let outcome = match evidence(request.authorization.into_iter().collect()).map(|mut one| one.pop()) {
+            Ok(Some(authorization)) => {
+                self.ca.deactivate_authorization(&request.authorization_jws, &authorization).await
+            }
+            Ok(None) => Err(Refusal::new(Reason::EvidenceMalformed, "no authorization").into()),
+            Err(refusal) => Err(refusal.into()),
+        };
+        self.reply(outcome, |()| wire::DeactivateAuthorizationResponse {})
     }
 
     #[tracing::instrument(name = "rpc.register_account", skip_all)]
@@ -312,6 +347,7 @@ fn authorized_name(name: crate::order::AuthorizedName) -> wire::AuthorizedName {
         identifier: Some((&name.name).into()),
         authorization_id: name.authorization.to_string(),
         expires: rpc::seconds(name.expires),
+        ancestor: name.ancestor.map(|above| (&pki::Name::Dns(above)).into()),
         authority: Some(match name.grant {
             Some(grant) => Authority::GrantId(grant),
             None => Authority::Challenge(true),
@@ -340,5 +376,7 @@ fn directory_message(directory: &Directory, now: Timestamp) -> wire::Directory {
         order_lifetime_seconds: policy.order_lifetime.seconds(),
         authorization_lifetime_seconds: policy.authorization_lifetime.seconds(),
         validation_reuse_seconds: policy.validation_reuse_at(now).seconds(),
+        pre_authorization: policy.pre_authorization,
+        subdomain_authorization: policy.subdomain_auth,
     }
 }

@@ -145,6 +145,7 @@ fn account(client: u64) -> AccountRow {
         status: AccountStatus::Valid,
         contacts: vec![],
         terms_agreed_at: None,
+        terms_agreed: None,
         registration: None,
         eab_kid: None,
         key: digest(client),

@@ -262,6 +262,7 @@ passed_on! {
     fn nodes() -> Vec<Sealed<NodeRow>>, by nodes;
     fn join_token(digest: &ca_store::Digest) -> Option<Sealed<JoinTokenRow>>;
     fn blocked_keys(keys: &[ca_store::Digest]) -> Vec<BlockedKeyRow>;
+    fn deactivated(authorizations: &[String]) -> Vec<String>;
     fn blocked_after(after: &BlockedAfter) -> Vec<BlockedKeyRow>;
     fn register_account(account: NewAccount) -> RegisterOutcome;
     fn account(selector: &AccountSelector) -> Option<AccountRecord>, by account;

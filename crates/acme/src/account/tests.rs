@@ -103,16 +103,20 @@ fn what_newaccount_takes() {
 #[test]
 fn an_update_changes_contacts_or_gives_the_account_up() {
     assert_eq!(update("{}").unwrap(), Update::Nothing);
-    assert_eq!(
-        update(r#"{"status":"valid","orders":"x","termsOfServiceAgreed":true}"#).unwrap(),
-        Update::Nothing
-    );
+    let nothing = r#"{"status":"valid","orders":"x","termsOfServiceAgreed":false}"#;
+    assert_eq!(update(nothing).unwrap(), Update::Nothing);
+    let agrees = r#"{"termsOfServiceAgreed":true}"#;
+    assert_eq!(update(agrees).unwrap(), Update::Change { contacts: None, agrees: true });
     assert_eq!(update(r#"{"status":"revoked"}"#).unwrap(), Update::Nothing);
     assert_eq!(update(r#"{"status":"deactivated"}"#).unwrap(), Update::Deactivate);
     assert_eq!(update(r#"{"contact":["tel:1"],"status":"deactivated"}"#).unwrap(), Update::Deactivate);
-    assert_eq!(update(r#"{"contact":[]}"#).unwrap(), Update::Contacts(Vec::new()));
+    assert_eq!(
+        update(r#"{"contact":[]}"#).unwrap(),
+        Update::Change { contacts: Some(Vec::new()), agrees: false }
+    );
     let contact = Contact::parse("mailto:a@example.org").unwrap();
-    assert_eq!(update(r#"{"contact":["mailto:a@example.org"]}"#).unwrap(), Update::Contacts(vec![contact]));
+    let both = update(r#"{"contact":["mailto:a@example.org"],"termsOfServiceAgreed":true}"#).unwrap();
+    assert_eq!(both, Update::Change { contacts: Some(vec![contact]), agrees: true });
     assert_eq!(update(r#"{"contact":["tel:1"]}"#).unwrap_err().problem().kind, ErrorType::UnsupportedContact);
     assert_eq!(update("[]").unwrap_err().problem().kind, ErrorType::Malformed);
 }

@@ -165,6 +165,29 @@ fn the_client_sees_no_star_but_is_told_of_it() {
 }
 
 #[test]
+fn d10_new_authz_is_for_one_plain_name() {
+    let read = |identifier: &str| {
+        let payload = format!(r#"{{"identifier":{identifier},"resource":"new-authz"}}"#);
+        NewAuthorization::from_verified(&ClientKey::one().jws(&payload).verify_embedded().unwrap())
+    };
+    let plain = read(r#"{"type":"dns","value":"Example.org","x":1}"#).unwrap();
+    assert_eq!(plain, NewAuthorization { name: "example.org".parse().unwrap(), subdomains: false });
+    assert!(read(r#"{"type":"dns","value":"example.org","subdomainAuthAllowed":true}"#).unwrap().subdomains);
+    // There is nothing below an address.
+    assert!(!read(r#"{"type":"ip","value":"192.0.2.1","subdomainAuthAllowed":true}"#).unwrap().subdomains);
+    for (identifier, kind) in [
+        (r#"{"type":"dns","value":"*.example.org"}"#, ErrorType::RejectedIdentifier),
+        (r#"{"type":"dns","value":"192.0.2.1"}"#, ErrorType::RejectedIdentifier),
+        (r#"{"type":"email","value":"a@example.org"}"#, ErrorType::UnsupportedIdentifier),
+        (r#"{"type":"dns"}"#, ErrorType::Malformed),
+        (r#"{"type":"dns","value":"example.org","subdomainAuthAllowed":"yes"}"#, ErrorType::Malformed),
+        (r#"[{"type":"dns","value":"example.org"}]"#, ErrorType::Malformed),
+    ] {
+        assert_eq!(read(identifier).unwrap_err().problem().kind, kind, "{identifier}");
+    }
+}
+
+#[test]
 fn a_client_may_only_give_it_up() {
     let update =
         |payload: &str| Update::from_verified(&ClientKey::one().jws(payload).verify_embedded().unwrap());

@@ -108,13 +108,37 @@ fn kinds_are_never_confused() {
     assert_eq!(authorization.to_string().parse::<OrderId>(), Err(IdError::Malformed));
     // Nor when somebody changes the kind: it is under the MAC.
     let mut bytes = order.0;
-    bytes[0] = AuthorizationId::KIND;
+    bytes[0] = *AuthorizationId::KINDS.start();
     let disguised = AuthorizationId::from_bytes(&bytes).unwrap();
     for of in ["example.org", "*.example.org"] {
         let verified =
             w.keys.verify_authorization(&disguised, &w.directory, &w.account, &name(of), &w.digest);
         assert_eq!(verified, Err(IdError::Forged));
     }
+}
+
+#[test]
+fn what_an_authorization_is_for_is_under_its_mac() {
+    let w = World::new();
+    let of = name("example.org");
+    let scopes = [(false, false), (true, false), (false, true), (true, true)]
+        .map(|(pre_authorization, subdomains)| Scope { pre_authorization, subdomains });
+    assert_eq!(w.authorization("example.org").scope(), Scope::default());
+    for scope in scopes {
+        let subject = (&w.directory, &w.account, &of, &w.digest);
+        let id = w.keys.mint_scoped(scope, subject, w.now, [7; 16]);
+        let read: AuthorizationId = id.to_string().parse().unwrap();
+        assert_eq!((read, read.scope()), (id, scope));
+        assert!(id.to_string().parse::<OrderId>().is_err());
+        for other in scopes {
+            let mut bytes = id.0;
+            bytes[0] = other.kind();
+            let claimed = AuthorizationId::from_bytes(&bytes).unwrap();
+            let verified = w.keys.verify_authorization(&claimed, &w.directory, &w.account, &of, &w.digest);
+            assert_eq!(verified.is_ok(), other == scope, "{scope:?} as {other:?}");
+        }
+    }
+    assert_eq!(AuthorizationId::from_bytes(&[6; SEALED_BYTES]), Err(IdError::Malformed));
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! What a client sends about an order: newOrder and finalize (RFC 8555 §7.4).
 
-use pki::{Name, NameSet, Timestamp};
+use std::collections::BTreeMap;
+
+use pki::{DnsName, Name, NameSet, Timestamp};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use crate::base64url;
 use crate::identifier::Identifier;
@@ -23,6 +26,8 @@ pub struct NewOrder {
     pub profile: Option<String>,
     /// The certificate to be replaced (RFC 9773 §5).
     pub replaces: Option<CertificateId>,
+    /// The domains above names that the client can show control of instead (RFC 9444 §4.3).
+    pub ancestors: BTreeMap<Name, DnsName>,
 }
 
 impl NewOrder {
@@ -35,18 +40,26 @@ impl NewOrder {
         #[serde(rename_all = "camelCase")]
         struct Payload {
             #[serde(default)]
-            identifiers: Vec<Identifier>,
+            identifiers: Vec<Wanted>,
             not_before: Option<String>,
             not_after: Option<String>,
             profile: Option<String>,
             replaces: Option<String>,
             #[serde(rename = "auto-renewal")]
-            auto_renewal: Option<serde::de::IgnoredAny>,
+            auto_renewal: Option<IgnoredAny>,
+            delegation: Option<IgnoredAny>,
+            #[serde(rename = "allow-certificate-get")]
+            allow_certificate_get: Option<IgnoredAny>,
         }
         let payload: Payload = request.payload_json()?;
-        // RFC 8739 §3.1.1: whoever asks for it must not get a plain certificate.
-        if payload.auto_renewal.is_some() {
-            return Err(NewOrderError::AutoRenewal);
+        // RFC 8739 §3.1.1, RFC 9115 §2.3.1: whoever asks for these must not get a plain certificate instead.
+        let others = [
+            ("auto-renewal", payload.auto_renewal),
+            ("delegation", payload.delegation),
+            ("allow-certificate-get", payload.allow_certificate_get),
+        ];
+        if let Some((member, _)) = others.into_iter().find(|(_, asked)| asked.is_some()) {
+            return Err(NewOrderError::NotOffered(member));
         }
         let time = |name, text: Option<String>| {
             text.map(|text| rfc3339::parse(&text).map_err(|_| NewOrderError::Time(name))).transpose()
@@ -58,17 +71,66 @@ impl NewOrder {
         }
         let replaces =
             payload.replaces.map(|id| id.parse().map_err(|_| NewOrderError::Replaces)).transpose()?;
-        let names = read_names(&payload.identifiers, maximum_names)?;
-        Ok(Self { names, not_before, not_after, profile: payload.profile, replaces })
+        let (names, ancestors) = read_names(&payload.identifiers, maximum_names)?;
+        Ok(Self { names, not_before, not_after, profile: payload.profile, replaces, ancestors })
     }
 }
 
-fn read_names(identifiers: &[Identifier], maximum: usize) -> Result<NameSet, NewOrderError> {
+/// An identifier as an order asks for it.
+struct Wanted {
+    identifier: Identifier,
+    /// RFC 9444 §4.3.
+    ancestor: Option<String>,
+}
+
+impl<'de> Deserialize<'de> for Wanted {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Members {
+            #[serde(rename = "type")]
+            kind: String,
+            value: String,
+            ancestor_domain: Option<String>,
+        }
+        let Members { kind, value, ancestor_domain } = crate::json::object(deserializer)?;
+        Ok(Self { identifier: Identifier { kind, value }, ancestor: ancestor_domain })
+    }
+}
+
+impl Wanted {
+    /// The domain above the name; whole labels are compared (RFC 9444 §5.1). A wildcard has none: what was shown of a plain
+    /// name is never authority over a wildcard.
+    fn ancestor_of(&self, name: &Name) -> Result<Option<DnsName>, &'static str> {
+        let Some(text) = &self.ancestor else { return Ok(None) };
+        let Name::Dns(below) = name else { return Err("ancestorDomain is for plain DNS names") };
+        match DnsName::parse(text) {
+            Ok(above) if above != *below && below.is_within(&above) => Ok(Some(above)),
+            _ => Err("ancestorDomain is not a domain above the name"),
+        }
+    }
+}
+
+fn read_names(
+    wanted: &[Wanted],
+    maximum: usize,
+) -> Result<(NameSet, BTreeMap<Name, DnsName>), NewOrderError> {
     let (mut names, mut refused): (Vec<Name>, Vec<Subproblem>) = (Vec::new(), Vec::new());
-    for identifier in identifiers {
-        match identifier.to_name() {
-            Ok(name) => names.push(name),
-            Err(error) => refused.push(identifier.refused(&error)),
+    let mut ancestors = BTreeMap::new();
+    for one in wanted {
+        match one.identifier.to_name() {
+            Ok(name) => {
+                match one.ancestor_of(&name) {
+                    Ok(Some(ancestor)) => drop(ancestors.insert(name.clone(), ancestor)),
+                    Ok(None) => {}
+                    Err(detail) => {
+                        let shown = Identifier::in_order(&name);
+                        refused.push(Subproblem::new(ErrorType::RejectedIdentifier, detail, shown));
+                    }
+                }
+                names.push(name);
+            }
+            Err(error) => refused.push(one.identifier.refused(&error)),
         }
     }
     // A thousand bad names need not all be shown.
@@ -80,7 +142,7 @@ fn read_names(identifiers: &[Identifier], maximum: usize) -> Result<NameSet, New
     if names.len() > maximum {
         return Err(NewOrderError::TooManyIdentifiers { maximum });
     }
-    Ok(names)
+    Ok((names, ancestors))
 }
 
 /// Why a newOrder is refused.
@@ -110,9 +172,9 @@ pub enum NewOrderError {
     /// Not the id of a certificate (RFC 9773 §4.1).
     #[error("replaces is not a certificate's id")]
     Replaces,
-    /// Short-term automatic renewal is not offered (RFC 8739).
-    #[error("auto-renewal is not supported")]
-    AutoRenewal,
+    /// Short-term automatic renewal (RFC 8739) and delegation (RFC 9115) are not offered.
+    #[error("{0} is not supported: this server issues single certificates to the account's own client")]
+    NotOffered(&'static str),
 }
 
 impl NewOrderError {
@@ -133,7 +195,7 @@ impl NewOrderError {
             | Self::Time(_)
             | Self::Period
             | Self::Replaces
-            | Self::AutoRenewal => Problem::new(ErrorType::Malformed, self.to_string()),
+            | Self::NotOffered(_) => Problem::new(ErrorType::Malformed, self.to_string()),
         }
     }
 }

@@ -37,6 +37,7 @@ fn order(state: State) -> Order {
         not_after: Some(at(1_700_000_000)),
         profile: "tls".parse().unwrap(),
         replaces: None,
+        ancestors: BTreeMap::new(),
         created: at(50),
         expires: at(1000),
         new_order: "{}".into(),
@@ -226,10 +227,55 @@ fn extensions_are_read_or_refused() {
     assert_eq!(order.profile.as_deref(), Some("tls"));
     assert_eq!(order.replaces.unwrap().to_string(), "aYhba4dGQEHhs3uEe6CuLN4ByNQ.AIdlQyE");
     assert!(matches!(new_order(&with(NAME, r#","replaces":"x""#)), Err(NewOrderError::Replaces)));
-    for member in [r#","auto-renewal":{}"#, r#","auto-renewal":{"end-date":"x"}"#, r#","auto-renewal":true"#]
-    {
-        assert!(matches!(new_order(&with(NAME, member)), Err(NewOrderError::AutoRenewal)), "{member}");
+}
+
+#[test]
+fn i5_star_and_delegation_are_refused_not_ignored() {
+    for (name, member) in [
+        ("auto-renewal", r#"{}"#),
+        ("auto-renewal", r#"{"end-date":"x"}"#),
+        ("auto-renewal", "true"),
+        ("delegation", r#""https://ca.example/acme/default/delegation/1""#),
+        ("allow-certificate-get", "true"),
+        ("allow-certificate-get", "false"),
+    ] {
+        let error = new_order(&with(NAME, &format!(r#","{name}":{member}"#))).unwrap_err();
+        assert!(matches!(error, NewOrderError::NotOffered(said) if said == name), "{name}: {member}");
+        assert_eq!(error.problem().kind, ErrorType::Malformed);
+        assert!(error.problem().detail.contains(name));
     }
+    assert!(new_order(&with(NAME, r#","auto-renewal":null,"delegation":null"#)).is_ok());
+}
+
+#[test]
+fn i5_an_ancestor_is_a_domain_above_and_nothing_else() {
+    let asked = |value: &str, ancestor: &str| {
+        let kind = if value.parse::<std::net::IpAddr>().is_ok() { "ip" } else { "dns" };
+        let one = format!(r#"{{"type":"{kind}","value":"{value}","ancestorDomain":"{ancestor}"}}"#);
+        new_order(&with(&one, ""))
+    };
+    for above in ["example.org", "EXAMPLE.org", "b.example.org", "org"] {
+        let order = asked("a.b.example.org", above).unwrap();
+        let name: Name = "a.b.example.org".parse().unwrap();
+        assert_eq!(order.ancestors, BTreeMap::from([(name, DnsName::parse(above).unwrap())]));
+    }
+    for (name, ancestor) in [
+        ("a.example.org", "a.example.org"),
+        ("a.example.org", "b.example.org"),
+        ("example.org", "a.example.org"),
+        ("notexample.org", "example.org"),
+        ("a.example.org", "ple.org"),
+        ("a.example.org", "*.example.org"),
+        ("a.example.org", "example.org."),
+        ("a.example.org", ""),
+        ("*.a.example.org", "example.org"),
+        ("192.0.2.1", "example.org"),
+    ] {
+        let problem = asked(name, ancestor).unwrap_err().problem();
+        assert_eq!(problem.kind, ErrorType::RejectedIdentifier, "{name} below {ancestor}");
+        assert_eq!(problem.subproblems[0].identifier.clone().unwrap().value, name);
+    }
+    assert!(new_order(&with(NAME, "")).unwrap().ancestors.is_empty());
 }
 
 #[test]

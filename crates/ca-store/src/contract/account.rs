@@ -48,6 +48,7 @@ fn with_eab(id: &str) -> NewAccount {
         registration: Some("client".to_owned()),
         eab_kid: Some("kid".to_owned()),
         terms_agreed_at: None,
+        terms_agreed: None,
         ..account(id)
     };
     NewAccount {

@@ -214,6 +214,9 @@ pub async fn a_deactivated_authorization_does_not_count(fixture: &dyn Fixture) {
     let outcome = commit(store.as_ref(), resting_on(2, &["x", "y"])).await;
     assert_eq!(outcome, IntentOutcome::AuthorizationDeactivated(1));
     assert_eq!(commit(store.as_ref(), resting_on(3, &["x"])).await, IntentOutcome::Committed);
+    let asked = ["x", "y", "y", "z"].map(str::to_owned);
+    assert_eq!(store.deactivated(&asked).await.unwrap(), ["y"]);
+    assert_eq!(store.deactivated(&[]).await.unwrap(), [""; 0]);
 }
 
 /// A key that is blocked, whatever it is for, and one that an account of any directory has had.

@@ -194,6 +194,7 @@ pub fn account(id: &str) -> AccountRow {
         status: AccountStatus::Valid,
         contacts: vec!["mailto:\"a\"@example.org".to_owned()],
         terms_agreed_at: Some(at(13)),
+        terms_agreed: Some("https://ca.example/terms/1".to_owned()),
         registration: None,
         eab_kid: None,
         key: digest(id),

@@ -178,7 +178,7 @@ async fn record(
     pause: Option<Duration>,
 ) -> Result<Kept, Refusal> {
     let reuse = match front.directories.find(&target.directory) {
-        Ok(Some(directory)) => Period::from_seconds(directory.validation_reuse.as_secs()),
+        Ok(Some(directory)) => directory.reuse_of(&target.authorization),
         _ => Period::from_seconds(0),
     };
     let (method, attempt, lease) = (target.method, target.attempt, lease(front));

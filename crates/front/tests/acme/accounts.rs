@@ -51,18 +51,60 @@ async fn c2_terms_must_be_agreed_to() {
     }
 }
 
+/// RFC 8555 §7.3.3. What of it stops and what goes on is the signer's to say; here its word must reach the client.
+#[tokio::test(flavor = "multi_thread")]
+async fn c2_new_terms_are_agreed_to_by_an_update() {
+    const NEW: &str = "https://ca.test/terms/2";
+    let stage = Stage::new().await;
+    let client = Client::registered(&stage.wire, "open").await;
+    let before = client.order(&["before.granted.test"]).await.ok(201);
+    stage.ca.change_terms(NEW);
+    let answer = client.order(&["after.granted.test"]).await;
+    let problem = answer.problem(403, "userActionRequired");
+    assert_eq!(problem["instance"], NEW);
+    assert_eq!(answer.links("terms-of-service"), [NEW]);
+    // What only looks is answered.
+    client.post_as_get(&before.location()).await.ok(200);
+    client.post(&client.account(), &json!({"contact": []})).await.ok(200);
+    client.order(&["after.granted.test"]).await.problem(403, "userActionRequired");
+    let agreed = client.post(&client.account(), &json!({"termsOfServiceAgreed": true})).await.ok(200).json();
+    assert_eq!(agreed["termsOfServiceAgreed"], true);
+    client.order(&["after.granted.test"]).await.ok(201);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn c3_contacts_are_judged() {
     let stage = Stage::new().await;
     let mut client = Client::new(&stage.wire, "open").await;
-    for (contact, kind) in [
+    let long = format!("mailto:{}@example.org", "a".repeat(65));
+    let cases = [
         ("tel:+123", "unsupportedContact"),
+        ("https://example.org", "unsupportedContact"),
         ("mailto:a@example.org?subject=x", "invalidContact"),
         ("mailto:a@example.org,b@example.org", "invalidContact"),
-    ] {
+        ("mailto:a%40b@example.org", "invalidContact"),
+        ("mailto:", "invalidContact"),
+        (&long, "invalidContact"),
+    ];
+    for (contact, kind) in cases {
         let answer = client.register(&json!({"termsOfServiceAgreed": true, "contact": [contact]})).await;
         answer.problem(400, kind);
     }
+    let many: Vec<_> = (0..11).map(|number| format!("mailto:a{number}@example.org")).collect();
+    let few = &many[..10];
+    client
+        .register(&json!({"termsOfServiceAgreed": true, "contact": many}))
+        .await
+        .problem(400, "invalidContact");
+    client.register(&json!({"termsOfServiceAgreed": true, "contact": few})).await.ok(201);
+    // An update is judged in the same way, and changes nothing when it is refused.
+    for (contact, kind) in cases {
+        let contacts = json!({"contact": ["mailto:good@example.org", contact]});
+        client.post(&client.account(), &contacts).await.problem(400, kind);
+    }
+    client.post(&client.account(), &json!({"contact": many})).await.problem(400, "invalidContact");
+    let kept = client.post_as_get(&client.account()).await.ok(200).json();
+    assert_eq!(kept["contact"].as_array().unwrap().len(), 10);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -114,11 +156,17 @@ async fn c6_external_account_binding_reaches_the_signer_as_it_is() {
         let answer = bind(&mut client, binding).await;
         assert!(answer.status.is_client_error(), "{answer:?}");
     }
+    // None of them made an account that would show it; nor does a binding that comes too late.
+    client.register(&json!({"onlyReturnExisting": true})).await.problem(400, "accountDoesNotExist");
     let good = binding(&client, |_, _| {});
     let answer = bind(&mut client, good.clone()).await.ok(201);
     assert_eq!(answer.json()["externalAccountBinding"], good);
     let kept = client.post_as_get(&client.account()).await.ok(200).json();
     assert_eq!(kept["externalAccountBinding"], good);
+    let unbound = Client::registered(&stage.wire, "open").await;
+    let late = json!({"externalAccountBinding": binding(&unbound, |_, _| {})});
+    let shown = unbound.post(&unbound.account(), &late).await.ok(200).json();
+    assert!(shown.get("externalAccountBinding").is_none(), "{shown}");
 }
 
 /// The payload of keyChange: the inner JWS, as right as `change` leaves it.
@@ -159,6 +207,60 @@ async fn c7_key_change_counts_at_once_on_every_front() {
         // Orders stay as they are.
         assert_eq!(client.post_as_get(&order).await.ok(200).json()["status"], "pending");
     }
+}
+
+/// A key of each kind to a key of each kind, the same kind among them.
+#[tokio::test(flavor = "multi_thread")]
+async fn c7_keys_of_all_kinds_follow_each_other() {
+    let kinds: [(&str, fn() -> Key); 5] = [
+        ("ES256", Key::es256),
+        ("ES384", Key::es384),
+        ("ES512", Key::es512),
+        ("RS256", || Key::rsa(KeySize::Rsa2048)),
+        ("EdDSA", Key::ed25519),
+    ];
+    let stage = Stage::new().await;
+    for (from, first) in kinds {
+        for (to, second) in kinds {
+            let mut client = Client::with_key(&stage.wire, "open", first()).await;
+            let account = client.register(&json!({"termsOfServiceAgreed": true})).await.ok(201).location();
+            let new = second();
+            assert_eq!((client.key.algorithm(), new.algorithm()), (from, to));
+            let payload = key_change(&client, &new, |_, _| {});
+            client.post_text(&client.url("keyChange"), &payload).await.ok(200);
+            let old = std::mem::replace(&mut client.key, new);
+            client.post_as_get(&account).await.ok(200);
+            client.key = old;
+            let refused = client.post_as_get(&account).await;
+            assert!(refused.status.is_client_error(), "{from} to {to}: {refused:?}");
+        }
+    }
+}
+
+/// An order that began with the old key ends with the new one: what was validated stays so, what waits goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn c7_an_order_in_the_middle_goes_on_with_the_new_key() {
+    let stage = Stage::new().await;
+    let mut client = Client::registered(&stage.wire, "open").await;
+    let names = ["old-key.example.org", "new-key.example.org"];
+    let answer = client.order(&names).await.ok(201);
+    let (order, url) = (answer.json(), answer.location());
+    let authorizations: Vec<_> =
+        order["authorizations"].as_array().unwrap().iter().map(|url| url.as_str().unwrap()).collect();
+    stage.authorize(&client, authorizations[0]).await;
+    let new = Key::es384();
+    let payload = key_change(&client, &new, |_, _| {});
+    client.post_text(&client.url("keyChange"), &payload).await.ok(200);
+    client.key = new;
+    let kept = client.post_as_get(authorizations[0]).await.ok(200).json();
+    assert_eq!(kept["status"], "valid");
+    stage.authorize(&client, authorizations[1]).await;
+    let seen = stage.validator.thumbprints.lock().clone();
+    assert_eq!(seen.len(), 2);
+    assert_ne!(seen[0], seen[1], "the key authorization is that of the current key");
+    stage.finalize(&client, &order, &names).await.ok(200);
+    let issued = stage.poll(&client, &url, &["valid"]).await.json();
+    stage.leaf(&client, issued["certificate"].as_str().unwrap()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,7 +15,10 @@ use acme::jws::KeyReference;
 use acme::order::{Finalize, NewOrder};
 use acme::receipt::{Outcome, ReceiptVerifier};
 use acme::resource::{BaseUrl, Located, Resource};
-use acme::{AccountId, DirectoryName, ErrorType, Jwk, Jws, Problem, Thumbprint, TierSecret, TierSecrets};
+use acme::{
+    AccountId, AuthorizationId, DirectoryName, ErrorType, Jwk, Jws, Problem, Thumbprint, TierSecret,
+    TierSecrets,
+};
 use parking_lot::Mutex;
 use pki::{Certificate, Csr, DnsName, Name, Period, Timestamp};
 use rpc::proto::signer::v1 as wire;
@@ -49,6 +52,7 @@ pub(crate) struct FakeCa {
     failing_issuances: AtomicU32,
     order_gate: Mutex<Option<Gate>>,
     issue_gate: Mutex<Option<Gate>>,
+    deactivated: Mutex<HashSet<AuthorizationId>>,
     pub(crate) issue_calls: AtomicU32,
     pub(crate) look_ups: AtomicU32,
 }
@@ -57,7 +61,10 @@ pub(crate) struct FakeCa {
 struct State {
     accounts: HashMap<AccountId, Account>,
     keys: HashMap<(DirectoryName, Thumbprint), AccountId>,
+    former: HashMap<AccountId, Vec<Jwk>>,
     updates: HashSet<[u8; 32]>,
+    /// Terms that have to be agreed to anew.
+    new_terms: Option<&'static str>,
     orders: HashMap<String, pki::Serial>,
     certificates: HashMap<pki::Serial, Kept>,
     watchers: Vec<mpsc::Sender<Result<wire::AccountsChanged, Status>>>,
@@ -109,6 +116,7 @@ impl FakeCa {
             failing_issuances: AtomicU32::new(0),
             order_gate: Mutex::default(),
             issue_gate: Mutex::default(),
+            deactivated: Mutex::default(),
             issue_calls: AtomicU32::new(0),
             look_ups: AtomicU32::new(0),
         }
@@ -131,6 +139,28 @@ impl FakeCa {
     /// Holds the next issuance.
     pub(crate) fn hold_issuances(&self) -> Gate {
         self.issue_gate.lock().insert(Gate::default()).clone()
+    }
+
+    /// The terms change, and every account is asked to agree.
+    pub(crate) fn change_terms(&self, terms: &'static str) {
+        let mut state = self.state.lock();
+        state.new_terms = Some(terms);
+        state.accounts.values_mut().for_each(|account| account.terms_of_service_agreed = false);
+    }
+
+    pub(crate) fn deactivations(&self) -> usize {
+        self.deactivated.lock().len()
+    }
+
+    /// RFC 8555 §7.3.3.
+    fn check_agreement(&self, account: &Account) -> Result<(), Status> {
+        match self.state.lock().new_terms {
+            Some(terms) if !account.terms_of_service_agreed => {
+                let problem = Problem::new(ErrorType::UserActionRequired, "agree to the new terms");
+                Err(rpc::refuse(problem.with_instance(terms)))
+            }
+            _ => Ok(()),
+        }
     }
 
     pub(crate) fn certificates(&self) -> usize {
@@ -191,10 +221,12 @@ impl FakeCa {
             external_account_required: name == "eab",
             profiles: vec![wire::Profile { name: "tls".to_owned(), description: "90 days".to_owned() }],
             methods: if name == "dns" { ALL } else { &["http-01"] }.iter().map(ToString::to_string).collect(),
-            maximum_names: 10,
+            maximum_names: 100,
             order_lifetime_seconds: 86_400,
             authorization_lifetime_seconds: 86_400,
             validation_reuse_seconds: if name == "reuse" { 86_400 } else { 0 },
+            pre_authorization: name == "pre",
+            subdomain_authorization: false,
         }
     }
 
@@ -225,6 +257,7 @@ impl FakeCa {
             ),
             grant: below(name, "granted.test").then(|| "grant-1".to_owned()),
             expires: ends,
+            ancestor: None,
         });
         Ok(names.collect())
     }
@@ -239,7 +272,7 @@ impl FakeCa {
             name,
             &shown.created_by,
         );
-        if made.is_err() {
+        if made.is_err() || self.deactivated.lock().contains(&shown.authorization) {
             return false;
         }
         if below(name, "granted.test") {
@@ -263,7 +296,8 @@ impl FakeCa {
             return true;
         }
         let receipts = evidence.iter().filter(|one| one.name == *name).flat_map(|one| &one.receipts);
-        let mut answers = receipts.filter_map(|compact| self.receipts.verify(compact).ok()?.caa);
+        let read = receipts.filter_map(|compact| self.receipts.verify(compact).ok());
+        let mut answers = read.filter(|receipt| receipt.name == *name).filter_map(|receipt| receipt.caa);
         answers.any(|caa| {
             let fresh = now.since(caa.checked) <= Period::from_hours(8);
             fresh && caa.permitted && caa.identities.iter().map(DnsName::as_str).eq(["ca.test"])
@@ -282,7 +316,11 @@ impl FakeCa {
         self.ids
             .verify_order(&order_id, &located.directory, &account.id, &new_order.digest())
             .map_err(|_| refuse(ErrorType::Unauthorized, "the order's id"))?;
-        let verified = new_order.verify(&account.key).map_err(|_| malformed("newOrder"))?;
+        let mut keys = self.state.lock().former.get(&account.id).cloned().unwrap_or_default();
+        keys.push(account.key.clone());
+        // The key of its time.
+        let verified = keys.iter().find_map(|key| new_order.verify(key).ok());
+        let verified = verified.ok_or_else(|| malformed("newOrder"))?;
         let wanted = NewOrder::from_verified(&verified, 100).map_err(|error| rpc::refuse(error.problem()))?;
         let verified = finalize.verify(&account.key).map_err(|_| malformed("finalize"))?;
         let csr = Finalize::from_verified(&verified).map_err(|error| rpc::refuse(error.problem()))?.csr;

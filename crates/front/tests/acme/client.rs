@@ -36,6 +36,10 @@ impl Key {
         Self::ecdsa(&signature::ECDSA_P384_SHA384_FIXED_SIGNING, "ES384", "P-384")
     }
 
+    pub(crate) fn es512() -> Self {
+        Self::ecdsa(&signature::ECDSA_P521_SHA512_FIXED_SIGNING, "ES512", "P-521")
+    }
+
     pub(crate) fn ed25519() -> Self {
         Self::Ed25519(Ed25519KeyPair::generate().unwrap())
     }

@@ -98,7 +98,7 @@ async fn d3_names_are_strict() {
     unknown.problem(400, "unsupportedIdentifier");
     client.post(&url, &order(json!([]))).await.problem(400, "malformed");
     client.post(&url, &json!({})).await.problem(400, "malformed");
-    let many: Vec<_> = (0..11).map(|number| format!("n{number}.example.org")).collect();
+    let many: Vec<_> = (0..101).map(|number| format!("n{number}.example.org")).collect();
     client.order(&many.iter().map(String::as_str).collect::<Vec<_>>()).await.problem(400, "malformed");
     let merged = client.order(&["Dup.example.org", "dup.example.org"]).await.ok(201).json();
     assert_eq!(merged["identifiers"], json!([{"type": "dns", "value": "dup.example.org"}]));
@@ -432,7 +432,19 @@ async fn d11_orders_are_listed_in_pages_without_invalid_ones() {
     assert!(pages >= 3);
     let stranger = Client::registered(&stage.wire, "open").await;
     stranger.post_as_get(&orders).await.problem(403, "unauthorized");
-    client.post_as_get(&format!("{orders}?cursor=%%%")).await.problem(404, "malformed");
+    // A cursor leads through one's own orders, whoever got it.
+    stranger.post_as_get(&format!("{orders}?cursor=MQ")).await.problem(403, "unauthorized");
+    let own = format!("{}/orders", stranger.account());
+    for cursor in ["?cursor=MA", "?cursor=LTE", "?cursor=eA", "?cursor=OTk5OTk5OTk5OTk5OTk5OTk5OTk5OTk"] {
+        let listed = stranger.post_as_get(&format!("{own}{cursor}")).await.ok(200).json();
+        assert_eq!(listed["orders"], json!([]), "{cursor}");
+    }
+    for bad in ["?cursor=%%%", "?cursor=", "?cursor=MQ==", "?page=1"] {
+        let answer = client.post_as_get(&format!("{orders}{bad}")).await;
+        if bad != "?cursor=" {
+            answer.problem(404, "malformed");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -461,14 +473,20 @@ async fn d13_retry_after_where_there_is_something_to_wait_for() {
     let idle = client.post_as_get(&url).await.ok(200);
     assert_eq!(idle.header("retry-after"), None);
     let challenge = text(&idle.json()["challenges"][0]["url"]);
+    assert_eq!(client.post_as_get(&order_url).await.ok(200).header("retry-after"), None);
     assert!(seconds(&client.post(&challenge, &json!({})).await.ok(200)) > 0);
     assert!(seconds(&client.post_as_get(&url).await.ok(200)) > 0);
+    // Many clients look at the order alone.
+    let pending = client.post_as_get(&order_url).await.ok(200);
+    assert_eq!(pending.json()["status"], "pending");
+    assert!(seconds(&pending) > 0);
     held.release();
     stage.poll(&client, &url, &["valid"]).await;
     let issuing = stage.ca.hold_issuances();
     let answer = stage.finalize(&client, &order, &["wait.example.org"]).await.ok(200);
     assert_eq!(answer.json()["status"], "processing");
     assert!(seconds(&answer) > 0);
+    assert_eq!(answer.location(), order_url, "D12, where it matters");
     assert!(seconds(&client.post_as_get(&order_url).await.ok(200)) > 0);
     issuing.release();
     stage.poll(&client, &order_url, &["valid"]).await;
@@ -557,7 +575,7 @@ async fn d7_tries_that_failed_before_a_restart_count() {
     .await;
     let mut client = Client::registered(&stage.wire, "open").await;
     let never = || Sight::Invalid(ErrorType::Connection);
-    stage.validator.plan("never.example.org", [never(), never(), never()]);
+    stage.validator.plan("never.example.org", [never(), never(), never(), never(), never()]);
     let order = client.order(&["never.example.org"]).await.ok(201).json();
     let url = text(&order["authorizations"][0]);
     let challenge = text(&client.post_as_get(&url).await.ok(200).json()["challenges"][0]["url"]);
@@ -567,7 +585,8 @@ async fn d7_tries_that_failed_before_a_restart_count() {
     stage.clock.advance(Duration::from_secs(200));
     client.post_as_get(&url).await.ok(200);
     stage.poll(&client, &url, &["invalid"]).await;
-    assert_eq!(stage.validator.looks.load(Ordering::SeqCst), 2);
+    // The front that goes on has three tries; one of them was made before.
+    assert_eq!(stage.validator.looks.load(Ordering::SeqCst), 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -16,6 +16,7 @@ use rustls_pki_types::CertificateDer;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use testkit::TestClock;
+use testkit::front_store::FaultyFrontStore;
 use testkit::nodes::NodeAuthority;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -57,6 +58,8 @@ pub(crate) struct Stage {
     pub(crate) validator: Arc<FakeValidator>,
     pub(crate) clock: TestClock,
     pub(crate) store: Arc<dyn AcmeStore>,
+    /// What the front asks of its database.
+    pub(crate) asked: FaultyFrontStore,
     world: Arc<World>,
     lifecycle: Lifecycle,
     running: JoinHandle<Result<(), Failure>>,
@@ -102,7 +105,8 @@ impl Stage {
         runtime::RoleConfig::check(&config).unwrap();
         change(&mut config);
         let options = sqlite::Options::new(world.path(database));
-        let store: Arc<dyn AcmeStore> = Arc::new(sqlite::Acme::open(options).await.unwrap());
+        let asked = FaultyFrontStore::new(Arc::new(sqlite::Acme::open(options).await.unwrap()));
+        let store: Arc<dyn AcmeStore> = Arc::new(asked.clone());
         let lifecycle = Lifecycle::new(world.clock.shared());
         let running = tokio::spawn(front::run(config, lifecycle.clone(), Arc::clone(&store)));
         let address = SocketAddr::from(([127, 0, 0, 1], port));
@@ -113,6 +117,7 @@ impl Stage {
             validator: Arc::clone(&world.validator),
             clock: world.clock.clone(),
             store,
+            asked,
             world,
             lifecycle,
             running,

@@ -196,6 +196,7 @@ CREATE TABLE accounts (
     status          TEXT COLLATE "C" NOT NULL,
     contacts        TEXT[] COLLATE "C" NOT NULL,
     terms_agreed_at BIGINT,
+    terms_agreed    TEXT COLLATE "C",
     registration    TEXT COLLATE "C" REFERENCES registrations (id),
     eab_kid         TEXT COLLATE "C",
     key             BYTEA    NOT NULL,

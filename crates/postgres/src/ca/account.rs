@@ -66,14 +66,15 @@ async fn insert_account(connection: &mut PgConnection, account: &Sealed<AccountR
     let (row, mac) = (account.unverified(), account.mac());
     sqlx::query!(
         "INSERT INTO accounts (
-            id, directory, status, contacts, terms_agreed_at, registration, eab_kid, key, created_at, version,
-            mac_version, mac)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+            id, directory, status, contacts, terms_agreed_at, terms_agreed, registration, eab_kid, key,
+            created_at, version, mac_version, mac)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
         row.id,
         row.directory,
         row.status.as_str(),
         &row.contacts,
         optional_seconds(row.terms_agreed_at),
+        row.terms_agreed,
         row.registration,
         row.eab_kid,
         row.key.as_slice(),
@@ -208,12 +209,13 @@ async fn was_accepted(
 async fn update_account(connection: &mut PgConnection, account: &Sealed<AccountRow>) -> Result<(), Failure> {
     let (row, mac) = (account.unverified(), account.mac());
     sqlx::query!(
-        "UPDATE accounts SET status = $1, contacts = $2, terms_agreed_at = $3, registration = $4, eab_kid = $5,
-                key = $6, version = $7, mac_version = $8, mac = $9
-         WHERE id = $10",
+        "UPDATE accounts SET status = $1, contacts = $2, terms_agreed_at = $3, terms_agreed = $4,
+                registration = $5, eab_kid = $6, key = $7, version = $8, mac_version = $9, mac = $10
+         WHERE id = $11",
         row.status.as_str(),
         &row.contacts,
         optional_seconds(row.terms_agreed_at),
+        row.terms_agreed,
         row.registration,
         row.eab_kid,
         row.key.as_slice(),
@@ -250,6 +252,7 @@ struct Stored {
     status: String,
     contacts: Vec<String>,
     terms_agreed_at: Option<i64>,
+    terms_agreed: Option<String>,
     registration: Option<String>,
     eab_kid: Option<String>,
     key: Vec<u8>,
@@ -267,6 +270,7 @@ impl Stored {
             status: ACCOUNTS.word("status", &self.status, AccountStatus::from_word)?,
             contacts: self.contacts,
             terms_agreed_at: ACCOUNTS.optional_time("terms_agreed_at", self.terms_agreed_at)?,
+            terms_agreed: self.terms_agreed,
             registration: self.registration,
             eab_kid: self.eab_kid,
             key: ACCOUNTS.digest("key", self.key)?,
@@ -286,8 +290,8 @@ pub(super) async fn record(
         ($condition:literal, $($argument:expr),+) => {
             sqlx::query_as!(
                 StoredWithKey,
-                r#"SELECT a.row, a.id, a.directory, a.status, a.contacts, a.terms_agreed_at, a.registration,
-                          a.eab_kid, a.key, a.created_at, a.version, a.mac_version, a.mac,
+                r#"SELECT a.row, a.id, a.directory, a.status, a.contacts, a.terms_agreed_at, a.terms_agreed,
+                          a.registration, a.eab_kid, a.key, a.created_at, a.version, a.mac_version, a.mac,
                           k.directory AS key_directory, k.thumbprint, k.jwk, k.valid_from, k.valid_until,
                           k.mac_version AS key_mac_version, k.mac AS key_mac
                    FROM accounts AS a JOIN account_keys AS k ON k.account = a.id
@@ -324,6 +328,7 @@ struct StoredWithKey {
     status: String,
     contacts: Vec<String>,
     terms_agreed_at: Option<i64>,
+    terms_agreed: Option<String>,
     registration: Option<String>,
     eab_kid: Option<String>,
     key: Vec<u8>,
@@ -358,6 +363,7 @@ impl StoredWithKey {
             status: self.status,
             contacts: self.contacts,
             terms_agreed_at: self.terms_agreed_at,
+            terms_agreed: self.terms_agreed,
             registration: self.registration,
             eab_kid: self.eab_kid,
             key: self.key,
@@ -381,8 +387,8 @@ pub(super) async fn page(
         ($condition:literal, $argument:expr) => {
             sqlx::query_as!(
                 Stored,
-                "SELECT row, id, directory, status, contacts, terms_agreed_at, registration, eab_kid, key,
-                        created_at, version, mac_version, mac
+                "SELECT row, id, directory, status, contacts, terms_agreed_at, terms_agreed, registration,
+                        eab_kid, key, created_at, version, mac_version, mac
                  FROM accounts WHERE "
                     + $condition
                     + " AND row > $2 ORDER BY row LIMIT $3",

@@ -162,6 +162,20 @@ async fn grants(connection: &mut PgConnection, registration: &str) -> Result<Vec
         .collect()
 }
 
+/// Those of these authorizations that were deactivated.
+pub(super) async fn deactivated(
+    connection: &mut PgConnection,
+    authorizations: &[String],
+) -> Result<Vec<String>, Failure> {
+    let found = sqlx::query_scalar!(
+        "SELECT authorization_id FROM deactivations WHERE authorization_id = ANY($1)",
+        authorizations
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(found)
+}
+
 pub(super) async fn registrations(
     connection: &mut PgConnection,
     directory: Option<&str>,

@@ -67,6 +67,10 @@ impl CaStore for Ca {
         Ok(read!(self.readers, |connection| node::join_token(connection, digest))?)
     }
 
+    async fn deactivated(&self, authorizations: &[String]) -> Result<Vec<String>, StoreError> {
+        Ok(read!(self.readers, |connection| authority::deactivated(connection, authorizations))?)
+    }
+
     async fn blocked_after(&self, after: &BlockedAfter) -> Result<Vec<BlockedKeyRow>, StoreError> {
         Ok(read!(self.readers, |connection| node::blocked_after(connection, after))?)
     }

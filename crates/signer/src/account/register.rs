@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 use acme::account::NewAccount;
 use acme::eab::{Binding, EabError, EabKeyId};
 use acme::jws::KeyReference;
+use acme::problem::Problem;
 use acme::resource::Resource;
 use acme::{AccountId, Jwk};
 use ca_store::{
@@ -98,10 +99,12 @@ impl Ca {
         payload: &NewAccount,
     ) -> Outcome<()> {
         let policy = &request.directory().policy;
-        if policy.terms_of_service.is_some() && !payload.terms_of_service_agreed {
-            return Err(request
-                .refuse(Reason::TermsNotAgreed, "the terms of service must be agreed to")
-                .into());
+        if let Some(terms) = policy.terms_of_service.as_ref().filter(|_| !payload.terms_of_service_agreed) {
+            let problem =
+                Problem::new(Reason::TermsNotAgreed.error_type(), "the terms of service must be agreed to");
+            let refusal =
+                Refusal::with_problem(Reason::TermsNotAgreed, problem.with_instance(terms.as_str()));
+            return Err(refusal.directory(policy.name.as_str()).into());
         }
         if policy.external_account_required && payload.external_account_binding.is_none() {
             return Err(request
@@ -129,6 +132,8 @@ impl Ca {
             None => None,
         };
         let directory = request.directory().name();
+        let terms = &request.directory().policy.terms_of_service;
+        let terms = terms.as_ref().filter(|_| payload.terms_of_service_agreed);
         let id = AccountId::derive(directory, &key.thumbprint());
         let contacts = payload.contacts().map_err(|error| contact_refusal(request, error))?;
         let row = AccountRow {
@@ -137,6 +142,7 @@ impl Ca {
             status: AccountStatus::Valid,
             contacts: contacts.iter().map(ToString::to_string).collect(),
             terms_agreed_at: payload.terms_of_service_agreed.then_some(now),
+            terms_agreed: terms.map(ToString::to_string),
             registration: bound.as_ref().map(|bound| bound.key.registration.clone()),
             eab_kid: bound.as_ref().map(|bound| bound.key.kid.clone()),
             key: *key.thumbprint().as_bytes(),

@@ -21,7 +21,7 @@ use crate::request::{AccountSlot, ClientRequest};
 const TRIES: u32 = 5;
 
 impl Ca {
-    /// Changes contacts, or deactivates the account. Repeating a request changes nothing.
+    /// Changes contacts, notes an agreement, or deactivates the account. Repeating a request changes nothing.
     ///
     /// # Errors
     /// A refusal, or what keeps it from being done.
@@ -48,12 +48,14 @@ impl Ca {
                     let event = Event::AccountDeactivated { account: &account.row.id };
                     (AccountRow { status: AccountStatus::Deactivated, version, ..row }, event)
                 }
-                Update::Contacts(contacts) => {
-                    let contacts = contacts.iter().map(ToString::to_string).collect();
-                    (
-                        AccountRow { contacts, version, ..row },
-                        Event::AccountUpdated { account: &account.row.id },
-                    )
+                Update::Change { contacts, agrees } => {
+                    let contacts = contacts.map(|all| all.iter().map(ToString::to_string).collect());
+                    let contacts = contacts.unwrap_or_else(|| row.contacts.clone());
+                    let row = agreement(&request, row, agrees, now);
+                    // Also when nothing changes: the request is remembered, and cannot be played again after another one,
+                    // nor be taken for an agreement to later terms.
+                    let event = Event::AccountUpdated { account: &account.row.id };
+                    (AccountRow { contacts, version, ..row }, event)
                 }
             };
             let change = AccountUpdate {
@@ -181,6 +183,16 @@ impl Ca {
             UpdateOutcome::KeyInUse(other) => Err(key_in_use(request, &other).into()),
             UpdateOutcome::Unknown => Err(account_unknown(request).into()),
         }
+    }
+}
+
+/// The row of an account that agrees to the terms of today, unless it does already (RFC 8555 §7.3.3).
+fn agreement(request: &ClientRequest, row: AccountRow, agrees: bool, now: Timestamp) -> AccountRow {
+    match &request.directory().policy.terms_of_service {
+        Some(terms) if agrees && row.terms_agreed.as_deref() != Some(terms.as_str()) => {
+            AccountRow { terms_agreed_at: Some(now), terms_agreed: Some(terms.to_string()), ..row }
+        }
+        _ => row,
     }
 }
 

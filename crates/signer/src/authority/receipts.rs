@@ -72,6 +72,10 @@ impl Witnesses<'_> {
                 }
                 Observation::Caa => {}
             }
+            // Of a domain above, CAA says nothing of the name: that may have records of its own.
+            if receipt.name != evidence.name {
+                continue;
+            }
             match answer {
                 CaaAnswer::NotAsked => {}
                 CaaAnswer::Permitted => caa.add(&receipt, true),
@@ -144,11 +148,17 @@ impl Witnesses<'_> {
     /// Every field of a receipt that says what it is about. (That its token is the authorization's, [`receipt`] has seen.)
     fn check_subject(&self, receipt: &Receipt, evidence: &NameEvidence) -> Result<(), Refusal> {
         let directory = self.claim.request.directory();
-        let method_counts =
-            directory.policy.methods.contains(&receipt.method) && receipt.method.fits(&receipt.name);
+        let covers = evidence.ancestor.is_none() || receipt.method.covers_subdomains();
+        let method_counts = directory.policy.methods.contains(&receipt.method)
+            && receipt.method.fits(&receipt.name)
+            && covers;
+        let caa_alone = receipt.outcome == Observation::Caa;
         // Nobody looked for a key authorization where CAA alone was asked.
-        let key_counts = receipt.outcome == Observation::Caa
-            || self.claim.account.had_key(&receipt.thumbprint, receipt.finished, self.skew);
+        let key_counts =
+            caa_alone || self.claim.account.had_key(&receipt.thumbprint, receipt.finished, self.skew);
+        // Control is shown of what the authorization is for; CAA is asked for the name itself, below that perhaps.
+        let name_counts =
+            receipt.name == evidence.authorized() || (caa_alone && receipt.name == evidence.name);
         let (reason, other) = if receipt.authorization != evidence.authorization {
             (Reason::ReceiptAuthorization, "authorization")
         } else if receipt.directory != *directory.name() {
@@ -157,7 +167,7 @@ impl Witnesses<'_> {
             (Reason::ReceiptAccount, "account")
         } else if !self.is_account_url(&receipt.account_url) {
             (Reason::ReceiptAccountUrl, "account URL")
-        } else if receipt.name != evidence.name {
+        } else if !name_counts {
             (Reason::ReceiptName, "name")
         } else if !method_counts {
             (Reason::ReceiptMethod, "method")
@@ -179,7 +189,8 @@ impl Witnesses<'_> {
     }
 
     /// Not before its authorization, not from the future, and young enough: as old as an order may get, or for an
-    /// authorization of another request as old as the directory lets validations be reused.
+    /// authorization of another request as old as the directory lets validations be reused. One that was made without an
+    /// order (RFC 8555 §7.4.1) waits for its first as long as an order would.
     fn check_time(
         &self,
         receipt: &Receipt,
@@ -189,6 +200,9 @@ impl Witnesses<'_> {
         let policy = &self.claim.request.directory().policy;
         let oldest = match self.claim.own {
             Some(own) if evidence.created_by == own => policy.order_lifetime,
+            Some(_) if evidence.authorization.scope().pre_authorization => {
+                policy.order_lifetime.max(policy.validation_reuse)
+            }
             Some(_) => policy.validation_reuse,
             None => policy.order_lifetime.max(policy.validation_reuse),
         };
@@ -241,7 +255,7 @@ impl Witnesses<'_> {
 
     /// Whether an answer of CAA must be there: for DNS names of a directory that has a name in CAA records, when a certificate
     /// is to be issued.
-    fn needs_caa(&self, name: &Name) -> bool {
+    pub(super) fn needs_caa(&self, name: &Name) -> bool {
         let policy = &self.claim.request.directory().policy;
         self.claim.issuance && !policy.caa_identities.is_empty() && name.base().is_some()
     }

@@ -6,7 +6,10 @@ use acme::challenge::Method;
 use pki::{Period, Profile, ProfileKind};
 use url::Url;
 
-use super::{DirectoryPolicy, IssuerPolicy, IssuerPolicyState, OcspPolicy, Policy, ServerCertificatePolicy};
+use super::{
+    DirectoryPolicy, IssuerPolicy, IssuerPolicyState, OcspPolicy, Policy, ServerCertificatePolicy,
+    TermsChange,
+};
 
 /// What is wrong with a policy. Each names the entry, because the file is long.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -371,6 +374,16 @@ impl DirectoryPolicy {
             let maximum_dissent = self.quorum.maximum_dissent;
             return Err(PolicyError::Quorum { directory: self.name.to_string(), maximum_dissent, count });
         }
+        if self.terms_change == TermsChange::Ask && self.terms_of_service.is_none() {
+            return Err(range("terms_change", "\"ignore\" where there are no terms_of_service"));
+        }
+        if self.subdomain_auth && !self.methods.iter().any(|method| method.covers_subdomains()) {
+            return Err(range("subdomain_auth", "false where methods has no dns-01"));
+        }
+        // The records of a name below its domain would go unread (RFC 8659 §3).
+        if self.subdomain_auth && !self.caa_identities.is_empty() {
+            return Err(range("subdomain_auth", "false where there are caa_identities"));
+        }
         if self.revocation_reasons.is_empty() {
             return Err(empty("revocation_reasons"));
         }
@@ -513,6 +526,8 @@ quorum = { perspectives = ["v1", "v2"], maximum_dissent = 1 }
                 "caa_identities must be at most 10",
             ),
             ("maximum_names = 10", "revocation_reasons = []", "in revocation_reasons"),
+            ("maximum_names = 10", "terms_change = \"ask\"", "terms_change must be"),
+            ("maximum_names = 10", "subdomain_auth = true", "subdomain_auth must be"),
             (
                 "maximum_names = 10",
                 "revocation_reasons = [\"privilegeWithdrawn\"]",

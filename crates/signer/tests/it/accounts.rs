@@ -6,7 +6,7 @@ use signer::{Failure, Reason};
 use crate::support::{Client, OPEN, OTHER, Peek as _, World, reason};
 
 #[tokio::test]
-async fn one_key_is_one_account() {
+async fn c4_one_key_is_one_account() {
     let world = World::start().await;
     let client = Client::new(OPEN);
     let requests: Vec<_> = (0..6).map(|_| client.new_account()).collect();
@@ -25,7 +25,7 @@ async fn one_key_is_one_account() {
 }
 
 #[tokio::test]
-async fn registrations_are_refused_for_good_reasons() {
+async fn c3_registrations_are_refused_for_good_reasons() {
     let world = World::start().await;
     let refused = |client: Client, payload: serde_json::Value| {
         let ca = world.ca.clone();
@@ -54,7 +54,7 @@ async fn registrations_are_refused_for_good_reasons() {
 }
 
 #[tokio::test]
-async fn a_certificates_key_makes_no_account() {
+async fn e6_a_certificates_key_makes_no_account() {
     let world = World::start().await;
     let client = world.client().await;
     let mut ready = world.ready(&client, &["example.org"]).await;
@@ -67,7 +67,7 @@ async fn a_certificates_key_makes_no_account() {
 }
 
 #[tokio::test]
-async fn contacts_change_and_a_request_is_good_once() {
+async fn c1_contacts_change_and_a_request_is_good_once() {
     let world = World::start().await;
     let client = world.client().await;
     let first = client.update(&json!({ "contact": ["mailto:first@example.org"] }));
@@ -93,7 +93,7 @@ async fn contacts_change_and_a_request_is_good_once() {
 }
 
 #[tokio::test]
-async fn a_deactivated_account_stays_so() {
+async fn c9_a_deactivated_account_stays_so() {
     let world = World::start().await;
     let client = world.client().await;
     world.ca.update_account(&client.update(&json!({ "status": "deactivated" }))).await.unwrap();
@@ -108,7 +108,7 @@ async fn a_deactivated_account_stays_so() {
 }
 
 #[tokio::test]
-async fn a_key_change_is_checked_in_every_part() {
+async fn c8_a_key_change_is_checked_in_every_part() {
     let world = World::start().await;
     let client = world.client().await;
     let new = Client::new(OPEN);
@@ -141,7 +141,7 @@ async fn a_key_change_is_checked_in_every_part() {
 }
 
 #[tokio::test]
-async fn a_former_key_never_returns() {
+async fn c7_a_former_key_never_returns() {
     let world = World::start().await;
     let client = world.client().await;
     let id = client.account.unwrap();
@@ -153,4 +153,92 @@ async fn a_former_key_never_returns() {
     let other = world.client().await;
     assert_eq!(reason(world.ca.change_key(&other.key_change(&client)).await), Reason::KeyInUse);
     assert_eq!(reason(world.ca.update_account(&client.update(&json!({}))).await), Reason::KeyFormer);
+}
+
+/// A directory that asks: `other`, whose terms change.
+async fn asking(terms: &str) -> World {
+    let world = World::start().await;
+    let to = format!("terms_of_service = \"{terms}\"\nterms_change = \"ask\"");
+    world.with_policy("terms_of_service = \"https://ca.test/terms\"", &to).await
+}
+
+async fn new_terms(world: World, from: &str, to: &str) -> World {
+    world.with_policy(&format!("\"{from}\""), &format!("\"{to}\"")).await
+}
+
+const FIRST: &str = "https://ca.test/terms/1";
+const SECOND: &str = "https://ca.test/terms/2";
+const THIRD: &str = "https://ca.test/terms/3";
+
+/// RFC 8555 §7.3.3.
+#[tokio::test]
+async fn c2_who_agreed_to_other_terms_is_asked_to_agree_again() {
+    let world = asking(FIRST).await;
+    let client = world.client_of(OTHER).await;
+    let issued =
+        world.issue(world.ready(&client, &["example.org"]).await.finalized_by(&client)).await.unwrap();
+    let ready = world.ready(&client, &["example.org"]).await;
+    let world = new_terms(world, FIRST, SECOND).await;
+    match world.ca.authorize_order(&client.new_order(&["example.org"])).await {
+        Err(Failure::Refused(refusal)) => {
+            assert_eq!((refusal.reason, refusal.problem.status()), (Reason::TermsChanged, 403));
+            assert_eq!(refusal.problem.instance.as_deref(), Some(SECOND));
+        }
+        outcome => panic!("{outcome:?}"),
+    }
+    assert_eq!(world.refusal(ready.finalized_by(&client)).await, Reason::TermsChanged);
+    // Another update agrees to nothing.
+    for payload in [json!({ "contact": [] }), json!({ "termsOfServiceAgreed": false })] {
+        world.ca.update_account(&client.update(&payload)).await.unwrap();
+        assert_eq!(world.refusal(ready.finalized_by(&client)).await, Reason::TermsChanged);
+    }
+    // Whatever the terms, a certificate can be revoked and a key be changed.
+    let payload = json!({ "certificate": acme::base64url::encode(&issued.certificate) });
+    world.ca.revoke(&client.request("revoke-cert", &payload), Vec::new()).await.unwrap();
+    let renewed = Client::new(OTHER).of_account(client.account.unwrap());
+    world.ca.change_key(&client.key_change(&renewed)).await.unwrap();
+    let agrees = renewed.update(&json!({ "termsOfServiceAgreed": true }));
+    let account = world.ca.update_account(&agrees).await.unwrap();
+    assert_eq!(account.row.terms_agreed.as_deref(), Some(SECOND));
+    assert_eq!(account.row.contacts, [""; 0], "what is not in an update stays");
+    world.issue(ready.finalized_by(&renewed)).await.unwrap();
+    world.ca.authorize_order(&renewed.new_order(&["example.org"])).await.unwrap();
+}
+
+/// "I agree" does not say to what: it is good once, for the terms of its day.
+#[tokio::test]
+async fn c2_an_agreement_is_not_played_again_for_later_terms() {
+    let world = asking(FIRST).await;
+    let client = world.client_of(OTHER).await;
+    let early = client.update(&json!({ "termsOfServiceAgreed": true }));
+    world.ca.update_account(&early).await.unwrap();
+    let world = new_terms(world, FIRST, SECOND).await;
+    let agrees = client.update(&json!({ "termsOfServiceAgreed": true }));
+    world.ca.update_account(&agrees).await.unwrap();
+    let world = new_terms(world, SECOND, THIRD).await;
+    for replayed in [&early, &agrees, &client.new_account()] {
+        let _ = world.ca.update_account(replayed).await;
+        let _ = world.ca.register_account(replayed).await;
+        let order = world.ca.authorize_order(&client.new_order(&["example.org"])).await;
+        assert_eq!(reason(order), Reason::TermsChanged);
+    }
+    let row = world.store.record_of(&client.account.unwrap().to_string()).await.account;
+    assert_eq!(row.unverified().terms_agreed.as_deref(), Some(SECOND));
+}
+
+/// The default: a certificate that renews itself goes on.
+#[tokio::test]
+async fn c2_new_terms_stop_nobody_unless_the_directory_says_so() {
+    let world = World::start().await;
+    let client = world.client_of(OTHER).await;
+    let world = new_terms(world, "https://ca.test/terms", SECOND).await;
+    world.issue(world.ready(&client, &["example.org"]).await.finalized_by(&client)).await.unwrap();
+    // Who comes new agrees to those of today.
+    let newcomer = world.client_of(OTHER).await;
+    let row = world.store.record_of(&newcomer.account.unwrap().to_string()).await.account;
+    assert_eq!(row.unverified().terms_agreed.as_deref(), Some(SECOND));
+    match world.ca.register_account(&Client::new(OTHER).new_account_with(&json!({}))).await {
+        Err(Failure::Refused(refusal)) => assert_eq!(refusal.problem.instance.as_deref(), Some(SECOND)),
+        outcome => panic!("{outcome:?}"),
+    }
 }

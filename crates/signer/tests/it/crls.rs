@@ -184,7 +184,7 @@ pub(crate) fn openssl(world: &World, crls: &[&[u8]], leaf: &[u8]) -> Option<Stri
 }
 
 #[tokio::test]
-async fn a_revoked_certificate_is_in_the_next_crl() {
+async fn f7_a_revoked_certificate_is_in_the_next_crl() {
     let world = World::start().await;
     let (issued, shard) = world.some_certificate().await;
     let works = Works::start(&world);

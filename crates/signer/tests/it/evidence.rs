@@ -243,7 +243,7 @@ async fn a_perspective_outside_of_the_quorum_does_not_count() {
 }
 
 #[tokio::test]
-async fn receipts_have_an_age() {
+async fn d10_receipts_have_an_age() {
     let mut scene = Scene::new().await;
     // Long after the account was made, so that only the order's own time matters.
     scene.world.clock.advance(Duration::from_secs(3600));
@@ -272,7 +272,7 @@ async fn receipts_have_an_age() {
 }
 
 #[tokio::test]
-async fn where_nothing_is_reused_nothing_is_reused() {
+async fn d10_where_nothing_is_reused_nothing_is_reused() {
     let world = World::start().await;
     let mut client = Client::new(OTHER);
     let account = world.ca.register_account(&client.new_account()).await.unwrap().account.id;
@@ -285,7 +285,7 @@ async fn where_nothing_is_reused_nothing_is_reused() {
 }
 
 #[tokio::test]
-async fn a_receipt_goes_with_the_key_of_its_time() {
+async fn c7_a_receipt_goes_with_the_key_of_its_time() {
     let scene = Scene::new().await;
     scene.world.clock.advance(Duration::from_secs(3600));
     let renewed = Client::new(&scene.client.directory).of_account(scene.client.account.unwrap());
@@ -302,7 +302,7 @@ async fn a_receipt_goes_with_the_key_of_its_time() {
 }
 
 #[tokio::test]
-async fn a_wildcard_is_not_shown_over_http() {
+async fn d2_a_wildcard_is_not_shown_over_http() {
     let scene = Scene::of("*.example.org").await;
     let order = scene.ready.finalized_by(&scene.client);
     assert_eq!(scene.world.refusal(order).await, Reason::ReceiptMethod);
@@ -349,7 +349,7 @@ async fn each_name_needs_evidence_and_no_other_name_does() {
 }
 
 #[tokio::test]
-async fn a_deactivated_authorization_does_not_count() {
+async fn d9_a_deactivated_authorization_does_not_count() {
     let scene = Scene::new().await;
     let row = DeactivationRow {
         authorization: scene.ready.evidence[0].authorization.to_string(),

@@ -133,7 +133,7 @@ async fn permits_restrict_what_may_be_asked_for() {
 }
 
 #[tokio::test]
-async fn an_eab_key_registers_as_often_as_it_says() {
+async fn c6_an_eab_key_registers_as_often_as_it_says() {
     let world = World::start().await;
     let (kid, key) = world.registration("one", Some(1)).await;
     let first = Client::new(MANAGED);
@@ -150,7 +150,7 @@ async fn an_eab_key_registers_as_often_as_it_says() {
 }
 
 #[tokio::test]
-async fn an_eab_key_used_twice_at_once_is_used_once() {
+async fn c4_an_eab_key_used_twice_at_once_is_used_once() {
     let world = World::start().await;
     let (kid, key) = world.registration("one", Some(1)).await;
     let requests: Vec<_> = (0..6).map(|_| Client::new(MANAGED).new_account_with_eab(&kid, &key)).collect();
@@ -179,7 +179,7 @@ async fn an_eab_key_of_many_uses_can_be_used_at_once() {
 }
 
 #[tokio::test]
-async fn bindings_are_checked_in_every_part() {
+async fn c6_bindings_are_checked_in_every_part() {
     let world = World::start().await;
     let (kid, key) = world.registration("one", None).await;
     let (other_kid, other_key) = world.registration("two", None).await;
@@ -250,7 +250,7 @@ async fn rows_of_another_registration_count_for_nothing() {
 }
 
 #[tokio::test]
-async fn an_eab_key_of_before_a_restore_is_void() {
+async fn c6_an_eab_key_of_before_a_restore_is_void() {
     let world = World::start().await;
     let (kid, key) = world.registration("one", None).await;
     world.ca.register_account(&Client::new(MANAGED).new_account_with_eab(&kid, &key)).await.unwrap();

@@ -150,7 +150,7 @@ async fn one_new_order_gives_one_certificate() {
 }
 
 #[tokio::test]
-async fn concurrent_requests_make_one_certificate() {
+async fn e7_concurrent_requests_make_one_certificate() {
     let world = World::start().await;
     let client = world.client().await;
     let ready = world.ready(&client, &["example.org"]).await;
@@ -204,7 +204,7 @@ async fn a_slow_token_is_answered_with_processing() {
 }
 
 #[tokio::test]
-async fn the_csr_must_say_what_the_order_says() {
+async fn e2_the_csr_must_say_what_the_order_says() {
     let world = World::start().await;
     let client = world.client().await;
     let ready = world.ready(&client, &["example.org", "www.example.org"]).await;
@@ -328,7 +328,7 @@ async fn a_name_set_that_was_changed_on_the_way_is_not_signed_for() {
 }
 
 #[tokio::test]
-async fn an_order_ends() {
+async fn d5_an_order_ends() {
     let world = World::start().await;
     let client = world.client().await;
     let ready = world.ready(&client, &["example.org"]).await;
@@ -338,7 +338,7 @@ async fn an_order_ends() {
 }
 
 #[tokio::test]
-async fn keys_count_in_their_time() {
+async fn c7_keys_count_in_their_time() {
     let world = World::start().await;
     let client = world.client().await;
     let before = world.ready(&client, &["example.org"]).await;
@@ -368,7 +368,7 @@ async fn keys_count_in_their_time() {
 }
 
 #[tokio::test]
-async fn a_deactivated_account_gets_nothing_more() {
+async fn c9_a_deactivated_account_gets_nothing_more() {
     let world = World::start().await;
     let client = world.client().await;
     let ready = world.ready(&client, &["example.org"]).await;
@@ -385,7 +385,7 @@ async fn a_deactivated_account_gets_nothing_more() {
 }
 
 #[tokio::test]
-async fn names_are_refused_all_at_once_and_by_every_rule() {
+async fn a17_names_are_refused_all_at_once_and_by_every_rule() {
     let world = World::start().await;
     let client = world.client().await;
     let refused = |names: Vec<&'static str>| {
@@ -408,7 +408,7 @@ async fn names_are_refused_all_at_once_and_by_every_rule() {
 }
 
 #[tokio::test]
-async fn requested_times_are_honoured_or_refused() {
+async fn d4_requested_times_are_honoured_or_refused() {
     let world = World::start().await;
     let client = world.client().await;
     let end = world.now().plus(Period::from_days(10));

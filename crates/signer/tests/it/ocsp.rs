@@ -81,7 +81,7 @@ async fn what_may_have_been_signed_is_answered() {
 
 /// What OCSP says of a revocation is what the CRL of its shard says.
 #[tokio::test]
-async fn ocsp_and_crl_agree() {
+async fn f7_ocsp_and_crl_agree() {
     let it = OcspWorld::start().await;
     let serial = it.certificate("example.org").await.serial;
     let row = it.world.journal().await.into_iter().find(|row| row.serial == serial).unwrap();

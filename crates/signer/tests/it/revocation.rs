@@ -54,7 +54,7 @@ fn refusal<T: std::fmt::Debug>(outcome: Result<T, Failure>) -> Refusal {
 }
 
 #[tokio::test]
-async fn the_account_of_a_certificate_revokes_it() {
+async fn f1_the_account_of_a_certificate_revokes_it() {
     let world = World::start().await;
     let client = world.client().await;
     let held = world.certificate(&client, &["example.org"]).await;
@@ -75,7 +75,7 @@ async fn the_account_of_a_certificate_revokes_it() {
 }
 
 #[tokio::test]
-async fn the_key_of_a_certificate_revokes_it_without_an_account() {
+async fn f1_the_key_of_a_certificate_revokes_it_without_an_account() {
     let world = World::start().await;
     let client = world.client().await;
     let held = world.certificate(&client, &["example.org"]).await;
@@ -93,7 +93,7 @@ async fn the_key_of_a_certificate_revokes_it_without_an_account() {
 }
 
 #[tokio::test]
-async fn nobody_else_revokes_it() {
+async fn f3_nobody_else_revokes_it() {
     let world = World::start().await;
     let client = world.client().await;
     let held = world.certificate(&client, &["example.org"]).await;
@@ -119,7 +119,7 @@ async fn nobody_else_revokes_it() {
 }
 
 #[tokio::test]
-async fn an_account_that_holds_all_names_revokes_it() {
+async fn f2_an_account_that_holds_all_names_revokes_it() {
     let world = World::start().await;
     let client = world.client().await;
     let held = world.certificate(&client, &["a.example", "b.example"]).await;
@@ -137,7 +137,7 @@ async fn an_account_that_holds_all_names_revokes_it() {
 }
 
 #[tokio::test]
-async fn unknown_and_foreign_certificates_get_one_answer() {
+async fn f3_unknown_and_foreign_certificates_get_one_answer() {
     let world = World::start().await;
     let client = world.client().await;
     let held = world.certificate(&client, &["example.org"]).await;
@@ -175,7 +175,7 @@ async fn unknown_and_foreign_certificates_get_one_answer() {
 }
 
 #[tokio::test]
-async fn reasons_that_are_not_a_clients_are_refused() {
+async fn f5_reasons_that_are_not_a_clients_are_refused() {
     let world = World::start().await;
     let client = world.client().await;
     let held = world.certificate(&client, &["example.org"]).await;
@@ -194,7 +194,7 @@ async fn reasons_that_are_not_a_clients_are_refused() {
 }
 
 #[tokio::test]
-async fn only_the_key_raises_a_reason_to_key_compromise() {
+async fn f4_only_the_key_raises_a_reason_to_key_compromise() {
     let world = World::start().await;
     let client = world.client().await;
     let held = world.certificate(&client, &["example.org"]).await;
@@ -305,7 +305,7 @@ async fn with_key(world: &World, client: &Client, key: &Client, names: &[&str]) 
 }
 
 #[tokio::test]
-async fn who_proves_that_a_key_is_compromised_revokes_all_its_certificates() {
+async fn f6_who_proves_that_a_key_is_compromised_revokes_all_its_certificates() {
     let world = World::with_limits(Limits { revocation_page: 2, ..Limits::default() }).await;
     let (one, two) = (world.client().await, world.client_of(OTHER).await);
     let key = Client::new(OPEN);
@@ -406,7 +406,7 @@ async fn a_directory_says_which_reasons_its_clients_may_give() {
 }
 
 #[tokio::test]
-async fn names_that_were_held_too_long_ago_do_not_count() {
+async fn f2_names_that_were_held_too_long_ago_do_not_count() {
     let world = World::start().await;
     let client = world.client().await;
     let held = world.certificate(&client, &["a.example"]).await;

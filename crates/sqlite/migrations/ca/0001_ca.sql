@@ -191,6 +191,7 @@ CREATE TABLE accounts (
     status          TEXT    NOT NULL,
     contacts        TEXT    NOT NULL,
     terms_agreed_at INTEGER,
+    terms_agreed    TEXT,
     registration    TEXT    REFERENCES registrations (id),
     eab_kid         TEXT,
     key             BLOB    NOT NULL,

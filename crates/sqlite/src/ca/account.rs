@@ -66,14 +66,15 @@ async fn insert_account(
     let (row, mac) = (account.unverified(), account.mac());
     sqlx::query!(
         "INSERT INTO accounts (
-            id, directory, status, contacts, terms_agreed_at, registration, eab_kid, key, created_at, version,
-            mac_version, mac)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            id, directory, status, contacts, terms_agreed_at, terms_agreed, registration, eab_kid, key,
+            created_at, version, mac_version, mac)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         row.id,
         row.directory,
         row.status.as_str(),
         list(&row.contacts),
         optional_seconds(row.terms_agreed_at),
+        row.terms_agreed,
         row.registration,
         row.eab_kid,
         row.key.as_slice(),
@@ -194,12 +195,13 @@ async fn update_account(
 ) -> Result<(), Failure> {
     let (row, mac) = (account.unverified(), account.mac());
     sqlx::query!(
-        "UPDATE accounts SET status = ?, contacts = ?, terms_agreed_at = ?, registration = ?, eab_kid = ?,
-                key = ?, version = ?, mac_version = ?, mac = ?
+        "UPDATE accounts SET status = ?, contacts = ?, terms_agreed_at = ?, terms_agreed = ?, registration = ?,
+                eab_kid = ?, key = ?, version = ?, mac_version = ?, mac = ?
          WHERE id = ?",
         row.status.as_str(),
         list(&row.contacts),
         optional_seconds(row.terms_agreed_at),
+        row.terms_agreed,
         row.registration,
         row.eab_kid,
         row.key.as_slice(),
@@ -236,6 +238,7 @@ struct Stored {
     status: String,
     contacts: String,
     terms_agreed_at: Option<i64>,
+    terms_agreed: Option<String>,
     registration: Option<String>,
     eab_kid: Option<String>,
     key: Vec<u8>,
@@ -253,6 +256,7 @@ impl Stored {
             status: ACCOUNTS.word("status", &self.status, AccountStatus::from_word)?,
             contacts: ACCOUNTS.list("contacts", &self.contacts)?,
             terms_agreed_at: ACCOUNTS.optional_time("terms_agreed_at", self.terms_agreed_at)?,
+            terms_agreed: self.terms_agreed,
             registration: self.registration,
             eab_kid: self.eab_kid,
             key: ACCOUNTS.digest("key", self.key)?,
@@ -272,8 +276,8 @@ pub(super) async fn record(
         ($condition:literal, $($argument:expr),+) => {
             sqlx::query_as!(
                 StoredWithKey,
-                r#"SELECT a.row, a.id, a.directory, a.status, a.contacts, a.terms_agreed_at, a.registration,
-                          a.eab_kid, a.key, a.created_at, a.version, a.mac_version, a.mac,
+                r#"SELECT a.row, a.id, a.directory, a.status, a.contacts, a.terms_agreed_at, a.terms_agreed,
+                          a.registration, a.eab_kid, a.key, a.created_at, a.version, a.mac_version, a.mac,
                           k.directory AS key_directory, k.thumbprint, k.jwk, k.valid_from, k.valid_until,
                           k.mac_version AS key_mac_version, k.mac AS key_mac
                    FROM accounts AS a CROSS JOIN account_keys AS k ON k.account = a.id
@@ -310,6 +314,7 @@ struct StoredWithKey {
     status: String,
     contacts: String,
     terms_agreed_at: Option<i64>,
+    terms_agreed: Option<String>,
     registration: Option<String>,
     eab_kid: Option<String>,
     key: Vec<u8>,
@@ -344,6 +349,7 @@ impl StoredWithKey {
             status: self.status,
             contacts: self.contacts,
             terms_agreed_at: self.terms_agreed_at,
+            terms_agreed: self.terms_agreed,
             registration: self.registration,
             eab_kid: self.eab_kid,
             key: self.key,
@@ -367,8 +373,8 @@ pub(super) async fn page(
         ($condition:literal, $argument:expr) => {
             sqlx::query_as!(
                 Stored,
-                "SELECT row, id, directory, status, contacts, terms_agreed_at, registration, eab_kid, key,
-                        created_at, version, mac_version, mac
+                "SELECT row, id, directory, status, contacts, terms_agreed_at, terms_agreed, registration,
+                        eab_kid, key, created_at, version, mac_version, mac
                  FROM accounts WHERE "
                     + $condition
                     + " AND row > ? ORDER BY row LIMIT ?",

@@ -6,7 +6,7 @@ use ca_store::{
 };
 use sqlx::{Connection, SqliteConnection};
 
-use crate::{failure::Failure, stored::Table};
+use crate::{failure::Failure, rows::list, stored::Table};
 
 const REGISTRATIONS: Table = Table("registrations");
 const EAB_KEYS: Table = Table("eab_keys");
@@ -163,6 +163,21 @@ async fn grants(
             Ok(Sealed::from_stored(grant, GRANTS.mac(row.mac_version, row.mac)?))
         })
         .collect()
+}
+
+/// Those of these authorizations that were deactivated.
+pub(super) async fn deactivated(
+    connection: &mut SqliteConnection,
+    authorizations: &[String],
+) -> Result<Vec<String>, Failure> {
+    let found = sqlx::query_scalar!(
+        "SELECT DISTINCT d.authorization_id FROM json_each(?) AS a
+         CROSS JOIN deactivations AS d ON d.authorization_id = a.value",
+        list(authorizations)
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(found)
 }
 
 pub(super) async fn registrations(

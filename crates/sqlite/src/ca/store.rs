@@ -68,6 +68,10 @@ impl CaStore for Ca {
         Ok(node::join_token(&mut *self.readers.take().await?, digest).await?)
     }
 
+    async fn deactivated(&self, authorizations: &[String]) -> Result<Vec<String>, StoreError> {
+        Ok(authority::deactivated(&mut *self.readers.take().await?, authorizations).await?)
+    }
+
     async fn blocked_after(&self, after: &BlockedAfter) -> Result<Vec<BlockedKeyRow>, StoreError> {
         Ok(node::blocked_after(&mut *self.readers.take().await?, after).await?)
     }

@@ -48,7 +48,7 @@ pub(super) fn another(table: &str, column: &str) -> String {
         // In the year 2096.
         (_, "expires_at") => "4000000000".into(),
         (_, "valid_until" | "abandoned_at") => format!("coalesce({column}, 0) + 1"),
-        (_, "registration" | "eab_kid") => format!("coalesce({column}, '') || 'x'"),
+        (_, "registration" | "eab_kid" | "terms_agreed") => format!("coalesce({column}, '') || 'x'"),
         _ => format!(
             "CASE typeof({column}) WHEN 'integer' THEN {column} + 1 WHEN 'blob' THEN {flipped} \
              WHEN 'text' THEN {column} || 'x' END"

@@ -308,9 +308,9 @@ async fn inserted(scene: &mut Scene) -> Vec<Trial> {
     let thumbprint = hex::encode(evil.thumbprint().as_bytes());
     let from = victim.account.expect("an account");
     let account = format!(
-        "INSERT INTO accounts (id, directory, status, contacts, terms_agreed_at, registration, eab_kid, key, \
-         created_at, version, mac_version, mac) SELECT '{id}', directory, status, contacts, terms_agreed_at, \
-         registration, eab_kid, x'{thumbprint}', created_at, version, mac_version, mac FROM accounts \
+        "INSERT INTO accounts (id, directory, status, contacts, terms_agreed_at, terms_agreed, registration, \
+         eab_kid, key, created_at, version, mac_version, mac) SELECT '{id}', directory, status, contacts, \
+         terms_agreed_at, terms_agreed, registration, eab_kid, x'{thumbprint}', created_at, version, mac_version, mac FROM accounts \
          WHERE id = '{from}'"
     );
     let jwk = acme::Jwk::from_json(&evil.jwk().to_string()).expect("a key").to_json();

@@ -11,6 +11,7 @@ macro_rules! refuse {
 }
 
 mod accounts;
+mod authorizations;
 mod binding;
 mod csrs;
 mod evidence;
@@ -97,6 +98,13 @@ attacks! {
     csrs::csr_with_an_account_key => ["csr-account-key"];
     csrs::csr_with_a_blocked_key => ["csr-key-blocked"];
     csrs::csr_with_a_key_the_profile_does_not_take => ["csr-key-unacceptable"];
+    authorizations::authorization_given_up => ["authorization-deactivated"];
+    authorizations::authorization_given_up_by_the_front => ["authorization-forged", "jws-signature"];
+    authorizations::another_authorization_given_up => ["authorization-foreign", "authorization-forged"];
+    authorizations::authorization_given_up_by_a_look => ["payload-malformed", "url-operation"];
+    authorizations::authorization_without_an_order => ["extension-requested", "url-operation"];
+    authorizations::order_passed_off_as_pre_authorization => ["authorization-forged"];
+    authorizations::domain_above_the_name => ["ancestor-foreign"];
     evidence::no_evidence => ["evidence-missing"];
     evidence::evidence_for_another_name => ["evidence-foreign"];
     evidence::evidence_that_cannot_be_read => ["evidence-malformed"];

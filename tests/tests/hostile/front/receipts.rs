@@ -374,6 +374,7 @@ pub(super) async fn copied_order_finalized_by_the_front(scene: &mut Scene) {
             authorization_id: honest.authorization.clone(),
             created_by_digest: crate::support::digest(&new_order).to_vec().into(),
             receipts: honest.receipts.clone(),
+            ancestor: None,
         }],
         new_order,
     };

@@ -185,6 +185,24 @@ impl Scene {
         Ok(self.front.authorize_order(request).await?.into_inner())
     }
 
+    pub(crate) async fn authorize(
+        &mut self,
+        new_authorization: Vec<u8>,
+    ) -> Result<wire::AuthorizeIdentifierResponse, Status> {
+        let request = wire::AuthorizeIdentifierRequest { new_authorization_jws: new_authorization.into() };
+        Ok(self.front.authorize_identifier(request).await?.into_inner())
+    }
+
+    pub(crate) async fn deactivate(
+        &mut self,
+        jws: Vec<u8>,
+        authorization: &wire::AuthorizationEvidence,
+    ) -> Result<wire::DeactivateAuthorizationResponse, Status> {
+        let authorization = Some(authorization.clone());
+        let request = wire::DeactivateAuthorizationRequest { authorization_jws: jws.into(), authorization };
+        Ok(self.front.deactivate_authorization(request).await?.into_inner())
+    }
+
     pub(crate) async fn update(&mut self, jws: Vec<u8>) -> Result<wire::UpdateAccountResponse, Status> {
         let request = wire::UpdateAccountRequest { account_jws: jws.into() };
         Ok(self.front.update_account(request).await?.into_inner())
@@ -244,6 +262,7 @@ impl Scene {
                 authorization_id: name.authorization_id,
                 created_by_digest: created_by.to_vec().into(),
                 receipts: self.seen(&receipt, &[0, 1, 2]),
+                ancestor: None,
             });
         }
         ready

@@ -3,16 +3,19 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use acme::authorization::{NewAuthorization, Update};
+use acme::id::Scope;
 use acme::jws::KeyReference;
 use acme::key_change::KeyChange;
 use acme::order::NewOrder;
+use acme::resource::Resource;
 use acme::revocation::Revocation;
 use acme::{ErrorType, Problem};
 use bytes::Bytes;
 use pki::{Certificate, Csr};
 use rpc::proto::signer::v1 as wire;
 use rpc::proto::signer::v1::authority_server::Authority;
-use rpc::{AuthorizedOrder, Evidence, Refusal};
+use rpc::{AuthorizedIdentifier, AuthorizedName, AuthorizedOrder, Evidence, Refusal};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
@@ -25,7 +28,8 @@ impl Authority for FakeCa {
         &self,
         _request: Request<wire::ListDirectoriesRequest>,
     ) -> Result<Response<wire::ListDirectoriesResponse>, Status> {
-        let directories = ["open", "eab", "reuse", "dns"].map(|name| self.describe(name)).to_vec();
+        let names = ["open", "eab", "reuse", "pre", "dns"];
+        let directories = names.map(|name| self.describe(name)).to_vec();
         Ok(Response::new(wire::ListDirectoriesResponse { directories }))
     }
 
@@ -41,8 +45,9 @@ impl Authority for FakeCa {
         let jws = jws(&request.into_inner().new_order_jws)?;
         let located = self.locate(&jws.header().url)?;
         let account = self.account_of(&jws, &located.directory)?;
+        self.check_agreement(&account)?;
         let verified = jws.verify(&account.key).map_err(|_| malformed("signature"))?;
-        let order = NewOrder::from_verified(&verified, 10).map_err(|error| rpc::refuse(error.problem()))?;
+        let order = NewOrder::from_verified(&verified, 100).map_err(|error| rpc::refuse(error.problem()))?;
         // This double has one validity for all: what it cannot honour exactly, it refuses (D4).
         if order.not_before.is_some() || order.not_after.is_some() {
             return Err(malformed("notBefore and notAfter cannot be chosen"));
@@ -60,6 +65,66 @@ impl Authority for FakeCa {
             names: self.authorized_names(&account, &order, &digest, now)?,
         };
         Ok(Response::new(answer.into()))
+    }
+
+    async fn authorize_identifier(
+        &self,
+        request: Request<wire::AuthorizeIdentifierRequest>,
+    ) -> Result<Response<wire::AuthorizeIdentifierResponse>, Status> {
+        self.check()?;
+        let jws = jws(&request.into_inner().new_authorization_jws)?;
+        let located = self.locate(&jws.header().url)?;
+        if located.resource != Resource::NewAuthorization || located.directory.as_str() != "pre" {
+            return Err(malformed("no pre-authorization"));
+        }
+        let account = self.account_of(&jws, &located.directory)?;
+        let verified = jws.verify(&account.key).map_err(|_| malformed("signature"))?;
+        let wanted =
+            NewAuthorization::from_verified(&verified).map_err(|error| rpc::refuse(error.problem()))?;
+        let (now, digest) = (self.now(), jws.digest());
+        let scope = Scope { pre_authorization: true, subdomains: false };
+        let subject = (&account.directory, &account.id, &wanted.name, &digest);
+        let name = AuthorizedName {
+            authorization: self.ids.mint_scoped(scope, subject, now, random()),
+            grant: super::below(&wanted.name, "granted.test").then(|| "grant-1".to_owned()),
+            expires: now.plus(LIFETIME),
+            ancestor: None,
+            name: wanted.name,
+        };
+        let answer = AuthorizedIdentifier { account: account.id, directory: account.directory, name };
+        Ok(Response::new(answer.into()))
+    }
+
+    async fn deactivate_authorization(
+        &self,
+        request: Request<wire::DeactivateAuthorizationRequest>,
+    ) -> Result<Response<wire::DeactivateAuthorizationResponse>, Status> {
+        self.check()?;
+        let request = request.into_inner();
+        let jws = jws(&request.authorization_jws)?;
+        let located = self.locate(&jws.header().url)?;
+        let account = self.account_of(&jws, &located.directory)?;
+        let verified = jws.verify(&account.key).map_err(|_| malformed("signature"))?;
+        let claimed: Evidence =
+            request.authorization.ok_or_else(|| malformed("authorization"))?.try_into()?;
+        let id = claimed.authorization;
+        let genuine = located.resource == Resource::Authorization(id)
+            && Update::from_verified(&verified).is_ok_and(|update| update == Update::Deactivate)
+            && self
+                .ids
+                .verify_authorization(
+                    &id,
+                    &account.directory,
+                    &account.id,
+                    &claimed.name,
+                    &claimed.created_by,
+                )
+                .is_ok();
+        if !genuine {
+            return Err(refuse(ErrorType::Unauthorized, "not yours to deactivate"));
+        }
+        self.deactivated.lock().insert(id);
+        Ok(Response::new(wire::DeactivateAuthorizationResponse {}))
     }
 
     async fn register_account(
@@ -84,8 +149,11 @@ impl Authority for FakeCa {
             acme::account::Update::from_verified(&verified).map_err(|error| rpc::refuse(error.problem()))?;
         match update {
             acme::account::Update::Deactivate => account.status = acme::account::Status::Deactivated,
-            acme::account::Update::Contacts(contacts) => {
-                account.contacts = contacts.iter().map(ToString::to_string).collect();
+            acme::account::Update::Change { contacts, agrees } => {
+                if let Some(contacts) = contacts {
+                    account.contacts = contacts.iter().map(ToString::to_string).collect();
+                }
+                account.terms_of_service_agreed |= agrees;
             }
             acme::account::Update::Nothing => {}
         }
@@ -118,6 +186,7 @@ impl Authority for FakeCa {
                 return Err(Refusal::new(problem).with_account(holder.to_string()).into_status());
             }
             state.keys.insert(key, account.id);
+            state.former.entry(account.id).or_default().push(account.key.clone());
             account.key = change.new_key;
             account.version += 1;
             state.accounts.insert(account.id, account.clone());

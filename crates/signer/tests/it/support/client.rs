@@ -112,6 +112,15 @@ impl Client {
         self.request("new-order", &payload)
     }
 
+    pub(crate) fn new_authorization(&self, identifier: &Value) -> Vec<u8> {
+        self.request("new-authz", &json!({ "identifier": identifier }))
+    }
+
+    /// The request that gives an authorization up.
+    pub(crate) fn deactivation(&self, authorization: &acme::AuthorizationId) -> Vec<u8> {
+        self.request(&format!("authorization/{authorization}"), &json!({ "status": "deactivated" }))
+    }
+
     pub(crate) fn finalize(&self, order: &str, csr: &[u8]) -> Vec<u8> {
         self.request(&format!("order/{order}/finalize"), &json!({ "csr": encode(csr) }))
     }

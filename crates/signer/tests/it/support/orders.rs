@@ -63,6 +63,7 @@ impl World {
                 authorization: name.authorization,
                 created_by: digest,
                 receipts: Vec::new(),
+                ancestor: None,
             };
             let receipt = self.receipt(client, &name.name, &evidence);
             evidence.receipts = self.sign_receipts(&receipt, &[0, 1, 2]);
