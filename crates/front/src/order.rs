@@ -84,9 +84,9 @@ pub(crate) async fn show_order(
     }
     let order = review_one(order.object, &statuses(&authorizations, now), now);
     let reply = show(&request, &order, StatusCode::OK, now);
-    let open = matches!(order.state, State::Pending(_));
-    let wait = authorizations.iter().filter_map(|one| crate::authorization::retry_after(one, now)).min();
-    Ok(match wait.filter(|_| open) {
+    // RFC 8555 §7.5.1, for the many that look here.
+    let next = authorizations.iter().filter_map(|one| crate::authorization::retry_after(one, now)).min();
+    Ok(match next.filter(|_| matches!(order.state, State::Pending(_))) {
         Some(seconds) => reply.retry_after(seconds),
         None => reply,
     })

@@ -24,7 +24,11 @@ const DOMAINS_ABOVE: usize = 8;
 
 /// The valid authorizations of an account that a request may rest on.
 #[derive(Debug, Default)]
-pub(crate) struct Held(HashMap<Name, Authorization>);
+pub(crate) struct Held {
+    by_name: HashMap<Name, Authorization>,
+    /// Whether those of domains above may count.
+    subdomains: bool,
+}
 
 /// One that a new order uses again.
 #[derive(Debug, Clone)]
@@ -61,12 +65,12 @@ impl Held {
                 found.insert(object.facts.name.clone(), object);
             }
         }
-        Ok(Self(found))
+        Ok(Self { by_name: found, subdomains: directory.subdomains() })
     }
 
     /// The authorization of the name itself.
     pub(crate) fn exact(&self, name: &Name) -> Option<&Authorization> {
-        self.0.get(name)
+        self.by_name.get(name)
     }
 
     /// Those of domains above that count for the name, the nearest first: made for all that is below, or of the domain that
@@ -76,10 +80,13 @@ impl Held {
         name: &'a Name,
         named: Option<&'a DnsName>,
     ) -> impl Iterator<Item = (DnsName, &'a Authorization)> {
-        let below = if let Name::Dns(below) = name { Some(below) } else { None };
+        let below = match name {
+            Name::Dns(below) if self.subdomains => Some(below),
+            _ => None,
+        };
         let candidates = below.into_iter().flat_map(above);
         candidates.filter_map(move |domain| {
-            let authorization = self.0.get(&Name::Dns(domain.clone()))?;
+            let authorization = self.by_name.get(&Name::Dns(domain.clone()))?;
             let counts = authorization.facts.id.scope().subdomains || named == Some(&domain);
             let shown = method(authorization).is_some_and(challenge::Method::covers_subdomains);
             (counts && shown).then_some((domain, authorization))

@@ -150,9 +150,7 @@ impl Signer {
     pub(crate) async fn deactivate(&self, jws: &Jws, authorization: Evidence) -> Result<(), SignerError> {
         let authorization = Some(authorization.into());
         let message = proto::DeactivateAuthorizationRequest { authorization_jws: bytes(jws), authorization };
-        fail::fail_point!("front.deactivate.before-rpc");
         ask!(self, deactivate_authorization, message)?;
-        fail::fail_point!("front.deactivate.after-rpc");
         Ok(())
     }
 

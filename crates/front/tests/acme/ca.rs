@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use acme::eab::Binding;
-use acme::id::IdKeys;
+use acme::id::{IdKeys, Scope};
 use acme::jws::KeyReference;
 use acme::order::{Finalize, NewOrder};
 use acme::receipt::{Outcome, ReceiptVerifier};
@@ -220,13 +220,20 @@ impl FakeCa {
             caa_identities: vec!["ca.test".to_owned()],
             external_account_required: name == "eab",
             profiles: vec![wire::Profile { name: "tls".to_owned(), description: "90 days".to_owned() }],
-            methods: if name == "dns" { ALL } else { &["http-01"] }.iter().map(ToString::to_string).collect(),
+            methods: match name {
+                "sub" => &["http-01", "dns-01"],
+                "dns" => ALL,
+                _ => &["http-01"][..],
+            }
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
             maximum_names: 100,
             order_lifetime_seconds: 86_400,
             authorization_lifetime_seconds: 86_400,
-            validation_reuse_seconds: if name == "reuse" { 86_400 } else { 0 },
-            pre_authorization: name == "pre",
-            subdomain_authorization: false,
+            validation_reuse_seconds: if ["reuse", "sub"].contains(&name) { 86_400 } else { 0 },
+            pre_authorization: ["pre", "sub"].contains(&name),
+            subdomain_authorization: name == "sub",
         }
     }
 
@@ -245,19 +252,25 @@ impl FakeCa {
             return Err(rpc::refuse(problem));
         }
         let ends = now.plus(LIFETIME);
-        let names = order.names.iter().map(|name| AuthorizedName {
-            name: name.clone(),
-            authorization: self.ids.mint_authorization(
-                &account.directory,
-                &account.id,
-                name,
-                digest,
-                now,
-                random(),
-            ),
-            grant: below(name, "granted.test").then(|| "grant-1".to_owned()),
-            expires: ends,
-            ancestor: None,
+        let mut minted = HashMap::new();
+        let mut mint = |subject: &Name, subdomains| {
+            *minted.entry(subject.clone()).or_insert_with(|| {
+                let scope = Scope { pre_authorization: false, subdomains };
+                let subject = (&account.directory, &account.id, subject, digest);
+                self.ids.mint_scoped(scope, subject, now, random())
+            })
+        };
+        let names = order.names.iter().map(|name| {
+            let below = account.directory.as_str() == "sub";
+            let ancestor = order.ancestors.get(name).filter(|_| below).cloned();
+            let subject = ancestor.clone().map_or_else(|| name.clone(), Name::Dns);
+            AuthorizedName {
+                name: name.clone(),
+                authorization: mint(&subject, ancestor.is_some()),
+                grant: self::below(name, "granted.test").then(|| "grant-1".to_owned()),
+                expires: ends,
+                ancestor,
+            }
         });
         Ok(names.collect())
     }
@@ -269,7 +282,7 @@ impl FakeCa {
             &shown.authorization,
             &account.directory,
             &account.id,
-            name,
+            &shown.authorized(),
             &shown.created_by,
         );
         if made.is_err() || self.deactivated.lock().contains(&shown.authorization) {
@@ -283,7 +296,8 @@ impl FakeCa {
                 receipt.authorization == shown.authorization
                     && receipt.account == account.id
                     && receipt.directory == account.directory
-                    && receipt.name == *name
+                    && receipt.name == shown.authorized()
+                    && (shown.ancestor.is_none() || receipt.method.covers_subdomains())
                     && receipt.outcome == Outcome::Valid
                     && now.since(receipt.finished) <= Period::from_days(30)
             })

@@ -143,6 +143,108 @@ async fn d10_pre_authorizations_count_as_pending() {
     assert!(answer.header("retry-after").is_some());
 }
 
+/// RFC 9444 §4.3: one authorization for all names below the domain that the client names.
+#[tokio::test(flavor = "multi_thread")]
+async fn i5_an_order_rests_on_the_domain_that_it_names() {
+    let stage = Stage::new().await;
+    let client = Client::registered(&stage.wire, "sub").await;
+    assert_eq!(client.directory["meta"]["subdomainAuthAllowed"], true);
+    let below = |name: &str, above: &str| json!({"type": "dns", "value": name, "ancestorDomain": above});
+    let names = ["a.example.org", "b.c.example.org", "plain.example.net"];
+    let identifiers = json!([
+        below(names[0], "example.org"),
+        below(names[1], "example.org"),
+        {"type": "dns", "value": names[2]}
+    ]);
+    let answer = client.post(&client.url("newOrder"), &json!({"identifiers": identifiers})).await.ok(201);
+    let order = answer.json();
+    assert_eq!(order["authorizations"].as_array().unwrap().len(), 2);
+    let mut seen = BTreeSet::new();
+    for url in order["authorizations"].as_array().unwrap() {
+        let authorization = client.post_as_get(url.as_str().unwrap()).await.ok(200).json();
+        let whole = authorization.get("subdomainAuthAllowed").cloned();
+        let methods: Vec<_> =
+            authorization["challenges"].as_array().unwrap().iter().map(|one| text(&one["type"])).collect();
+        // A web server shows nothing of other names.
+        assert_eq!(methods.contains(&"http-01".to_owned()), whole.is_none());
+        assert!(methods.contains(&"dns-01".to_owned()));
+        seen.insert((text(&authorization["identifier"]["value"]), whole == Some(json!(true))));
+        stage.authorize(&client, url.as_str().unwrap()).await;
+    }
+    assert_eq!(seen, BTreeSet::from([("example.org".to_owned(), true), (names[2].to_owned(), false)]));
+    stage.finalize(&client, &order, &names).await.ok(200);
+    stage.poll(&client, &answer.location(), &["valid"]).await;
+    // Of another name below it, and not beside or of a wildcard; `plain` was never for names below.
+    let status = async |name: &str| client.order(&[name]).await.ok(201).json()["status"].clone();
+    assert_eq!(status("d.example.org").await, "ready");
+    assert_eq!(status("example.org").await, "ready");
+    for other in
+        ["d.example.com", "notexample.org", "*.example.org", "*.d.example.org", "x.plain.example.net"]
+    {
+        assert_eq!(status(other).await, "pending", "{other}");
+    }
+    for (name, above) in [("a.example.org", "b.example.org"), ("*.a.example.org", "example.org")] {
+        let identifiers = json!({"identifiers": [below(name, above)]});
+        client.post(&client.url("newOrder"), &identifiers).await.problem(400, "rejectedIdentifier");
+    }
+}
+
+/// Where the directory does not offer it, the member is answered by an authorization of the name itself, however much the
+/// account has of the domain (RFC 9444 §4.3).
+#[tokio::test(flavor = "multi_thread")]
+async fn i5_elsewhere_the_name_itself_is_authorized() {
+    let stage = Stage::new().await;
+    let client = Client::registered(&stage.wire, "reuse").await;
+    stage.ready_order(&client, &["example.org"]).await;
+    let identifiers = json!([
+        {"type": "dns", "value": "a.example.org", "ancestorDomain": "example.org"},
+        {"type": "dns", "value": "example.org"}
+    ]);
+    let answer = client.post(&client.url("newOrder"), &json!({"identifiers": identifiers})).await.ok(201);
+    let order = answer.json();
+    assert_eq!((&order["status"], order["authorizations"].as_array().unwrap().len()), (&json!("pending"), 2));
+    for url in order["authorizations"].as_array().unwrap() {
+        stage.authorize(&client, url.as_str().unwrap()).await;
+    }
+    stage.finalize(&client, &order, &["example.org", "a.example.org"]).await.ok(200);
+    stage.poll(&client, &answer.location(), &["valid"]).await;
+}
+
+/// RFC 9444 §4.2 and its figure: the domain first, then orders for names below it without another challenge.
+#[tokio::test(flavor = "multi_thread")]
+async fn i5_a_domain_is_authorized_before_the_names_below_are_ordered() {
+    let stage = Stage::new().await;
+    let client = Client::registered(&stage.wire, "sub").await;
+    let whole = json!({"identifier": {"type": "dns", "value": "example.org", "subdomainAuthAllowed": true}});
+    let plain = client.post(&client.url("newAuthz"), &dns("example.org")).await.ok(201).location();
+    stage.authorize(&client, &plain).await;
+    // A plain one does not do.
+    assert_eq!(client.order(&["sub1.example.org"]).await.ok(201).json()["status"], "pending");
+    stage.clock.advance(Duration::from_secs(60));
+    let created = client.post(&client.url("newAuthz"), &whole).await.ok(201);
+    assert_eq!(created.json()["subdomainAuthAllowed"], true);
+    stage.authorize(&client, &created.location()).await;
+    assert_eq!(client.post(&client.url("newAuthz"), &whole).await.ok(200).location(), created.location());
+    for name in ["sub1.example.org", "sub2.example.org"] {
+        let answer = client.order(&[name]).await.ok(201);
+        let order = answer.json();
+        assert_eq!(
+            (&order["status"], &order["authorizations"]),
+            (&json!("ready"), &json!([created.location()]))
+        );
+        stage.finalize(&client, &order, &[name]).await.ok(200);
+        stage.poll(&client, &answer.location(), &["valid"]).await;
+    }
+    // Elsewhere the names below are not asked for, and the authorization does not say that it is for them.
+    let elsewhere = Client::registered(&stage.wire, "pre").await;
+    assert!(elsewhere.directory["meta"].get("subdomainAuthAllowed").is_none());
+    let object = elsewhere.post(&elsewhere.url("newAuthz"), &whole).await.ok(201).json();
+    assert!(object.get("subdomainAuthAllowed").is_none(), "{object}");
+    // Given up, it is for nothing.
+    client.post_text(&created.location(), GIVE_UP).await.ok(200);
+    assert_eq!(client.order(&["sub3.example.org"]).await.ok(201).json()["status"], "pending");
+}
+
 /// What one order asks of the database, by method.
 fn since(stage: &Stage, before: usize) -> Vec<&'static str> {
     stage.asked.calls().split_off(before).into_iter().filter(|call| *call != "claim_processing").collect()

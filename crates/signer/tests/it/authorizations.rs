@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use acme::challenge::Method;
 use acme::id::Scope;
-use acme::receipt::{self, Caa, Outcome, Receipt};
+use acme::receipt::{self, Caa, Outcome, Receipt, requirement};
 use serde_json::{Value, json};
 use signer::authority::NameEvidence;
 use signer::order::AuthorizedName;
 use signer::{Failure, Reason};
 
-use crate::support::{Client, OPEN, OTHER, World, reason};
+use crate::support::{Client, OPEN, OTHER, Peek as _, Ready, World, reason};
 
 fn dns(name: &str) -> Value {
     json!({ "type": "dns", "value": name })
@@ -214,6 +214,147 @@ async fn i5_a_domain_above_counts_nowhere_by_default() {
     assert_eq!(world.refusal(ready.finalized_by(&client)).await, Reason::AncestorForeign);
 }
 
+/// The open directory with RFC 9444.
+async fn below_domains() -> World {
+    let to = "maximum_names = 5\nmethods = [\"http-01\", \"dns-01\"]\npre_authorization = true\nsubdomain_auth = true";
+    World::start().await.with_policy("maximum_names = 5", to).await
+}
+
+/// An order for names, some with the domain above them; what every perspective has seen of each authorization, by a method.
+async fn below(world: &World, client: &Client, names: &[(&str, Option<&str>)], method: Method) -> Ready {
+    let identifier = |(name, above): &(&str, Option<&str>)| match above {
+        Some(above) => json!({ "type": "dns", "value": name, "ancestorDomain": above }),
+        None => dns(name),
+    };
+    let identifiers: Vec<_> = names.iter().map(identifier).collect();
+    let new_order = client.request("new-order", &json!({ "identifiers": identifiers }));
+    let mut ready = world.ready_with(client, new_order).await;
+    for (evidence, named) in ready.evidence.iter_mut().zip(&ready.order.names) {
+        evidence.ancestor.clone_from(&named.ancestor);
+        show(world, client, evidence, method);
+    }
+    ready
+}
+
+/// What every perspective has seen of the authorization.
+fn show(world: &World, client: &Client, evidence: &mut NameEvidence, method: Method) {
+    let name = evidence.authorized();
+    let (receipt, requirement) = (world.receipt(client, &name, evidence), requirement(method, &name));
+    evidence.receipts = world.sign_receipts(&Receipt { method, requirement, ..receipt }, &[0, 1, 2]);
+}
+
+const DOMAIN: Option<&str> = Some("example.org");
+
+#[tokio::test]
+async fn i5_control_of_a_domain_counts_for_the_names_below_that_the_client_ordered_so() {
+    let world = below_domains().await;
+    let client = world.client().await;
+    let names = [("a.example.org", DOMAIN), ("b.c.example.org", DOMAIN), ("other.test", None)];
+    let ready = below(&world, &client, &names, Method::Dns01).await;
+    let ids: std::collections::BTreeSet<_> =
+        ready.order.names.iter().map(|name| name.authorization).collect();
+    assert_eq!(ids.len(), 2, "one for the domain, one for the name beside");
+    assert_eq!(ids.iter().filter(|id| id.scope().subdomains).count(), 1);
+    let issued = world.issue(ready.finalized_by(&client)).await.unwrap();
+    let kept = world.store.evidence_of(&issued.serial).await;
+    let record: Value = serde_json::from_slice(&kept.receipts).unwrap();
+    assert_eq!(record.as_array().unwrap().iter().filter(|one| one["of"] == "example.org").count(), 2);
+    // A web server shows nothing of other names: not of one, and not if it counts for the domain itself.
+    let web = below(&world, &client, &[("a.example.org", DOMAIN)], Method::Http01).await;
+    assert_eq!(world.refusal(web.finalized_by(&client)).await, Reason::ReceiptMethod);
+    let both = [("a.example.org", DOMAIN), ("example.org", None)];
+    let web = below(&world, &client, &both, Method::Http01).await;
+    assert_eq!(world.refusal(web.finalized_by(&client)).await, Reason::ReceiptMethod);
+    world.issue(below(&world, &client, &both, Method::Dns01).await.finalized_by(&client)).await.unwrap();
+    // Given up, it is given up for all names below.
+    let ready = below(&world, &client, &names, Method::Dns01).await;
+    let above = ready.evidence.iter().find(|evidence| evidence.ancestor.is_some()).unwrap();
+    world.ca.deactivate_authorization(&client.deactivation(&above.authorization), above).await.unwrap();
+    assert_eq!(world.refusal(ready.finalized_by(&client)).await, Reason::AuthorizationDeactivated);
+}
+
+#[tokio::test]
+async fn i5_it_counts_for_no_other_name_and_not_unasked() {
+    let world = below_domains().await;
+    let client = world.client().await;
+    let plain = world.ready(&client, &["example.org", "beside.org"]).await;
+    let of = |name: &str| {
+        let mut evidence = plain.evidence.iter().find(|one| one.name.to_string() == name).unwrap().clone();
+        show(&world, &client, &mut evidence, Method::Dns01);
+        evidence
+    };
+    world.clock.advance(Duration::from_secs(1));
+    let refused = async |name: &str, evidence: NameEvidence, above: &str, named: Option<&str>| {
+        let mut ready = below(&world, &client, &[(name, named)], Method::Dns01).await;
+        let (name, ancestor) = (name.parse().unwrap(), Some(domain(above)));
+        ready.evidence = vec![NameEvidence { name, ancestor, ..evidence }];
+        world.refusal(ready.finalized_by(&client)).await
+    };
+    let above = of("example.org");
+    // The client ordered the name, and said nothing of the domain; or it named another one.
+    assert_eq!(refused("a.example.org", above.clone(), "example.org", None).await, Reason::AncestorForeign);
+    let other = Some("b.example.org");
+    assert_eq!(
+        refused("a.b.example.org", above.clone(), "example.org", other).await,
+        Reason::AncestorForeign
+    );
+    // Names beside, the domain itself, a wildcard.
+    for name in ["a.beside.org", "notexample.org", "example.org", "*.example.org", "*.a.example.org"] {
+        assert_eq!(
+            refused(name, above.clone(), "example.org", None).await,
+            Reason::AncestorForeign,
+            "{name}"
+        );
+    }
+    // An authorization of another name, said to be the domain's.
+    let beside = of("beside.org");
+    let named = Some("example.org");
+    assert_eq!(refused("a.example.org", beside, "example.org", named).await, Reason::AuthorizationForged);
+    // Named by the client, it counts, also as an older authorization of the domain.
+    let mut ready = below(&world, &client, &[("a.example.org", named)], Method::Dns01).await;
+    let name = "a.example.org".parse().unwrap();
+    ready.evidence = vec![NameEvidence { name, ancestor: Some(domain("example.org")), ..above }];
+    world.issue(ready.finalized_by(&client)).await.unwrap();
+}
+
+#[tokio::test]
+async fn i5_a_domain_may_be_authorized_before_anything_is_ordered() {
+    let world = below_domains().await;
+    let (client, heir) = (world.client().await, world.client().await);
+    let mut asked = dns("example.org");
+    asked["subdomainAuthAllowed"] = true.into();
+    let request = client.new_authorization(&asked);
+    let authorized = world.ca.authorize_identifier(&request).await.unwrap();
+    let scope = authorized.name.authorization.scope();
+    assert_eq!(scope, Scope { pre_authorization: true, subdomains: true });
+    let mut whole = seen(&world, &client, &request, &authorized.name);
+    show(&world, &client, &mut whole, Method::Dns01);
+    let order = async |name: &str| {
+        let mut ready = world.ready(&client, &[name]).await;
+        let (name, ancestor) = (name.parse().unwrap(), Some(domain("example.org")));
+        ready.evidence = vec![NameEvidence { name, ancestor, ..whole.clone() }];
+        ready.finalized_by(&client)
+    };
+    let issued = world.issue(order("sub1.example.org").await).await.unwrap();
+    world.issue(order("sub2.example.org").await).await.unwrap();
+    assert_eq!(world.refusal(order("sub.beside.org").await).await, Reason::AncestorForeign);
+    assert_eq!(world.refusal(order("*.example.org").await).await, Reason::AncestorForeign);
+    // Who holds the domain so, holds the names below: another's certificate for one can be revoked (RFC 8555 §7.6).
+    let others =
+        world.issue(world.ready(&heir, &["sub3.example.org"]).await.finalized_by(&heir)).await.unwrap();
+    let certificate = |issued: &signer::issue::Issued| {
+        client.request("revoke-cert", &json!({ "certificate": acme::base64url::encode(&issued.certificate) }))
+    };
+    let name = "sub3.example.org".parse().unwrap();
+    let held = NameEvidence { name, ancestor: Some(domain("example.org")), ..whole.clone() };
+    world.ca.revoke(&certificate(&others), vec![held]).await.unwrap();
+    world.ca.revoke(&certificate(&issued), Vec::new()).await.unwrap();
+    // The operator takes it out of the directory: it counts no more.
+    let late = order("sub4.example.org").await;
+    let world = world.with_policy("subdomain_auth = true", "subdomain_auth = false").await;
+    assert_eq!(world.refusal(late).await, Reason::AncestorForeign);
+}
+
 fn domain(name: &str) -> pki::DnsName {
     pki::DnsName::parse(name).unwrap()
 }
@@ -233,6 +374,8 @@ async fn d3_a_hundred_names_are_one_decision_and_one_commit() {
         assert_eq!(certificate.names().unwrap().len(), names.len());
         world.store.calls().split_off(before)
     };
+    // The account is in memory afterwards.
+    calls(&["first.example.org"]).await;
     let one = calls(&["one.example.org"]).await;
     assert_eq!(calls(&hundred).await, one);
     assert_eq!(one.iter().filter(|call| **call == "commit_intents").count(), 1);

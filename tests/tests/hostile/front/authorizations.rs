@@ -9,8 +9,8 @@ fn path(authorization: &wire::AuthorizationEvidence) -> String {
     format!("authorization/{}", authorization.authorization_id)
 }
 
-/// The client gave it up; the front still has the receipts, and shows them for an order of then, for one of later, and for
-/// a certificate of the same name that another account got.
+/// The client gave it up; the front still has the receipts, and shows them for the order, and for a certificate of the same
+/// name that another account got.
 pub(super) async fn authorization_given_up(scene: &mut Scene) {
     let (client, heir) = (scene.client().await, scene.client().await);
     let names = [&*name("given-up")];
@@ -19,11 +19,8 @@ pub(super) async fn authorization_given_up(scene: &mut Scene) {
     let certificate = scene.issue(others.finalized_by(&heir)).await.expect("a certificate").chain.remove(0);
     let jws = client.request(&path(&ready.evidence[0]), &json!({ "status": "deactivated" }));
     scene.deactivate(jws, &ready.evidence[0]).await.expect("a deactivation");
-    let mut later = scene.ready(&client, &names).await;
     scene.meanwhile().await;
     refuse!(scene, issue(ready.finalized_by(&client)));
-    later.evidence = ready.evidence.clone();
-    refuse!(scene, issue(later.finalized_by(&client)));
     refuse!(scene, revoke_with(client.revocation(&certificate, 0), ready.evidence.clone()));
 }
 

@@ -28,7 +28,7 @@ impl Authority for FakeCa {
         &self,
         _request: Request<wire::ListDirectoriesRequest>,
     ) -> Result<Response<wire::ListDirectoriesResponse>, Status> {
-        let names = ["open", "eab", "reuse", "pre", "dns"];
+        let names = ["open", "eab", "reuse", "pre", "sub", "dns"];
         let directories = names.map(|name| self.describe(name)).to_vec();
         Ok(Response::new(wire::ListDirectoriesResponse { directories }))
     }
@@ -74,7 +74,9 @@ impl Authority for FakeCa {
         self.check()?;
         let jws = jws(&request.into_inner().new_authorization_jws)?;
         let located = self.locate(&jws.header().url)?;
-        if located.resource != Resource::NewAuthorization || located.directory.as_str() != "pre" {
+        if located.resource != Resource::NewAuthorization
+            || !["pre", "sub"].contains(&located.directory.as_str())
+        {
             return Err(malformed("no pre-authorization"));
         }
         let account = self.account_of(&jws, &located.directory)?;
@@ -82,7 +84,8 @@ impl Authority for FakeCa {
         let wanted =
             NewAuthorization::from_verified(&verified).map_err(|error| rpc::refuse(error.problem()))?;
         let (now, digest) = (self.now(), jws.digest());
-        let scope = Scope { pre_authorization: true, subdomains: false };
+        let subdomains = wanted.subdomains && located.directory.as_str() == "sub";
+        let scope = Scope { pre_authorization: true, subdomains };
         let subject = (&account.directory, &account.id, &wanted.name, &digest);
         let name = AuthorizedName {
             authorization: self.ids.mint_scoped(scope, subject, now, random()),
