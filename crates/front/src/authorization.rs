@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use acme::AuthorizationId;
-use acme::authorization::{Authorization, Facts, State, Status, Update};
+use acme::authorization::{Authorization, Facts, State, Update};
 use acme::problem::{ErrorType, Problem};
 use acme_store::Unit;
 use http::StatusCode;
@@ -153,12 +153,10 @@ pub(crate) fn show(request: &Signed<'_>, authorization: &Authorization, now: Tim
     }
 }
 
-/// When to look at it again, seconds; none if nothing is to come before the client asks.
+/// When to look again, in seconds; none if the client has asked for nothing, or there is an outcome.
 pub(crate) fn retry_after(authorization: &Authorization, now: Timestamp) -> Option<u32> {
-    if authorization.status(now) != Status::Pending {
-        return None;
-    }
-    authorization.state.challenges().iter().filter_map(|challenge| challenge.retry_after(now)).min()
+    let State::Pending(pending) = authorization.state.clone().at(now) else { return None };
+    pending.challenges.iter().filter_map(|challenge| challenge.retry_after(now)).min()
 }
 
 /// An authorization in one of its last states takes no more changes.

@@ -8,7 +8,7 @@ use acme::authorization::{Authorization, Basis, State};
 use acme::challenge::{self, Method};
 use acme::identifier::Identifier;
 use acme::problem::{Problem, Subproblem};
-use pki::{Name, Period, Timestamp};
+use pki::{DnsName, Name, Period, Timestamp};
 use rpc::Target;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -31,21 +31,28 @@ pub(crate) struct Renewal {
     target: Target,
 }
 
-/// The names whose answers have grown old, or that nobody has asked about: what a domain above them says is not theirs
-/// (RFC 9444).
-pub(crate) fn due<'a>(
+/// Why a name of an order may be issued for.
+pub(crate) struct Shown<'a> {
+    pub(crate) name: Name,
+    /// The domain above that the authorization is for.
+    pub(crate) above: Option<DnsName>,
+    pub(crate) authorization: &'a Authorization,
+}
+
+/// The names whose answers have grown old, or were never asked for: a domain above was asked about itself.
+pub(crate) fn due(
     directory: &Directory,
-    authorizations: impl Iterator<Item = (&'a Authorization, &'a Name)>,
+    shown: &[Shown<'_>],
     account_url: &AccountUrl,
     now: Timestamp,
 ) -> Vec<Renewal> {
     if directory.caa_identities.is_empty() {
         return Vec::new();
     }
-    let due = authorizations.enumerate().filter_map(|(at, (authorization, name))| {
-        let (method, validated) = validated_by(&authorization.state)?;
-        let facts = &authorization.facts;
-        let old = facts.name != *name || now.since(validated) > RENEWED_AFTER;
+    let due = shown.iter().enumerate().filter_map(|(at, shown)| {
+        let (method, validated) = validated_by(&shown.authorization.state)?;
+        let facts = &shown.authorization.facts;
+        let old = shown.above.is_some() || now.since(validated) > RENEWED_AFTER;
         let target = || Target {
             authorization: facts.id,
             directory: facts.directory.clone(),
@@ -53,13 +60,13 @@ pub(crate) fn due<'a>(
             account_url: account_url.clone(),
             // Nothing is looked for that would have it.
             thumbprint: acme::Thumbprint::from_bytes([0; 32]),
-            name: name.clone(),
+            name: shown.name.clone(),
             method,
             attempt: 1,
             caa_identities: directory.caa_identities.clone(),
             caa_only: true,
         };
-        (old && name.base().is_some()).then(|| Renewal { at, target: target() })
+        (old && shown.name.base().is_some()).then(|| Renewal { at, target: target() })
     });
     due.collect()
 }

@@ -130,25 +130,22 @@ impl Evidences {
         let of = |name| {
             let above = facts.ancestors.get(name).cloned();
             let subject = above.clone().map(Name::Dns);
-            let authorization: &Authorization = by_name.get(subject.as_ref().unwrap_or(name))?;
-            Some((authorization, name, above))
+            let authorization = *by_name.get(subject.as_ref().unwrap_or(name))?;
+            Some(caa::Shown { name: name.clone(), above, authorization })
         };
-        let held: Vec<(&Authorization, &Name, Option<DnsName>)> = facts.names.iter().filter_map(of).collect();
+        let shown: Vec<caa::Shown<'_>> = facts.names.iter().filter_map(of).collect();
         let due = match front.directories.find(&facts.directory)? {
             Some(directory) => {
                 let finalize = acme::Jws::from_slice(processing.finalize.as_bytes())?;
-                let named = held.iter().map(|(authorization, name, _)| (*authorization, *name));
-                caa::due(&directory, named, &request::account_url(&finalize)?, front.now())
+                caa::due(&directory, &shown, &request::account_url(&finalize)?, front.now())
             }
             None => Vec::new(),
         };
+        let evidence = |shown: caa::Shown<'_>| evidence(shown.authorization, shown.name, shown.above).into();
         let request = proto::IssueRequest {
             new_order_jws: facts.new_order.clone().into(),
             finalize_jws: processing.finalize.clone().into(),
-            authorizations: held
-                .into_iter()
-                .map(|(authorization, name, above)| evidence(authorization, name.clone(), above).into())
-                .collect(),
+            authorizations: shown.into_iter().map(evidence).collect(),
             profile: facts.profile.to_string(),
         };
         Ok(Job { order, request, due })

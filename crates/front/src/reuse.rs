@@ -12,7 +12,7 @@ use crate::directory::Directory;
 use crate::refusal::Refusal;
 use crate::service::Front;
 use crate::stored::{self, Versioned};
-use crate::validation;
+use crate::validation::peek;
 
 /// An authorization is used again only if it lasts so much longer: an order that ends while its client makes a CSR helps
 /// nobody.
@@ -139,7 +139,7 @@ fn end_of_reuse(authorization: &Authorization, directory: &Directory) -> Option<
         return None;
     }
     // A persistent record is relied upon no longer than its TTL.
-    let persisted = valid.receipts().iter().filter_map(|compact| validation::peek(compact)?.persisted);
+    let persisted = valid.receipts().iter().filter_map(|compact| peek(compact)?.persisted);
     let reuse = persisted
         .map(|record| Period::from_seconds(record.ttl_seconds.into()))
         .fold(directory.reuse_of(&authorization.facts.id), Period::min);

@@ -236,7 +236,7 @@ impl Ca {
                 None => None,
             };
             checked.authorizations.extend(evidence.map(|evidence| evidence.authorization.to_string()));
-            if let Some((grant, citation)) = claim.grant(name) {
+            if let Some((grant, citation)) = claim.registrant.and_then(|registrant| registrant.grant(name)) {
                 checked.record.push(json!({ "name": name, "grant": grant }));
                 if !checked.grants.contains(citation) {
                     checked.grants.push(citation.clone());
@@ -248,7 +248,10 @@ impl Ca {
                 return Err(claim.request.refuse(Reason::EvidenceMissing, detail));
             };
             let (tally, record) = match (&evidence.ancestor, counted.get(&evidence.ancestor)) {
-                (Some(above), Some((of, tally))) if *of == evidence.authorization => {
+                // CAA is asked for each name of its own.
+                (Some(above), Some((of, tally)))
+                    if *of == evidence.authorization && !witnesses.needs_caa(name) =>
+                {
                     (*tally, json!({ "name": name, "of": above }))
                 }
                 (Some(above), _) => {
@@ -304,11 +307,6 @@ struct Claim<'a> {
 }
 
 impl Claim<'_> {
-    /// The grant that replaces a validation.
-    fn grant(&self, name: &Name) -> Option<(&str, &Citation)> {
-        self.registrant.and_then(|registrant| registrant.grant(name))
-    }
-
     /// One entry for a name, and only for names that are claimed.
     fn by_name<'e>(
         &self,

@@ -28,9 +28,11 @@ pub struct AlpnResponder {
 
 struct Shared {
     config: Arc<ServerConfig>,
-    asked: Vec<Option<String>>,
+    asked: Asked,
     connections: usize,
 }
+
+type Asked = Arc<Mutex<Vec<Option<String>>>>;
 
 /// What the server shows.
 #[derive(Debug, Clone)]
@@ -125,8 +127,9 @@ impl AlpnResponder {
     pub async fn start_on(address: SocketAddr, shown: &Shown) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
-        let config = config(shown, &[PROTOCOL], rustls::ALL_VERSIONS).map_err(io::Error::other)?;
-        let shared = Arc::new(Mutex::new(Shared { config, asked: Vec::new(), connections: 0 }));
+        let asked = Asked::default();
+        let config = config(shown, &[PROTOCOL], rustls::ALL_VERSIONS, &asked).map_err(io::Error::other)?;
+        let shared = Arc::new(Mutex::new(Shared { config, asked, connections: 0 }));
         let task = tokio::spawn(accept(listener, Arc::clone(&shared)));
         Ok(Self { address, shared, task })
     }
@@ -142,13 +145,14 @@ impl AlpnResponder {
     /// # Panics
     /// When key and certificate do not go together.
     pub fn show(&self, shown: &Shown, protocols: &[&[u8]], versions: &[&'static SupportedProtocolVersion]) {
-        self.shared().config = config(shown, protocols, versions).expect("a configuration");
+        let mut shared = self.shared();
+        shared.config = config(shown, protocols, versions, &shared.asked).expect("a configuration");
     }
 
     /// The server names that were asked for so far.
     #[must_use]
     pub fn asked(&self) -> Vec<Option<String>> {
-        self.shared().asked.clone()
+        self.shared().asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// How many connections were accepted so far.
@@ -176,26 +180,30 @@ async fn accept(listener: TcpListener, shared: Arc<Mutex<Shared>>) {
             shared.connections += 1;
             Arc::clone(&shared.config)
         };
-        running.spawn(serve(stream, config, Arc::clone(&shared)));
+        running.spawn(serve(stream, config));
         while running.try_join_next().is_some() {}
     }
 }
 
-async fn serve(stream: TcpStream, config: Arc<ServerConfig>, shared: Arc<Mutex<Shared>>) -> io::Result<()> {
+async fn serve(stream: TcpStream, config: Arc<ServerConfig>) -> io::Result<()> {
     let mut stream = TlsAcceptor::from(config).accept(stream).await?;
-    let name = stream.get_ref().1.server_name().map(str::to_owned);
-    shared.lock().unwrap_or_else(PoisonError::into_inner).asked.push(name);
     // Until the other side has seen enough.
     let mut rest = Vec::new();
     stream.read_to_end(&mut rest).await.map(drop)
 }
 
+/// Shows the same to everybody, and remembers whom they asked for: before they see it.
 #[derive(Debug)]
-struct Always(Arc<CertifiedKey>);
+struct Always {
+    key: Arc<CertifiedKey>,
+    asked: Asked,
+}
 
 impl ResolvesServerCert for Always {
-    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.0))
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let name = hello.server_name().map(str::to_owned);
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(name);
+        Some(Arc::clone(&self.key))
     }
 }
 
@@ -203,13 +211,14 @@ fn config(
     shown: &Shown,
     protocols: &[&[u8]],
     versions: &[&'static SupportedProtocolVersion],
+    asked: &Asked,
 ) -> Result<Arc<ServerConfig>, Fault> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(shown.key.clone()));
     // The library would not take a certificate with a critical extension that it does not know.
     let key = provider.key_provider.load_private_key(key)?;
     let chain = vec![CertificateDer::from(shown.certificate.clone())];
-    let resolver = Always(Arc::new(CertifiedKey::new(chain, key)));
+    let resolver = Always { key: Arc::new(CertifiedKey::new(chain, key)), asked: Arc::clone(asked) };
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(versions)?
         .with_no_client_auth()

@@ -27,6 +27,7 @@ fn zones() -> Zones {
     Zones {
         secure: format!(
             "_acme-challenge.secure.test. 60 IN TXT \"{DIGEST}\"\nsecure.test. 60 IN CAA 0 issue \"ca.test\"\n\
+             test. 60 IN TXT \"the absence of names below is proven from here\"\n\
              other.test. 60 IN CAA 0 issue \"other-ca.test\"\n"
         ),
         // The digest is there, and so is the permission; but somebody has changed what stands beside them.

@@ -225,10 +225,13 @@ impl FakeCa {
             external_account_required: name == "eab",
             profiles: vec![wire::Profile { name: "tls".to_owned(), description: "90 days".to_owned() }],
             methods: match name {
-                "dns" => ALL.iter().map(ToString::to_string).collect(),
-                "sub" => vec!["http-01".to_owned(), "dns-01".to_owned()],
-                _ => vec!["http-01".to_owned()],
-            },
+                "sub" => &["http-01", "dns-01"],
+                "dns" => ALL,
+                _ => &["http-01"][..],
+            }
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
             maximum_names: 100,
             order_lifetime_seconds: 86_400,
             authorization_lifetime_seconds: 86_400,
@@ -312,7 +315,8 @@ impl FakeCa {
             return true;
         }
         let receipts = evidence.iter().filter(|one| one.name == *name).flat_map(|one| &one.receipts);
-        let mut answers = receipts.filter_map(|compact| self.receipts.verify(compact).ok()?.caa);
+        let read = receipts.filter_map(|compact| self.receipts.verify(compact).ok());
+        let mut answers = read.filter(|receipt| receipt.name == *name).filter_map(|receipt| receipt.caa);
         answers.any(|caa| {
             let fresh = now.since(caa.checked) <= Period::from_hours(8);
             fresh && caa.permitted && caa.identities.iter().map(DnsName::as_str).eq(["ca.test"])

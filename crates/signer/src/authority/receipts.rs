@@ -72,6 +72,10 @@ impl Witnesses<'_> {
                 }
                 Observation::Caa => {}
             }
+            // Of a domain above, CAA says nothing of the name: that may have records of its own.
+            if receipt.name != evidence.name {
+                continue;
+            }
             match answer {
                 CaaAnswer::NotAsked => {}
                 CaaAnswer::Permitted => caa.add(&receipt, true),
@@ -251,7 +255,7 @@ impl Witnesses<'_> {
 
     /// Whether an answer of CAA must be there: for DNS names of a directory that has a name in CAA records, when a certificate
     /// is to be issued.
-    fn needs_caa(&self, name: &Name) -> bool {
+    pub(super) fn needs_caa(&self, name: &Name) -> bool {
         let policy = &self.claim.request.directory().policy;
         self.claim.issuance && !policy.caa_identities.is_empty() && name.base().is_some()
     }
