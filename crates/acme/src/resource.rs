@@ -13,6 +13,7 @@ use pki::Serial;
 use crate::challenge::Method;
 use crate::directory::DirectoryName;
 use crate::id::{AccountId, AuthorizationId, OrderId};
+use crate::renewal::CertificateId;
 
 /// `https://host[:port][/path]`, without a slash at the end: what stands before `/acme/`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -58,7 +59,7 @@ impl fmt::Debug for BaseUrl {
 crate::id::serde_as_text!(BaseUrl);
 
 /// A resource of a directory (RFC 8555 §7.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Resource {
     /// `directory`
     Directory,
@@ -88,6 +89,8 @@ pub enum Resource {
     Challenge(AuthorizationId, Method),
     /// `certificate/{serial}`
     Certificate(Serial),
+    /// `renewal-info/{certificate's id}` (RFC 9773 §4.1)
+    RenewalInfo(CertificateId),
 }
 
 /// A URL taken apart.
@@ -160,6 +163,7 @@ impl Resource {
             ["authorization", id] => Some(Self::Authorization(id.parse().ok()?)),
             ["challenge", id, method] => Some(Self::Challenge(id.parse().ok()?, method.parse().ok()?)),
             ["certificate", serial] => Some(Self::Certificate(Serial::from_hex(serial).ok()?)),
+            [RENEWAL_INFO, id] => Some(Self::RenewalInfo(id.parse().ok()?)),
             _ => None,
         }
     }
@@ -182,6 +186,7 @@ impl Resource {
             Self::Authorization(id) => format!("/acme/{directory}/authorization/{id}"),
             Self::Challenge(id, method) => format!("/acme/{directory}/challenge/{id}/{method}"),
             Self::Certificate(serial) => format!("/acme/{directory}/certificate/{serial}"),
+            Self::RenewalInfo(id) => format!("/acme/{directory}/{RENEWAL_INFO}/{id}"),
         }
     }
 
@@ -190,7 +195,22 @@ impl Resource {
     pub fn url(&self, base: &BaseUrl, directory: &DirectoryName) -> String {
         format!("{base}{}", self.path(directory))
     }
+
+    /// What stands in the directory as `renewalInfo`: clients append `/` and a certificate's id (RFC 9773 §4.1).
+    #[must_use]
+    pub fn renewal_info_url(base: &BaseUrl, directory: &DirectoryName) -> String {
+        format!("{base}/acme/{directory}/{RENEWAL_INFO}")
+    }
+
+    /// Whether a path is meant for [`Resource::RenewalInfo`], be its id one or not.
+    #[must_use]
+    pub fn is_renewal_info_path(path: &str) -> bool {
+        let rest = path.split_once("/acme/").and_then(|(_, rest)| rest.split_once('/'));
+        rest.is_some_and(|(_, rest)| rest.strip_prefix(RENEWAL_INFO).is_some_and(|id| id.starts_with('/')))
+    }
 }
+
+const RENEWAL_INFO: &str = "renewal-info";
 
 #[cfg(test)]
 mod tests;

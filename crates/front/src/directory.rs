@@ -34,6 +34,8 @@ pub(crate) struct Directory {
     pub(crate) methods: Vec<Method>,
     /// For how long after its validation an authorization may be used by later orders.
     pub(crate) validation_reuse: Duration,
+    /// Whether it has renewal information (RFC 9773).
+    pub(crate) renewal_info: bool,
 }
 
 /// All that are served.
@@ -141,7 +143,8 @@ impl Directories {
             profiles: listed.profiles.into_iter().map(|one| (one.name, one.description)).collect(),
         };
         let validation_reuse = Duration::from_secs(listed.validation_reuse_seconds);
-        Some(Directory { name, bases, meta, methods, validation_reuse })
+        let renewal_info = listed.renewal_info;
+        Some(Directory { name, bases, meta, methods, validation_reuse, renewal_info })
     }
 }
 
@@ -154,7 +157,9 @@ impl Directory {
 
     /// The object that clients read first.
     pub(crate) fn reply(&self, base: &BaseUrl) -> Reply {
-        Reply::json(StatusCode::OK, &Object::new(base, &self.name, false, self.meta.clone()))
+        let object = Object::new(base, &self.name, false, self.meta.clone());
+        let object = if self.renewal_info { object.with_renewal_info(base, &self.name) } else { object };
+        Reply::json(StatusCode::OK, &object)
     }
 }
 

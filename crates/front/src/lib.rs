@@ -23,6 +23,7 @@ mod nonce;
 mod order;
 mod recent;
 mod refusal;
+mod renewal;
 mod reply;
 mod request;
 mod revocation;

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use acme::{
     AccountId, AuthorizationId, DirectoryName, Jwk, OrderId, ProfileName, Thumbprint, account,
-    challenge::Method,
+    challenge::Method, renewal::CertificateId,
 };
 use bytes::Bytes;
 use pki::{ErrorClass, Name, Timestamp};
@@ -100,6 +100,8 @@ pub struct AuthorizedOrder {
     pub directory: DirectoryName,
     /// The profile of the certificate.
     pub profile: ProfileName,
+    /// The certificate that it replaces (RFC 9773 §5).
+    pub replaces: Option<CertificateId>,
     /// When the order ends.
     pub expires: Timestamp,
     /// Each name of the order.
@@ -126,6 +128,7 @@ impl From<AuthorizedOrder> for signer::AuthorizeOrderResponse {
             account_id: order.account.to_string(),
             directory: order.directory.to_string(),
             profile: order.profile.to_string(),
+            replaces: order.replaces.as_ref().map(ToString::to_string).unwrap_or_default(),
             expires: seconds(order.expires),
             names: order.names.into_iter().map(Into::into).collect(),
         }
@@ -141,6 +144,10 @@ impl TryFrom<signer::AuthorizeOrderResponse> for AuthorizedOrder {
             account: text("account_id", &wire.account_id)?,
             directory: text("directory", &wire.directory)?,
             profile: text("profile", &wire.profile)?,
+            replaces: match wire.replaces.as_str() {
+                "" => None,
+                replaces => Some(text("replaces", replaces)?),
+            },
             expires: timestamp("expires", wire.expires)?,
             names: wire.names.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
         })

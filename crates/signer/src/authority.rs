@@ -114,6 +114,7 @@ impl Ca {
         let new_order = self.verify_at(request, account, minted)?;
         let registrant = self.registrant(&request.finalize, account, now).await?;
         let terms = read_terms(&request.new_order, &new_order, registrant.as_ref())?;
+        self.check_replaced(&request.finalize, account, &terms, false).await?;
         let csr = Finalize::from_verified(&finalize)
             .map_err(|error| Refusal::from(error).directory(request.finalize.directory().name().as_str()))?
             .csr;

@@ -14,6 +14,7 @@ use acme::id::IdKeys;
 use acme::jws::KeyReference;
 use acme::order::{Finalize, NewOrder};
 use acme::receipt::{Outcome, ReceiptVerifier};
+use acme::renewal::CertificateId;
 use acme::resource::{BaseUrl, Located, Resource};
 use acme::{AccountId, DirectoryName, ErrorType, Jwk, Jws, Problem, Thumbprint, TierSecret, TierSecrets};
 use parking_lot::Mutex;
@@ -48,6 +49,7 @@ pub(crate) struct FakeCa {
     issue_gate: Mutex<Option<Gate>>,
     pub(crate) issue_calls: AtomicU32,
     pub(crate) look_ups: AtomicU32,
+    pub(crate) renewal_calls: AtomicU32,
 }
 
 #[derive(Default)]
@@ -108,6 +110,7 @@ impl FakeCa {
             issue_gate: Mutex::default(),
             issue_calls: AtomicU32::new(0),
             look_ups: AtomicU32::new(0),
+            renewal_calls: AtomicU32::new(0),
         }
     }
 
@@ -192,7 +195,26 @@ impl FakeCa {
             order_lifetime_seconds: 86_400,
             authorization_lifetime_seconds: 86_400,
             validation_reuse_seconds: if name == "reuse" { 86_400 } else { 0 },
+            renewal_info: name != "eab",
         }
+    }
+
+    /// What an order's `replaces` comes to; the real signer looks at more.
+    fn replaced(&self, account: &Account, order: &NewOrder) -> Result<Option<CertificateId>, Status> {
+        let Some(id) = order.replaces.clone().filter(|_| account.directory.as_str() != "eab") else {
+            return Ok(None);
+        };
+        let state = self.state.lock();
+        let kept = state.certificates.get(&self.serial_of(&id)?).ok_or_else(missing)?;
+        if kept.account != account.id {
+            return Err(refuse(ErrorType::Unauthorized, "another account's certificate"));
+        }
+        Ok(Some(id))
+    }
+
+    fn serial_of(&self, id: &CertificateId) -> Result<pki::Serial, Status> {
+        let issuer = Certificate::from_der(self.issuer.der()).unwrap();
+        if issuer.key_id() == Some(id.authority_key_id.as_slice()) { Ok(id.serial) } else { Err(missing()) }
     }
 
     fn authorized_names(
@@ -367,6 +389,10 @@ fn jws(bytes: &[u8]) -> Result<Jws, Status> {
 
 fn refuse(kind: ErrorType, detail: &str) -> Status {
     rpc::refuse(Problem::new(kind, detail))
+}
+
+fn missing() -> Status {
+    rpc::refuse(Problem::new(ErrorType::Malformed, "no such certificate").with_status(404))
 }
 
 fn malformed(detail: &str) -> Status {

@@ -17,6 +17,7 @@ mod finalize;
 mod https;
 mod orders;
 mod pki_double;
+mod renewal;
 mod revocation;
 mod stage;
 mod transport;
