@@ -35,6 +35,8 @@ pub struct OrderRow {
     pub status: OrderStatus,
     /// The ids of its authorizations. Never changes (RFC 8555 §7.4).
     pub authorizations: Vec<String>,
+    /// The certificate that it is to replace (RFC 9773 §4.1): of the orders that name one, at most one is not `invalid`.
+    pub replaces: Option<String>,
     /// Everything else, as the front's JSON: names, JWSs, receipts, error, serial.
     pub state: String,
     /// When it was made.
@@ -64,6 +66,8 @@ pub enum CreateOutcome {
     Created,
     /// It was there already, as it is now (an earlier answer was lost). Nothing was written.
     Exists(Box<OrderRow>),
+    /// The certificate that it is to replace has this order, which is not stored as `invalid`. Nothing was written.
+    Replaced(Box<OrderRow>),
 }
 
 /// A change of an order. What is not named here never changes.

@@ -72,6 +72,9 @@ pub struct Object {
     pub revoke_cert: String,
     /// keyChange.
     pub key_change: String,
+    /// renewalInfo; absent when there is no renewal information (RFC 9773 §4).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renewal_info: Option<String>,
     /// What else there is to know.
     #[serde(default)]
     pub meta: Meta,
@@ -113,8 +116,15 @@ impl Object {
             new_authz: pre_authorization.then(|| url(Resource::NewAuthorization)),
             revoke_cert: url(Resource::RevokeCertificate),
             key_change: url(Resource::KeyChange),
+            renewal_info: None,
             meta,
         }
+    }
+
+    /// The same, saying where renewal information is (RFC 9773 §4).
+    #[must_use]
+    pub fn with_renewal_info(self, base: &BaseUrl, directory: &DirectoryName) -> Self {
+        Self { renewal_info: Some(Resource::renewal_info_url(base, directory)), ..self }
     }
 }
 

@@ -1,11 +1,13 @@
-//! Ids of certificates in renewal information and in `replaces` (RFC 9773 §4.1, §5).
+//! Renewal information (RFC 9773): its object, and the ids of certificates in it and in `replaces` (§4.1, §5).
 
 use std::fmt;
 use std::str::FromStr;
 
-use pki::Serial;
+use pki::{Serial, Timestamp};
+use serde::Serialize;
 
 use crate::base64url;
+use crate::rfc3339;
 
 /// RFC 5280 sets no limit for a key identifier; ours have 20 octets, and no digest in use has more than 64.
 const MAX_KEY_ID_BYTES: usize = 64;
@@ -48,6 +50,67 @@ impl fmt::Display for CertificateId {
 
 crate::id::serde_as_text!(CertificateId);
 
+/// When a certificate is to be renewed (RFC 9773 §4.2). The end is after the beginning: there is no other way to make one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    start: Timestamp,
+    end: Timestamp,
+}
+
+impl Window {
+    /// From `start` to `end`, or to the second after `start` if that is later.
+    #[must_use]
+    pub fn new(start: Timestamp, end: Timestamp) -> Self {
+        // At the end of time there is no later second.
+        let start = start.min(Timestamp::MAX.minus(pki::Period::from_seconds(1)));
+        Self { start, end: end.max(start.plus(pki::Period::from_seconds(1))) }
+    }
+
+    /// Its beginning.
+    #[must_use]
+    pub const fn start(&self) -> Timestamp {
+        self.start
+    }
+
+    /// Its end.
+    #[must_use]
+    pub const fn end(&self) -> Timestamp {
+        self.end
+    }
+}
+
+/// The renewal information object (RFC 9773 §4.2).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Object {
+    /// When the client should renew.
+    suggested_window: SuggestedWindow,
+    /// A page that says why, for people.
+    #[serde(rename = "explanationURL", skip_serializing_if = "Option::is_none")]
+    explanation_url: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct SuggestedWindow {
+    #[serde(serialize_with = "time")]
+    start: Timestamp,
+    #[serde(serialize_with = "time")]
+    end: Timestamp,
+}
+
+fn time<S: serde::Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    rfc3339::serialize(&Some(*time), serializer)
+}
+
+impl Object {
+    /// The object of a window.
+    #[must_use]
+    pub fn new(window: Window, explanation_url: Option<String>) -> Self {
+        let Window { start, end } = window;
+        Self { suggested_window: SuggestedWindow { start, end }, explanation_url }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,6 +122,30 @@ mod tests {
         assert_eq!(hex::encode(&id.authority_key_id), "69885b6b87464041e1b37b847ba0ae2cde01c8d4");
         assert_eq!(id.serial.to_string(), "0087654321");
         assert_eq!(id.to_string(), text);
+    }
+
+    #[test]
+    fn a_window_ends_after_it_begins() {
+        let at = Timestamp::from_unix;
+        for (start, end, expected) in [(10, 20, (10, 20)), (10, 10, (10, 11)), (10, 5, (10, 11))] {
+            let window = Window::new(at(start), at(end));
+            assert_eq!((window.start(), window.end()), (at(expected.0), at(expected.1)));
+        }
+        let last = Window::new(Timestamp::MAX, Timestamp::MAX);
+        assert!(last.start() < last.end());
+    }
+
+    #[test]
+    fn the_object_of_rfc_9773() {
+        let start = rfc3339::parse("2025-01-02T04:00:00Z").unwrap();
+        let window = Window::new(start, rfc3339::parse("2025-01-03T04:00:00Z").unwrap());
+        let mut expected = serde_json::json!({
+            "suggestedWindow": { "start": "2025-01-02T04:00:00Z", "end": "2025-01-03T04:00:00Z" }
+        });
+        assert_eq!(serde_json::to_value(Object::new(window, None)).unwrap(), expected);
+        let url = "https://acme.example.com/docs/ari";
+        expected["explanationURL"] = url.into();
+        assert_eq!(serde_json::to_value(Object::new(window, Some(url.to_owned()))).unwrap(), expected);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use pki::Serial;
 use crate::challenge::Method;
 use crate::directory::DirectoryName;
 use crate::id::{AccountId, AuthorizationId, OrderId};
+use crate::renewal::CertificateId;
 
 /// `https://host[:port][/path]`, without a slash at the end: what stands before `/acme/`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -58,7 +59,7 @@ impl fmt::Debug for BaseUrl {
 crate::id::serde_as_text!(BaseUrl);
 
 /// A resource of a directory (RFC 8555 §7.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Resource {
     /// `directory`
     Directory,
@@ -90,6 +91,8 @@ pub enum Resource {
     Certificate(Serial),
     /// `certificate/{serial}/{number}`: the same with another chain, numbered from 1 (RFC 8555 §7.4.2).
     AlternateCertificate(Serial, u8),
+    /// `renewal-info/{certificate's id}` (RFC 9773 §4.1)
+    RenewalInfo(CertificateId),
 }
 
 /// A URL taken apart.
@@ -168,6 +171,7 @@ impl Resource {
                 let serial = Serial::from_hex(serial).ok().filter(|_| chain.to_string() == number)?;
                 Some(Self::AlternateCertificate(serial, chain))
             }
+            [RENEWAL_INFO, id] => Some(Self::RenewalInfo(id.parse().ok()?)),
             _ => None,
         }
     }
@@ -193,6 +197,7 @@ impl Resource {
             Self::AlternateCertificate(serial, number) => {
                 format!("/acme/{directory}/certificate/{serial}/{number}")
             }
+            Self::RenewalInfo(id) => format!("/acme/{directory}/{RENEWAL_INFO}/{id}"),
         }
     }
 
@@ -201,7 +206,22 @@ impl Resource {
     pub fn url(&self, base: &BaseUrl, directory: &DirectoryName) -> String {
         format!("{base}{}", self.path(directory))
     }
+
+    /// What stands in the directory as `renewalInfo`: clients append `/` and a certificate's id (RFC 9773 §4.1).
+    #[must_use]
+    pub fn renewal_info_url(base: &BaseUrl, directory: &DirectoryName) -> String {
+        format!("{base}/acme/{directory}/{RENEWAL_INFO}")
+    }
+
+    /// Whether a path is meant for [`Resource::RenewalInfo`], be its id one or not.
+    #[must_use]
+    pub fn is_renewal_info_path(path: &str) -> bool {
+        let rest = path.split_once("/acme/").and_then(|(_, rest)| rest.split_once('/'));
+        rest.is_some_and(|(_, rest)| rest.strip_prefix(RENEWAL_INFO).is_some_and(|id| id.starts_with('/')))
+    }
 }
+
+const RENEWAL_INFO: &str = "renewal-info";
 
 #[cfg(test)]
 mod tests;

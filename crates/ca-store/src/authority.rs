@@ -4,7 +4,8 @@
 use pki::Timestamp;
 
 use crate::{
-    AuditEvent, BlockedKeyRow, DirectoryRow, IssuerRow, JoinTokenRow, NodeRow, ProfileRow, Sealed, TenantRow,
+    AuditEvent, BlockedKeyRow, DirectoryRow, IncidentRow, IssuerRow, JoinTokenRow, NodeRow, ProfileRow,
+    Sealed, TenantRow,
     canonical::{sealed_row, word_enum},
 };
 
@@ -182,6 +183,7 @@ pub enum AuthorityRow {
     Deactivation(Sealed<DeactivationRow>),
     Node(Sealed<NodeRow>),
     JoinToken(Sealed<JoinTokenRow>),
+    Incident(Sealed<IncidentRow>),
     BlockedKey(BlockedKeyRow),
 }
 

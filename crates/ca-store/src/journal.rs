@@ -71,6 +71,9 @@ sealed_row! {
         /// When it was given up. It can still be revoked and is still answered by OCSP: it may
         /// have been signed.
         pub abandoned_at: Option<Timestamp>,
+        /// The serial of the certificate that it replaces (RFC 9773 §5): at most one entry of a kind
+        /// that is not abandoned.
+        pub replaces: Option<Serial>,
     }
 }
 
@@ -185,6 +188,8 @@ pub enum IntentOutcome {
     NewOrderTaken(Box<JournalEntry>),
     /// The serial has an entry already that does not belong to this order: make another serial.
     SerialTaken(Box<JournalEntry>),
+    /// The certificate that it would replace has a successor already.
+    AlreadyReplaced,
     /// The order has entries, abandoned or of another kind, that [`NewIntent::past`] does not name: look at them.
     OrderHasPast,
     /// The row's key is blocked.
@@ -269,6 +274,8 @@ pub enum JournalKey {
     Order(String),
     /// Those of a newOrder JWS, abandoned ones last.
     NewOrder(Digest),
+    /// Those that replace a certificate and are not abandoned.
+    Replacing(Serial),
 }
 
 /// Which certificates to list.

@@ -26,6 +26,7 @@ mod canonical;
 pub mod contract;
 mod error;
 mod imported;
+mod incident;
 mod journal;
 mod node;
 mod page;
@@ -48,6 +49,10 @@ pub use authority::{
 pub use canonical::{Canonical, Column};
 pub use error::StoreError;
 pub use imported::{ImportCrl, ImportOutcome, ImportedCrl};
+pub use incident::{
+    AccountMembers, FollowMembers, IncidentMember, IncidentRow, IncidentState, MemberCount, MemberState,
+    NewMember,
+};
 pub use journal::{
     AbandonOutcome, Abandonment, CertificateFilter, CertificateQuery, Citation, CitedTable, Evidence,
     IntentOutcome, JournalEntry, JournalKey, JournalKind, JournalRow, Lease, Limit, LimitScope, NewIntent,

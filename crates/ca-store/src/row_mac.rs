@@ -283,6 +283,12 @@ pub(crate) mod tests {
         }
     }
 
+    impl Empty for Serial {
+        fn empty() -> Self {
+            Self::from_bytes(&[1]).unwrap()
+        }
+    }
+
     impl Empty for Timestamp {
         fn empty() -> Self {
             Self::from_unix(0)
@@ -347,11 +353,14 @@ pub(crate) mod tests {
             signature in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..40)),
             signed_at in proptest::option::of(time()),
             abandoned_at in proptest::option::of(time()),
+            replaces in proptest::option::of(any::<[u8; 16]>()),
         ) -> JournalRow {
             let (serial, kind) = (Serial::from_random(serial), JournalKind::ALL[kind]);
+            let replaces = replaces.map(Serial::from_random);
             JournalRow {
                 serial, kind, order, new_order, directory, account, issuer, profile, shard, spki_sha256,
                 csr_sha256, not_before, not_after, tbs, created_at, signature, signed_at, abandoned_at,
+                replaces,
             }
         }
     }
@@ -488,6 +497,28 @@ pub(crate) mod tests {
             valid_from: at,
             valid_until: None,
         });
+    }
+
+    #[test]
+    fn an_incident_is_sealed_in_every_column() {
+        let at = Timestamp::from_unix(9);
+        let row = IncidentRow {
+            id: word(),
+            title: word(),
+            url: word(),
+            settings: word(),
+            reason: 4,
+            waves: 3,
+            begins_at: at,
+            wave_seconds: 60,
+            deadline: at,
+            state: IncidentState::Open,
+            created_at: at,
+            ended_at: None,
+            version: 3,
+        };
+        is_sealed(&row);
+        is_sealed(&IncidentRow { ended_at: Some(at), ..row });
     }
 
     #[test]

@@ -6,14 +6,14 @@ use async_trait::async_trait;
 use pki::Timestamp;
 
 use crate::{
-    AbandonOutcome, Abandonment, AccountFilter, AccountRecord, AccountRow, AccountSelector, AccountUpdate,
-    AuditEvent, AuditHead, AuditRecord, Authority, AuthorityChanges, AuthoritySelector, BeginCrl,
-    BlockedAfter, BlockedKeyRow, CertificateQuery, CrlDraft, CrlEdits, CrlEntries, CrlJournal, CrlPiece,
-    CrlShardRow, CrlSince, Digest, Evidence, ImportCrl, ImportOutcome, ImportedCrl, IntentOutcome,
-    JoinTokenRow, JournalEntry, JournalKey, LedgerEntry, NewAccount, NewIntent, NewRevocation, NodeRow, Page,
-    Paged, PublishCrl, PublishOutcome, PutOutcome, RecordOutcome, RefusalCount, RegisterOutcome,
-    RegistrationRow, Registry, RevokeOutcome, Revoked, RevokedAfter, Sealed, SignedRow, StoreError,
-    UpdateOutcome,
+    AbandonOutcome, Abandonment, AccountFilter, AccountMembers, AccountRecord, AccountRow, AccountSelector,
+    AccountUpdate, AuditEvent, AuditHead, AuditRecord, Authority, AuthorityChanges, AuthoritySelector,
+    BeginCrl, BlockedAfter, BlockedKeyRow, CertificateQuery, CrlDraft, CrlEdits, CrlEntries, CrlJournal,
+    CrlPiece, CrlShardRow, CrlSince, Digest, Evidence, FollowMembers, ImportCrl, ImportOutcome, ImportedCrl,
+    IncidentMember, IncidentRow, IntentOutcome, JoinTokenRow, JournalEntry, JournalKey, LedgerEntry,
+    MemberCount, NewAccount, NewIntent, NewMember, NewRevocation, NodeRow, Page, Paged, PublishCrl,
+    PublishOutcome, PutOutcome, RecordOutcome, RefusalCount, RegisterOutcome, RegistrationRow, Registry,
+    RevokeOutcome, Revoked, RevokedAfter, Sealed, SignedRow, StoreError, UpdateOutcome,
 };
 
 /// The signers' database. See the crate's documentation for what all methods promise.
@@ -165,6 +165,42 @@ pub trait CaStore: Send + Sync + 'static {
 
     /// The CRLs that were imported last, one an authority.
     async fn imported_crls(&self) -> Result<Vec<ImportedCrl>, StoreError>;
+
+    // Incidents
+
+    /// An incident.
+    async fn incident(&self, id: &str) -> Result<Option<Sealed<IncidentRow>>, StoreError>;
+
+    /// Incidents, newest first; only those that are collecting or open if `current`.
+    async fn incidents(&self, current: bool, page: &Page) -> Result<Paged<Sealed<IncidentRow>>, StoreError>;
+
+    /// Adds members to an incident that is collecting: those that it has not yet; answers how many those were, or nothing if it
+    /// is not collecting.
+    async fn add_members(&self, incident: &str, members: Vec<NewMember>) -> Result<Option<u64>, StoreError>;
+
+    /// Members of an incident by serial, in that order; only those that are left if `left`.
+    async fn members(
+        &self,
+        incident: &str,
+        left: bool,
+        page: &Page,
+    ) -> Result<Paged<IncidentMember>, StoreError>;
+
+    /// Notes of members that were left what has become of them since; answers with all of them as they are now.
+    async fn follow_members(&self, follow: FollowMembers) -> Result<Vec<IncidentMember>, StoreError>;
+
+    /// How many members an incident has, by wave and state.
+    async fn member_counts(&self, incident: &str) -> Result<Vec<MemberCount>, StoreError>;
+
+    /// How many members each account has, by account.
+    async fn account_members(&self, incident: &str, page: &Page)
+    -> Result<Paged<AccountMembers>, StoreError>;
+
+    /// The open incidents in which a certificate is a member that is left, with the member.
+    async fn incidents_of(
+        &self,
+        serial: &pki::Serial,
+    ) -> Result<Vec<(Sealed<IncidentRow>, IncidentMember)>, StoreError>;
 
     // Audit
 

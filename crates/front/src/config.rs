@@ -221,6 +221,10 @@ pub struct LimitsSection {
     /// fronts share a database, each names the others, or sets 0, or it shows for a minute what another has changed.
     /// 0: none. Default 4096.
     pub cached_rows: u64,
+    /// Answers about renewal (RFC 9773) that are kept in memory, some 300 octets each. 0: none. Default 20 000.
+    pub cached_renewal_infos: u64,
+    /// How long such an answer is kept, and so how late one that changes is shown; clients ask every few hours. Seconds, default 60.
+    pub renewal_info_seconds: u64,
     /// Orders listed on one page. Default 100.
     pub orders_per_page: u32,
     /// Days that finished orders and authorizations are kept beyond their expiry. Default 7.
@@ -259,6 +263,8 @@ impl Default for LimitsSection {
             nonce_window: 1 << 20,
             cached_accounts: 100_000,
             cached_rows: 4_096,
+            cached_renewal_infos: 20_000,
+            renewal_info_seconds: 60,
             orders_per_page: 100,
             retention_days: 7,
         }

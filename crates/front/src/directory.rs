@@ -46,6 +46,8 @@ pub(crate) struct Directory {
     pub(crate) pre_authorization: bool,
     /// What fronts count here, for accounts without limits of their own.
     pub(crate) limits: Limits,
+    /// Whether it has renewal information (RFC 9773).
+    pub(crate) renewal_info: bool,
 }
 
 /// All that are served.
@@ -181,6 +183,7 @@ impl Directories {
             order_lifetime,
             pre_authorization,
             limits,
+            renewal_info: listed.renewal_info,
         })
     }
 }
@@ -217,7 +220,9 @@ impl Directory {
 
     /// The object that clients read first.
     pub(crate) fn reply(&self, base: &BaseUrl) -> Reply {
-        Reply::json(StatusCode::OK, &Object::new(base, &self.name, self.pre_authorization, self.meta.clone()))
+        let object = Object::new(base, &self.name, self.pre_authorization, self.meta.clone());
+        let object = if self.renewal_info { object.with_renewal_info(base, &self.name) } else { object };
+        Reply::json(StatusCode::OK, &object)
     }
 }
 

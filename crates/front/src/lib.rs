@@ -26,6 +26,7 @@ mod order;
 mod pre_authorization;
 mod recent;
 mod refusal;
+mod renewal;
 mod reply;
 mod request;
 mod reuse;

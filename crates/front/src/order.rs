@@ -12,7 +12,7 @@ use acme::order::{Facts, NewOrder, Order, Pending, State};
 use acme::problem::{ErrorType, Problem, Subproblem};
 use acme::resource::Resource;
 use acme::{AuthorizationId, OrderId};
-use acme_store::{CreateOutcome, OrderRow};
+use acme_store::{CreateOutcome, OrderRow, Unit};
 use http::StatusCode;
 use pki::{Name, Timestamp};
 use rpc::{Account, AuthorizedOrder};
@@ -23,7 +23,7 @@ use crate::refusal::Refusal;
 use crate::reply::Reply;
 use crate::request::Signed;
 use crate::reuse::Held;
-use crate::service::Front;
+use crate::service::{Front, SAVE_TRIES};
 use crate::stored::{self, Versioned};
 use crate::validation;
 
@@ -61,7 +61,14 @@ pub(crate) async fn create(front: &Front, request: Signed<'_>) -> Result<Reply, 
     };
     let row = stored::order_row(&made.order)?;
     let new = acme_store::NewOrder { order: row, authorizations: made.new_rows };
-    let order = match keep(front, new).await? {
+    let kept = match keep(front, new, now).await {
+        Ok(kept) => kept,
+        Err(refusal) => {
+            room.give_back(front).await?;
+            return Err(refusal);
+        }
+    };
+    let order = match kept {
         Some(existing) => {
             room.give_back(front).await?;
             stored::order(&existing)?.object
@@ -276,8 +283,8 @@ fn assemble(
         not_before: wanted.not_before,
         not_after: wanted.not_after,
         profile: authorized.profile,
-        // Renewal information (RFC 9773) is not offered: without it `replaces` is a member that means nothing.
-        replaces: None,
+        // As the signer says: where renewal information (RFC 9773) is not offered, `replaces` is a member that means nothing.
+        replaces: authorized.replaces,
         authorizations: ids,
         ancestors,
         created: now,
@@ -295,17 +302,41 @@ pub(crate) fn unprovable(name: &Name) -> Subproblem {
     Subproblem::new(ErrorType::RejectedIdentifier, detail, acme::identifier::Identifier::in_order(name))
 }
 
-/// Keeps the order; the one that was there already if an earlier answer was lost.
-async fn keep(front: &Front, new: acme_store::NewOrder) -> Result<Option<OrderRow>, Refusal> {
-    fail::fail_point!("front.order.before-create");
-    let outcomes = match front.store.create_orders(vec![new.clone()]).await {
-        Err(error) if error.may_be_durable() => front.store.create_orders(vec![new]).await?,
-        outcome => outcome?,
-    };
-    fail::fail_point!("front.order.after-create");
-    match outcomes.into_iter().next() {
-        Some(CreateOutcome::Created) => Ok(None),
-        Some(CreateOutcome::Exists(row)) => Ok(Some(*row)),
-        None => Err(Refusal::Impossible("a write without an outcome")),
+/// Keeps the order; the one that was there already if an earlier answer was lost. Of the orders that are to replace a
+/// certificate one is kept, unless it has come to nothing (RFC 9773 §5).
+async fn keep(front: &Front, new: acme_store::NewOrder, now: Timestamp) -> Result<Option<OrderRow>, Refusal> {
+    for _ in 0..SAVE_TRIES {
+        fail::fail_point!("front.order.before-create");
+        let outcomes = match front.store.create_orders(vec![new.clone()]).await {
+            Err(error) if error.may_be_durable() => front.store.create_orders(vec![new.clone()]).await?,
+            outcome => outcome?,
+        };
+        fail::fail_point!("front.order.after-create");
+        match outcomes.into_iter().next() {
+            Some(CreateOutcome::Created) => return Ok(None),
+            Some(CreateOutcome::Exists(row)) => return Ok(Some(*row)),
+            Some(CreateOutcome::Replaced(row)) => free(front, &row, now).await?,
+            None => return Err(Refusal::Impossible("a write without an outcome")),
+        }
     }
+    Err(Refusal::Contended)
+}
+
+/// Frees the certificate that an order is to replace, if the order has come to nothing: most of them say so only when
+/// somebody looks at their authorizations and at the time.
+async fn free(front: &Front, row: &OrderRow, now: Timestamp) -> Result<(), Refusal> {
+    let Versioned { object, version } = stored::order(row)?;
+    let authorizations = authorizations_of(front, std::slice::from_ref(&object)).await?;
+    let object = review_one(object, &statuses(&authorizations, now), now);
+    if !matches!(object.state, State::Invalid(_)) {
+        let detail = format!(
+            "replaces: the certificate has an order already, which is {}",
+            object.state.status().as_str()
+        );
+        return Err(Problem::new(ErrorType::AlreadyReplaced, detail).into());
+    }
+    // Whoever was faster has done the same.
+    let change = stored::order_change(&Versioned { object, version }, None)?;
+    front.save(Unit { orders: vec![change], authorizations: Vec::new() }).await?;
+    Ok(())
 }

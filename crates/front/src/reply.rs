@@ -1,7 +1,7 @@
 //! Answers, and what every one of them carries.
 //!
 //! RFC 8555 §6.5: a nonce on every answer to a POST, on errors as well. §7.1: a link to the directory. §6.1: readable by
-//! scripts of any origin. Nothing is stored by caches. All of it is added here, in one place, so that no path of the code
+//! scripts of any origin. Nothing is stored by caches, but for renewal information (RFC 9773 §4.3). All of it is added here, in one place, so that no path of the code
 //! can forget it: middleware, limits and unknown paths answer through [`Reply`] too.
 
 use axum::body::Body;
@@ -24,12 +24,14 @@ pub(crate) struct Reply {
     status: StatusCode,
     headers: HeaderMap,
     body: Bytes,
+    /// For how many seconds caches may keep it; most may not at all.
+    cacheable: Option<u32>,
 }
 
 impl Reply {
     /// No body.
     pub(crate) fn empty(status: StatusCode) -> Self {
-        Self { status, headers: HeaderMap::new(), body: Bytes::new() }
+        Self { status, headers: HeaderMap::new(), body: Bytes::new(), cacheable: None }
     }
 
     /// An ACME object.
@@ -56,7 +58,7 @@ impl Reply {
             Ok(body) => {
                 let mut headers = HeaderMap::new();
                 headers.insert(header::CONTENT_TYPE, kind);
-                Self { status, headers, body: Bytes::from(body) }
+                Self { status, headers, body: Bytes::from(body), cacheable: None }
             }
             Err(error) => {
                 tracing::error!(%error, "an answer cannot be encoded");
@@ -83,6 +85,12 @@ impl Reply {
     /// With the time after which it is worth asking again, whole seconds (RFC 8555 §6.6, §7.4, §7.5.1).
     pub(crate) fn retry_after(mut self, seconds: u32) -> Self {
         self.headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        self
+    }
+
+    /// For anybody's caches, for so many seconds: what is nobody's own. It has no nonce, which is good for one request only.
+    pub(crate) fn cacheable(mut self, seconds: u32) -> Self {
+        self.cacheable = Some(seconds);
         self
     }
 
@@ -117,11 +125,18 @@ impl Reply {
         if let Some(index) = index {
             self = self.link(index, "index");
         }
-        let Self { status, mut headers, body } = self;
-        if let Some(nonce) = nonce.and_then(|nonce| HeaderValue::try_from(nonce).ok()) {
-            headers.insert(REPLAY_NONCE, nonce);
+        let Self { status, mut headers, body, cacheable } = self;
+        match cacheable.map(|seconds| HeaderValue::try_from(format!("public, max-age={seconds}"))) {
+            Some(Ok(public)) => {
+                headers.insert(header::CACHE_CONTROL, public);
+            }
+            _ => {
+                if let Some(nonce) = nonce.and_then(|nonce| HeaderValue::try_from(nonce).ok()) {
+                    headers.insert(REPLAY_NONCE, nonce);
+                }
+                headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            }
         }
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
         headers.insert(
             header::ACCESS_CONTROL_EXPOSE_HEADERS,

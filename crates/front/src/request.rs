@@ -39,7 +39,13 @@ impl Place {
     pub(crate) fn find(directories: &Directories, uri: &Uri) -> Result<Self, Refusal> {
         let path = uri.path_and_query().map_or("", |path| path.as_str());
         let (path, cursor) = split_cursor(path);
-        let (name, resource) = parse_path(directories.bases(), path).ok_or(Refusal::NoResource)?;
+        let (name, resource) = parse_path(directories.bases(), path).ok_or_else(|| {
+            if !Resource::is_renewal_info_path(path) {
+                return Refusal::NoResource;
+            }
+            let detail = "not a certificate's id: base64url(authority key identifier).base64url(serial number) (RFC 9773 §4.1)";
+            Refusal::from(Problem::new(ErrorType::Malformed, detail))
+        })?;
         let directory = directories.find(&name)?.ok_or(Refusal::NoDirectory)?;
         if cursor.is_some() && !matches!(resource, Resource::Orders(_)) {
             return Err(Refusal::NoResource);

@@ -16,7 +16,9 @@ use crate::reply::Reply;
 use crate::request::{self, Place, Signed};
 use crate::server::RemoteAddress;
 use crate::service::Front;
-use crate::{account, authorization, certificate, challenge, finalize, order, pre_authorization, revocation};
+use crate::{
+    account, authorization, certificate, challenge, finalize, order, pre_authorization, renewal, revocation,
+};
 
 /// The service. There is one route: which resource a path means is decided by [`acme::resource`], which the signer
 /// uses too, so that front and signer cannot disagree about a URL.
@@ -75,7 +77,7 @@ async fn serve(
     base: &mut Option<BaseUrl>,
 ) -> Result<Reply, Refusal> {
     let method = request.method();
-    if method == Method::POST {
+    if method == Method::POST && !matches!(place.resource, Resource::RenewalInfo(_)) {
         return post(front, place, request, base).await;
     }
     let _room = front.room.try_acquire().map_err(|_| Refusal::Overloaded)?;
@@ -88,6 +90,9 @@ async fn serve(
         // RFC 8555 §7.2: 200 to HEAD, 204 to GET.
         (Resource::NewNonce, &Method::HEAD) => Ok(Reply::empty(StatusCode::OK)),
         (Resource::NewNonce, &Method::GET) => Ok(Reply::empty(StatusCode::NO_CONTENT)),
+        (Resource::RenewalInfo(id), &Method::GET | &Method::HEAD) => {
+            renewal::show(front, &place.directory, id).await
+        }
         _ => Err(Refusal::Method { allow: allowed(&place.resource) }),
     }
 }
@@ -140,12 +145,14 @@ async fn route(front: &Arc<Front>, request: Signed<'_>) -> Result<Reply, Refusal
         }
         Resource::RevokeCertificate => revocation::revoke(front, request).await,
         Resource::NewAuthorization => pre_authorization::create(front, request).await,
+        Resource::RenewalInfo(_) => Err(Refusal::Method { allow: allowed(&request.place.resource) }),
     }
 }
 
 const fn allowed(resource: &Resource) -> &'static str {
     match resource {
         Resource::Directory | Resource::NewNonce => "GET, HEAD, POST, OPTIONS",
+        Resource::RenewalInfo(_) => "GET, HEAD, OPTIONS",
         _ => "POST, OPTIONS",
     }
 }
@@ -167,5 +174,6 @@ const fn operation(resource: &Resource) -> &'static str {
         Resource::Authorization(_) => "authorization",
         Resource::Challenge(..) => "challenge",
         Resource::Certificate(_) | Resource::AlternateCertificate(..) => "certificate",
+        Resource::RenewalInfo(_) => "renewal_info",
     }
 }

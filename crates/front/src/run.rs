@@ -20,6 +20,7 @@ use crate::directory::Directories;
 use crate::https::{OwnIssue, Served};
 use crate::nonce::{Nonces, PeerService};
 use crate::recent::Recent;
+use crate::renewal::RenewalInfos;
 use crate::service::Front;
 use crate::signer::Signer;
 use crate::under_way::UnderWay;
@@ -92,6 +93,10 @@ fn assemble(
         room: Semaphore::new(config.limits.requests),
         bodies: Semaphore::new(config.limits.bodies),
         fresh: FreshCertificates::new(config.limits.cached_rows),
+        renewal_infos: RenewalInfos::new(
+            config.limits.cached_renewal_infos,
+            Duration::from_secs(config.limits.renewal_info_seconds),
+        ),
         under_way: UnderWay::default(),
         tasks: TaskTracker::new(),
         draining: lifecycle.drain_token(),

@@ -16,6 +16,7 @@ use crate::config::{LimitsSection, ValidationSection};
 use crate::directory::Directories;
 use crate::nonce::Nonces;
 use crate::refusal::Refusal;
+use crate::renewal::RenewalInfos;
 use crate::signer::Signer;
 use crate::under_way::UnderWay;
 use crate::validation::Validators;
@@ -37,6 +38,7 @@ pub(crate) struct Front {
     /// Room for bodies that are on their way.
     pub(crate) bodies: Semaphore,
     pub(crate) fresh: FreshCertificates,
+    pub(crate) renewal_infos: RenewalInfos,
     /// Validations whose outcome a client's look may wait for.
     pub(crate) under_way: UnderWay,
     /// Validations and issuances, which do not depend on a client's staying connected.

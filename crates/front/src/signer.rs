@@ -3,13 +3,16 @@
 
 use std::time::Duration;
 
+use acme::renewal::{CertificateId, Window};
 use acme::{AccountId, DirectoryName, Jws, Problem};
 use bytes::Bytes;
-use pki::{ErrorClass, Serial};
+use pki::{ErrorClass, Serial, Timestamp};
 use rpc::proto::signer::v1 as proto;
 use rpc::proto::signer::v1::authority_client::AuthorityClient;
 use rpc::{Account, AuthorizedIdentifier, AuthorizedOrder, ConvertError, Evidence};
 use tonic::{Code, Request, Response, Status};
+
+use crate::renewal::RenewalInfo;
 
 /// A question that only reads, or a small write.
 const DEADLINE: Duration = Duration::from_secs(8);
@@ -243,6 +246,24 @@ impl Signer {
         self.client.clone().revoke(with_deadline(message, DEADLINE)).await?;
         fail::fail_point!("front.revoke.after-rpc");
         Ok(())
+    }
+
+    pub(crate) async fn renewal_info(
+        &self,
+        directory: &DirectoryName,
+        id: &CertificateId,
+    ) -> Result<RenewalInfo, SignerError> {
+        let message =
+            proto::RenewalInfoRequest { directory: directory.to_string(), certificate_id: id.to_string() };
+        let answer = ask!(self, renewal_info, message)?;
+        let time = |seconds: i64| {
+            u64::try_from(seconds).map(Timestamp::from_unix).map_err(|_| SignerError::Answer("a time"))
+        };
+        Ok(RenewalInfo {
+            window: Window::new(time(answer.window_start)?, time(answer.window_end)?),
+            explanation_url: Some(answer.explanation_url).filter(|url| !url.is_empty()),
+            retry_after: answer.retry_after_seconds,
+        })
     }
 
     pub(crate) async fn issue_server_certificate(&self, csr: Vec<u8>) -> Result<Vec<Bytes>, SignerError> {

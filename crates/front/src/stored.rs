@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 
 use acme::authorization::{self, Authorization};
 use acme::order::{self, Order};
-use acme::renewal::CertificateId;
 use acme::{AuthorizationId, ProfileName};
 use acme_store::{
     AuthorizationChange, AuthorizationRow, AuthorizationStatus, Identifier, OrderChange, OrderRow,
@@ -28,8 +27,6 @@ struct OrderState {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     not_after: Option<Timestamp>,
     profile: ProfileName,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    replaces: Option<CertificateId>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     ancestors: BTreeMap<Name, DnsName>,
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -59,6 +56,7 @@ pub(crate) fn order_row(order: &Order) -> Result<OrderRow, Refusal> {
         account: facts.account.to_string(),
         status: order_status(&order.state),
         authorizations: facts.authorizations.iter().map(AuthorizationId::to_string).collect(),
+        replaces: facts.replaces.as_ref().map(ToString::to_string),
         state: order_state(order)?,
         created_at: facts.created,
         expires_at: facts.expires,
@@ -82,15 +80,13 @@ pub(crate) fn order_change(
 }
 
 fn order_state(order: &Order) -> Result<String, Refusal> {
-    let order::Facts { names, not_before, not_after, profile, replaces, ancestors, new_order, .. } =
-        &order.facts;
+    let order::Facts { names, not_before, not_after, profile, ancestors, new_order, .. } = &order.facts;
     let ended = matches!(order.state, order::State::Valid(_) | order::State::Invalid(_));
     encode(&OrderState {
         names: names.clone(),
         not_before: *not_before,
         not_after: *not_after,
         profile: profile.clone(),
-        replaces: replaces.clone(),
         ancestors: if ended { BTreeMap::new() } else { ancestors.clone() },
         new_order: if ended { String::new() } else { new_order.clone() },
         state: order.state.clone(),
@@ -107,7 +103,11 @@ pub(crate) fn order(row: &OrderRow) -> Result<Versioned<Order>, Refusal> {
         not_before: stored.not_before,
         not_after: stored.not_after,
         profile: stored.profile,
-        replaces: stored.replaces,
+        replaces: row
+            .replaces
+            .as_ref()
+            .map(|id| parse(id, "the certificate that an order replaces"))
+            .transpose()?,
         authorizations: row
             .authorizations
             .iter()

@@ -277,6 +277,7 @@ async fn order_and_authorization(acme: &dyn AcmeStore, client: u64, tag: u64, st
         account,
         status: OrderStatus::Pending,
         authorizations: vec![authorization.id.clone()],
+        replaces: None,
         state,
         created_at: now(),
         expires_at: now(),
@@ -306,6 +307,7 @@ async fn issue(ca: &dyn CaStore, keys: &RowMacKeys, client: u64, tag: u64) {
         signature: None,
         signed_at: None,
         abandoned_at: None,
+        replaces: None,
     };
     let cited = keys.seal(account(client));
     let intent = NewIntent {

@@ -1,9 +1,9 @@
 -- What speaks against intents, by their number in the round; and (what = 0) ids for those that nothing speaks against.
--- Intents: kinds, orders, newOrder digests, serials, keys, JWK thumbprints. Citations: intents, places, tables, keys, MACs. Authorizations:
+-- Intents: kinds, orders, newOrder digests, serials, keys, JWK thumbprints, ($17) replaced serials. Citations: intents, places, tables, keys, MACs. Authorizations:
 -- intents, places, ids. Past: intents, MACs. ("OFFSET 0": one look into an index each, never a join that reads the whole of it.)
 WITH i AS (
-    SELECT * FROM UNNEST($1::text[], $2::text[], $3::bytea[], $4::bytea[], $5::bytea[], $6::bytea[]) WITH ORDINALITY
-        AS i (kind, order_id, new_order, serial, spki_sha256, account_key, number)
+    SELECT * FROM UNNEST($1::text[], $2::text[], $3::bytea[], $4::bytea[], $5::bytea[], $6::bytea[], $17::bytea[])
+        WITH ORDINALITY AS i (kind, order_id, new_order, serial, spki_sha256, account_key, replaces, number)
 )
 SELECT number - 1 AS "number!", 0 AS "what!", nextval('journal_id_seq') AS "place!" FROM i
 UNION ALL
@@ -19,6 +19,10 @@ UNION ALL
 SELECT i.number - 1, 3, j.id
 FROM i CROSS JOIN LATERAL (SELECT id, kind, order_id FROM journal WHERE serial = i.serial OFFSET 0) AS j
 WHERE j.kind = i.kind OR j.order_id IS NULL OR j.order_id IS DISTINCT FROM i.order_id
+UNION ALL
+SELECT i.number - 1, 9, j.id
+FROM i CROSS JOIN LATERAL (
+    SELECT id FROM journal WHERE replaces = i.replaces AND kind = i.kind AND abandoned_at IS NULL OFFSET 0) AS j
 UNION ALL
 -- Entries that do not count, unless the intent names them.
 SELECT i.number - 1, 4, 0

@@ -52,6 +52,7 @@ pub const AUTHORITY: &[Rule] = &[
     rule("/chancery.signer.v1.Authority/Issue", FRONT),
     rule("/chancery.signer.v1.Authority/DownloadCertificate", FRONT),
     rule("/chancery.signer.v1.Authority/Revoke", FRONT),
+    rule("/chancery.signer.v1.Authority/RenewalInfo", FRONT),
     rule("/chancery.signer.v1.Authority/IssueServerCertificate", FRONT),
 ];
 
@@ -93,6 +94,15 @@ pub const ADMIN: &[Rule] = &[
     rule("/chancery.admin.v1.Admin/ListCrls", OPERATOR),
     rule("/chancery.admin.v1.Admin/SelectCertificates", OPERATOR),
     rule("/chancery.admin.v1.Admin/RevokeSelected", OPERATOR),
+    rule("/chancery.admin.v1.Admin/OpenIncident", OPERATOR),
+    rule("/chancery.admin.v1.Admin/CollectIncident", OPERATOR),
+    rule("/chancery.admin.v1.Admin/StartIncident", OPERATOR),
+    rule("/chancery.admin.v1.Admin/CloseIncident", OPERATOR),
+    rule("/chancery.admin.v1.Admin/ExtendIncident", OPERATOR),
+    rule("/chancery.admin.v1.Admin/ListIncidents", OPERATOR),
+    rule("/chancery.admin.v1.Admin/ShowIncident", OPERATOR),
+    rule("/chancery.admin.v1.Admin/ReviewIncident", OPERATOR),
+    rule("/chancery.admin.v1.Admin/ListIncidentAccounts", OPERATOR),
 ];
 
 /// What fronts ask of fronts.

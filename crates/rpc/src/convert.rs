@@ -7,6 +7,7 @@ use acme::{
     AccountId, AccountUrl, AuthorizationId, DirectoryName, Jwk, OrderId, ProfileName, Thumbprint, account,
     challenge::Method,
     limit::{Limits, Rate},
+    renewal::CertificateId,
 };
 use bytes::Bytes;
 use pki::{DnsName, ErrorClass, Name, Timestamp};
@@ -113,6 +114,8 @@ pub struct AuthorizedOrder {
     pub directory: DirectoryName,
     /// The profile of the certificate.
     pub profile: ProfileName,
+    /// The certificate that it replaces (RFC 9773 §5).
+    pub replaces: Option<CertificateId>,
     /// When the order ends.
     pub expires: Timestamp,
     /// Each name of the order.
@@ -186,6 +189,7 @@ impl From<AuthorizedOrder> for signer::AuthorizeOrderResponse {
             account_id: order.account.to_string(),
             directory: order.directory.to_string(),
             profile: order.profile.to_string(),
+            replaces: order.replaces.as_ref().map(ToString::to_string).unwrap_or_default(),
             expires: seconds(order.expires),
             names: order.names.into_iter().map(Into::into).collect(),
             limits: Some(limits_message(&order.limits)),
@@ -203,6 +207,10 @@ impl TryFrom<signer::AuthorizeOrderResponse> for AuthorizedOrder {
             account: text("account_id", &wire.account_id)?,
             directory: text("directory", &wire.directory)?,
             profile: text("profile", &wire.profile)?,
+            replaces: match wire.replaces.as_str() {
+                "" => None,
+                replaces => Some(text("replaces", replaces)?),
+            },
             expires: timestamp("expires", wire.expires)?,
             names: wire.names.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
             limits: limits(wire.limits.as_ref())?,

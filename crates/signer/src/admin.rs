@@ -26,6 +26,7 @@ use crate::refusal::{Outcome, Reason, Refusal};
 use crate::revoke::names_of;
 use crate::service::status_of;
 
+mod incidents;
 mod selection;
 
 /// The service.
@@ -325,6 +326,87 @@ impl Admin for AdminService {
         let operator = self.operator(&request).await?;
         let revoked = selection::revoke(&self.ca, &operator, request.into_inner()).await;
         self.answer(revoked)
+    }
+
+    async fn open_incident(
+        &self,
+        request: Request<proto::OpenIncidentRequest>,
+    ) -> Result<Response<proto::Incident>, Status> {
+        let operator = self.operator(&request).await?;
+        let opened = incidents::open(&self.ca, &operator, request.into_inner()).await;
+        self.answer(opened)
+    }
+
+    async fn collect_incident(
+        &self,
+        request: Request<proto::CollectIncidentRequest>,
+    ) -> Result<Response<proto::CollectIncidentResponse>, Status> {
+        self.operator(&request).await?;
+        let collected = incidents::collect(&self.ca, request.into_inner()).await;
+        self.answer(collected)
+    }
+
+    async fn start_incident(
+        &self,
+        request: Request<proto::IncidentRequest>,
+    ) -> Result<Response<proto::Incident>, Status> {
+        let operator = self.operator(&request).await?;
+        let started = self.ca.start_incident(&operator, &request.into_inner().incident).await;
+        self.answer(started.map(|row| incidents::message(row, Vec::new())))
+    }
+
+    async fn close_incident(
+        &self,
+        request: Request<proto::IncidentRequest>,
+    ) -> Result<Response<proto::Incident>, Status> {
+        let operator = self.operator(&request).await?;
+        let closed = self.ca.close_incident(&operator, &request.into_inner().incident).await;
+        self.answer(closed.map(|row| incidents::message(row, Vec::new())))
+    }
+
+    async fn extend_incident(
+        &self,
+        request: Request<proto::ExtendIncidentRequest>,
+    ) -> Result<Response<proto::Incident>, Status> {
+        let operator = self.operator(&request).await?;
+        let extended = incidents::extend(&self.ca, &operator, request.into_inner()).await;
+        self.answer(extended)
+    }
+
+    async fn list_incidents(
+        &self,
+        request: Request<proto::ListIncidentsRequest>,
+    ) -> Result<Response<proto::ListIncidentsResponse>, Status> {
+        self.operator(&request).await?;
+        let listed = incidents::list(&self.ca, request.into_inner()).await;
+        self.answer(listed)
+    }
+
+    async fn show_incident(
+        &self,
+        request: Request<proto::IncidentRequest>,
+    ) -> Result<Response<proto::Incident>, Status> {
+        self.operator(&request).await?;
+        let shown = incidents::show(&self.ca, &request.into_inner().incident).await;
+        self.answer(shown)
+    }
+
+    async fn review_incident(
+        &self,
+        request: Request<proto::ReviewIncidentRequest>,
+    ) -> Result<Response<proto::ReviewIncidentResponse>, Status> {
+        self.operator(&request).await?;
+        let reviewed = incidents::review(&self.ca, request.into_inner()).await;
+        self.answer(reviewed)
+    }
+
+    async fn list_incident_accounts(
+        &self,
+        request: Request<proto::ListIncidentAccountsRequest>,
+    ) -> Result<Response<proto::ListIncidentAccountsResponse>, Status> {
+        self.operator(&request).await?;
+        let listed = incidents::accounts(&self.ca, request.into_inner()).await;
+        self.answer(listed)
     }
 }
 

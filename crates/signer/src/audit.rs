@@ -78,6 +78,8 @@ pub enum Event<'a> {
         /// How many perspectives confirmed each name that was validated, and out of how many; names by grant are left
         /// out.
         quorum: Option<Value>,
+        /// The certificate that it replaces.
+        replaces: Option<Serial>,
     },
     /// An intent was given up.
     CertificateAbandoned {
@@ -119,6 +121,15 @@ pub enum Event<'a> {
         spki_sha256: &'a str,
         /// Who asked.
         actor: &'a str,
+    },
+    /// Something that a signer did about an incident.
+    Incident {
+        /// What: a dotted word.
+        kind: &'static str,
+        /// The incident's id.
+        incident: &'a str,
+        /// The rest.
+        detail: Value,
     },
     /// A CRL was journaled, and may be signed from now on.
     CrlIntended {
@@ -204,12 +215,13 @@ impl Event<'_> {
                 let detail = json!({ "name": name });
                 ("authorization.deactivated", account.to_owned(), authorization.to_owned(), detail)
             }
-            Self::CertificateIntended { serial, actor, issuer, directory, quorum } => {
+            Self::CertificateIntended { serial, actor, issuer, directory, quorum, replaces } => {
                 let mut detail = json!({ "issuer": issuer });
                 let members = detail.as_object_mut().into_iter();
                 members.for_each(|members| {
                     members.extend(directory.map(|directory| ("directory".to_owned(), directory.into())));
                     members.extend(quorum.clone().map(|quorum| ("quorum".to_owned(), quorum)));
+                    members.extend(replaces.map(|serial| ("replaces".to_owned(), serial.to_string().into())));
                 });
                 ("certificate.intended", actor.to_owned(), serial.to_string(), detail)
             }
@@ -232,6 +244,7 @@ impl Event<'_> {
             Self::KeyBlocked { spki_sha256, actor } => {
                 ("key.blocked", actor.to_owned(), spki_sha256.to_owned(), Value::Null)
             }
+            Self::Incident { kind, incident, detail } => (kind, signer(), incident.to_owned(), detail),
             Self::CrlIntended { path, number, entries } => {
                 let detail = json!({ "number": number, "entries": entries });
                 ("crl.intended", signer(), path.to_owned(), detail)

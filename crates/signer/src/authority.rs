@@ -123,6 +123,7 @@ impl Ca {
             let detail = format!("the order was made for profile {shown:?}, and would get {given:?} by now");
             return Err(request.finalize.refuse(Reason::ProfileMismatch, detail).into());
         }
+        self.check_replaced(&request.finalize, account, &terms, false).await?;
         let csr = Finalize::from_verified(&finalize)
             .map_err(|error| Refusal::from(error).directory(request.finalize.directory().name().as_str()))?
             .csr;

@@ -21,6 +21,7 @@ use crate::others::Others;
 use crate::random::Randomness;
 use crate::refusal::{Failure, Outcome, Reason, Refusal};
 use crate::registry::{Registry, SynchronizeError};
+use crate::revoke::Cursors;
 use crate::secrets::Secrets;
 use crate::server_certificate::ServerQuota;
 use crate::takeover::Reported;
@@ -73,6 +74,8 @@ pub struct Ca {
     pub(crate) verified: VerifiedOrders,
     pub(crate) server_quota: ServerQuota,
     pub(crate) reported: Reported,
+    /// Where open incidents are followed next.
+    pub(crate) cursors: Cursors,
     /// Registrations that compete for an EAB key.
     pub(crate) eab_turns: EabTurns,
     pub(crate) others: Others,
@@ -120,6 +123,7 @@ impl Ca {
             refusals: Refusals::default(),
             server_quota: ServerQuota::default(),
             reported: Reported::default(),
+            cursors: Cursors::default(),
             eab_turns: EabTurns::default(),
             others,
             store,

@@ -12,6 +12,7 @@ use crate::authority::{Finalization, IssueOrder};
 use crate::ca::Ca;
 use crate::journal::{CertificateDraft, CertificateIntent, Commit, Journaled, Record};
 use crate::refusal::{Failure, Outcome, Reason};
+use crate::renewal::already_replaced;
 
 mod in_flight;
 mod make;
@@ -98,6 +99,7 @@ impl Ca {
                     let detail = "a certificate was issued for this newOrder request already";
                     return Err(request.finalize.refuse(Reason::NewOrderTaken, detail).into());
                 }
+                Commit::AlreadyReplaced => return Err(already_replaced(&request.finalize).into()),
                 Commit::AuthorizationDeactivated(_) => {
                     let detail = "an authorization of the order was deactivated";
                     return Err(request.finalize.refuse(Reason::AuthorizationDeactivated, detail).into());

@@ -147,6 +147,8 @@ pub enum Commit {
     NewOrderTaken(Box<JournalEntry>),
     /// Another certificate has the serial.
     SerialTaken,
+    /// The certificate that it would replace has a successor already.
+    AlreadyReplaced,
     /// The order has entries that are no obstacle if their rows are good: verify them.
     OrderHasPast,
     /// The key is blocked.
@@ -230,6 +232,7 @@ impl Journal {
             IntentOutcome::OrderTaken(entry) => Commit::OrderTaken(entry),
             IntentOutcome::NewOrderTaken(entry) => Commit::NewOrderTaken(entry),
             IntentOutcome::SerialTaken(_) => Commit::SerialTaken,
+            IntentOutcome::AlreadyReplaced => Commit::AlreadyReplaced,
             IntentOutcome::OrderHasPast => Commit::OrderHasPast,
             IntentOutcome::KeyBlocked => Commit::KeyBlocked,
             IntentOutcome::KeyOfAccount => Commit::KeyOfAccount,

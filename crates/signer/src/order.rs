@@ -9,6 +9,7 @@ use acme::jws::{Remembered, Verified};
 use acme::limit::Limits;
 use acme::order::{NewOrder, NewOrderError};
 use acme::problem::{ErrorType, Problem, Subproblem};
+use acme::renewal::CertificateId;
 use acme::resource::Resource;
 use acme::{AccountId, AuthorizationId, DirectoryName, Jwk, OrderId};
 use ca_store::Citation;
@@ -41,6 +42,9 @@ pub(crate) struct Terms {
     pub(crate) permits: Vec<Citation>,
     /// The domains above names that the client named for them (RFC 9444); none where that is not offered.
     pub(crate) ancestors: BTreeMap<Name, DnsName>,
+    /// The certificate that it replaces, where the directory takes that: [`Ca::check_replaced`] judges it. Such an order is a
+    /// renewal, from which limits by account, domain and names are to keep off.
+    pub(crate) replaces: Option<CertificateId>,
 }
 
 /// The signer's answer to newOrder.
@@ -54,6 +58,8 @@ pub struct AuthorizedOrder {
     pub directory: DirectoryName,
     /// The profile's name.
     pub profile: String,
+    /// The certificate that it replaces.
+    pub replaces: Option<CertificateId>,
     /// Until when it can be finalized.
     pub expires: Timestamp,
     /// Its names.
@@ -118,6 +124,7 @@ impl Ca {
         let registrant = self.registrant(&request, account, now).await?;
         let terms = read_terms(&request, &verified, registrant.as_ref())?;
         self.check_validity(&request, &terms, now)?;
+        self.check_replaced(&request, account, &terms, true).await?;
         let directory = request.directory();
         let digest = request.jws().digest();
         self.verified.0.insert(digest, verified.remember());
@@ -129,6 +136,7 @@ impl Ca {
             account: account.id,
             directory: directory.name().clone(),
             profile: terms.profile.name().to_owned(),
+            replaces: terms.replaces,
             expires: now.plus(directory.policy.order_lifetime),
             names,
             limits: directory.policy.limits_of(&registrant.map(|one| one.limits()).unwrap_or_default()),
@@ -215,6 +223,7 @@ pub(crate) fn read_terms(
         not_before: order.not_before,
         not_after: order.not_after,
         permits,
+        replaces: order.replaces.filter(|_| directory.policy.renewal.offered),
     })
 }
 

@@ -17,8 +17,10 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 mod check;
+mod renewal;
 
 pub use check::PolicyError;
+pub use renewal::RenewalPolicy;
 
 /// `policy.toml`. Whoever may write it decides what this CA signs.
 #[derive(Debug, Clone, Deserialize)]
@@ -284,6 +286,9 @@ pub struct DirectoryPolicy {
     /// the key is not blocked. Default true (BR §7.2.2).
     #[serde(default = "yes")]
     pub key_compromise_by_account: bool,
+    /// Renewal information (RFC 9773).
+    #[serde(default)]
+    pub renewal: RenewalPolicy,
 }
 
 /// What becomes of accounts that agreed to other terms.

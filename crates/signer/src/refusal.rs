@@ -150,6 +150,14 @@ reasons! {
     ValidityRequested = "validity-requested", Malformed;
     /// `replaces`, `auto-renewal`, newAuthz or another extension that is not offered.
     ExtensionRequested = "extension-requested", Malformed;
+    /// `replaces` names no certificate of the directory (RFC 9773 §5).
+    ReplacedUnknown = "replaced-unknown", Malformed;
+    /// `replaces` names another account's certificate.
+    ReplacedForeign = "replaced-foreign", Unauthorized;
+    /// `replaces` names a certificate that has no name of the order.
+    ReplacedNames = "replaced-names", Malformed;
+    /// `replaces` names a certificate that was replaced already.
+    AlreadyReplaced = "already-replaced", AlreadyReplaced;
     /// The order id was not made for this newOrder, account and directory.
     OrderForged = "order-forged", Unauthorized;
     /// The order is too old.

@@ -24,10 +24,13 @@ use crate::refusal::{Failure, Outcome, Reason, Refusal};
 use crate::request::{AccountSlot, ClientRequest};
 
 mod compromised;
+mod incident;
 mod run;
 mod selection;
 
 pub(crate) use compromised::ROUND as COMPROMISED_ROUND;
+pub use incident::IncidentRound;
+pub(crate) use incident::{Cursors, INCIDENT_ROUND, Plan};
 pub(crate) use run::{PageRequest, RunRequest, Selected, SelectionPage};
 pub(crate) use selection::{Selector, names_of};
 
@@ -48,6 +51,8 @@ enum By {
     Run(String, String),
     /// Whoever had the certificate's key blocked as compromised, in his words.
     Block(String),
+    /// An incident at its deadline, by its id.
+    Incident(String),
 }
 
 impl By {
@@ -57,7 +62,7 @@ impl By {
             Self::Account(_) => "account",
             Self::Names(_) => "names",
             Self::Key | Self::SharedKey(_) | Self::Block(_) => "key",
-            Self::Operator(_) | Self::Run(..) => "operator",
+            Self::Operator(_) | Self::Run(..) | Self::Incident(_) => "operator",
         }
     }
 }
@@ -72,6 +77,7 @@ impl std::fmt::Display for By {
             Self::SharedKey(serial) => write!(f, "certificate key of {serial}"),
             Self::Operator(name) => write!(f, "operator {name}"),
             Self::Run(name, run) => write!(f, "operator {name} run {run}"),
+            Self::Incident(id) => write!(f, "incident {id}"),
         }
     }
 }

@@ -34,7 +34,7 @@ use crate::ocsp::{Responder, ResponderService};
 use crate::publication::{Objects, PublicationService};
 use crate::random::{Randomness, RandomnessError, SystemRandomness};
 use crate::registry::{Registry, RegistryError};
-use crate::revoke::COMPROMISED_ROUND;
+use crate::revoke::{COMPROMISED_ROUND, INCIDENT_ROUND};
 use crate::secrets::{Secrets, SecretsError};
 use crate::service::AuthorityService;
 use crate::weak_keys::{WeakKeys, WeakKeysError};
@@ -346,6 +346,13 @@ fn start_tasks(ca: &Arc<Ca>, lifecycle: &Lifecycle, tokens: &Tokens) {
                 Ok(_) => all_seen.store(true, Ordering::Relaxed),
                 Err(error) => tracing::warn!(%error, "revocation.compromised_keys_left"),
             }
+        }
+    });
+    every(ca, lifecycle, "incidents", INCIDENT_ROUND, |ca| async move {
+        match ca.run_incidents().await {
+            Ok(_) => {}
+            Err(failure) if failure.class() == pki::ErrorClass::Fatal => ca.alarm(&failure),
+            Err(error) => tracing::warn!(%error, "incidents.left"),
         }
     });
     every(ca, lifecycle, "refusals", Duration::from_secs(10), |ca| async move {

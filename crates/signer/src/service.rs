@@ -142,6 +142,7 @@ impl Authority for AuthorityService {
             account_id: order.account.to_string(),
             directory: order.directory.to_string(),
             profile: order.profile,
+            replaces: order.replaces.as_ref().map(ToString::to_string).unwrap_or_default(),
             expires: rpc::seconds(order.expires),
             names: order.names.into_iter().map(authorized_name).collect(),
             limits: Some(rpc::limits_message(&order.limits)),
@@ -301,6 +302,25 @@ impl Authority for AuthorityService {
         self.reply(outcome, |()| wire::RevokeResponse {})
     }
 
+    #[tracing::instrument(name = "rpc.renewal_info", skip_all)]
+    async fn renewal_info(
+        &self,
+        request: Request<wire::RenewalInfoRequest>,
+    ) -> Result<Response<wire::RenewalInfoResponse>, Status> {
+        let request = request.into_inner();
+        let malformed = || Refusal::new(Reason::PayloadMalformed, "not a certificate's id (RFC 9773 §4.1)");
+        let outcome = match (request.directory.parse(), request.certificate_id.parse()) {
+            (Ok(directory), Ok(id)) => self.ca.renewal_info(&directory, &id).await,
+            _ => Err(malformed().into()),
+        };
+        self.reply(outcome, |info| wire::RenewalInfoResponse {
+            window_start: rpc::seconds(info.window.start()),
+            window_end: rpc::seconds(info.window.end()),
+            explanation_url: info.explanation_url.unwrap_or_default(),
+            retry_after_seconds: u32::try_from(info.retry_after.seconds()).unwrap_or(u32::MAX),
+        })
+    }
+
     #[tracing::instrument(name = "rpc.issue_server_certificate", skip_all)]
     async fn issue_server_certificate(
         &self,
@@ -392,5 +412,6 @@ fn directory_message(directory: &Directory, now: Timestamp) -> wire::Directory {
         limits: Some(rpc::limits_message(&policy.limits_of(&LimitSettings::default()))),
         pre_authorization: policy.pre_authorization,
         subdomain_authorization: policy.subdomain_auth,
+        renewal_info: policy.renewal.offered,
     }
 }

@@ -1,5 +1,6 @@
 -- What speaks against intents, by their number in the round; and (what = 0) the newest entry.
--- Rows of `i`: kind, order, newOrder digest (octets), serial (octets), key (octets), JWK thumbprint (octets).
+-- Rows of `i`: kind, order, newOrder digest (octets), serial (octets), key (octets), JWK thumbprint (octets), replaced
+-- serial (octets).
 SELECT number AS "number!: i64", what AS "what!: i64", place AS "place!: i64"
 FROM (
     SELECT 0 AS number, 0 AS what, coalesce(max(id), 0) AS place FROM journal
@@ -18,6 +19,11 @@ FROM (
     FROM json_each(?) AS i CROSS JOIN journal AS j
     WHERE j.serial = substr(?, i.value ->> 4, i.value ->> 5)
       AND (j.kind = i.value ->> 0 OR j.order_id IS NULL OR j.order_id IS NOT i.value ->> 1)
+    UNION ALL
+    SELECT i.key, 9, j.id
+    FROM json_each(?) AS i CROSS JOIN journal AS j
+    WHERE j.replaces = substr(?, i.value ->> 10, i.value ->> 11) AND j.kind = i.value ->> 0
+      AND j.abandoned_at IS NULL
     UNION ALL
     -- Entries that do not count, unless the intent names them. Rows of `p`: intent, MAC (octets).
     SELECT i.key, 4, 0

@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use ca_store::{
-    AbandonOutcome, Abandonment, AccountFilter, AccountRecord, AccountRow, AccountSelector, AccountUpdate,
-    AuditEvent, AuditHead, AuditRecord, Authority, AuthorityChanges, AuthoritySelector, BeginCrl,
-    BlockedAfter, BlockedKeyRow, CaStore, CertificateQuery, Changes, Clock, CrlDraft, CrlEdits, CrlEntries,
-    CrlJournal, CrlPiece, CrlShardRow, CrlSince, Epoch, Evidence, ImportCrl, ImportOutcome, ImportedCrl,
-    Info, IntentOutcome, JoinTokenRow, JournalEntry, JournalKey, LeaseOutcome, LedgerEntry, NewAccount,
-    NewIntent, NewRevocation, NodeRow, Page, Paged, PublishCrl, PublishOutcome, PutOutcome, RecordOutcome,
-    RefusalCount, RegisterOutcome, RegistrationRow, Registry, RevokeOutcome, Revoked, RevokedAfter, Sealed,
-    SignedRow, StoreError, UpdateOutcome,
+    AbandonOutcome, Abandonment, AccountFilter, AccountMembers, AccountRecord, AccountRow, AccountSelector,
+    AccountUpdate, AuditEvent, AuditHead, AuditRecord, Authority, AuthorityChanges, AuthoritySelector,
+    BeginCrl, BlockedAfter, BlockedKeyRow, CaStore, CertificateQuery, Changes, Clock, CrlDraft, CrlEdits,
+    CrlEntries, CrlJournal, CrlPiece, CrlShardRow, CrlSince, Epoch, Evidence, FollowMembers, ImportCrl,
+    ImportOutcome, ImportedCrl, IncidentMember, IncidentRow, Info, IntentOutcome, JoinTokenRow, JournalEntry,
+    JournalKey, LeaseOutcome, LedgerEntry, MemberCount, NewAccount, NewIntent, NewMember, NewRevocation,
+    NodeRow, Page, Paged, PublishCrl, PublishOutcome, PutOutcome, RecordOutcome, RefusalCount,
+    RegisterOutcome, RegistrationRow, Registry, RevokeOutcome, Revoked, RevokedAfter, Sealed, SignedRow,
+    StoreError, UpdateOutcome,
 };
 use parking_lot::Mutex;
 use pki::{Serial, Timestamp};
@@ -287,6 +288,14 @@ passed_on! {
     fn publish_crl(publish: PublishCrl) -> PublishOutcome;
     fn import_crl(import: ImportCrl) -> ImportOutcome;
     fn imported_crls() -> Vec<ImportedCrl>;
+    fn incident(id: &str) -> Option<Sealed<IncidentRow>>;
+    fn incidents(current: bool, page: &Page) -> Paged<Sealed<IncidentRow>>;
+    fn add_members(incident: &str, members: Vec<NewMember>) -> Option<u64>;
+    fn members(incident: &str, left: bool, page: &Page) -> Paged<IncidentMember>;
+    fn follow_members(follow: FollowMembers) -> Vec<IncidentMember>;
+    fn member_counts(incident: &str) -> Vec<MemberCount>;
+    fn account_members(incident: &str, page: &Page) -> Paged<AccountMembers>;
+    fn incidents_of(serial: &Serial) -> Vec<(Sealed<IncidentRow>, IncidentMember)>;
     fn append_audit(events: Vec<AuditEvent>, refusals: Vec<RefusalCount>) -> ();
     fn audit(incarnation: u64, after: u64, limit: u32) -> Vec<AuditRecord>;
     fn audit_heads() -> Vec<AuditHead>;

@@ -36,6 +36,57 @@ pub async fn an_order_is_created_once(fixture: &dyn Fixture) {
     assert_eq!(one.authorizations(&["a".to_owned()]).await.unwrap(), [authorization("a")]);
 }
 
+/// Of the orders that name one certificate at most one is not invalid, whoever makes them at once.
+pub async fn a_certificate_is_replaced_by_one_order(fixture: &dyn Fixture) {
+    let (one, two) = (fixture.open().await, fixture.open().await);
+    let replacing = |id: &str, certificate: &str| NewOrder {
+        order: OrderRow { replaces: Some(certificate.to_owned()), ..order(id) },
+        authorizations: vec![authorization(&format!("of {id}"))],
+    };
+    let in_one = one.create_orders(vec![replacing("1", "a"), replacing("2", "a"), replacing("3", "b")]);
+    let alone = join_all((4..8).map(|n: u32| {
+        let store = if n.is_multiple_of(2) { &one } else { &two };
+        store.create_orders(vec![replacing(&n.to_string(), "a")])
+    }));
+    let (first, others) = futures::join!(in_one, alone);
+    let first = first.unwrap();
+    assert_eq!(first[2], CreateOutcome::Created);
+    let mut outcomes: Vec<_> = first.into_iter().take(2).collect();
+    outcomes.extend(others.into_iter().flat_map(Result::unwrap));
+    assert_eq!(outcomes.iter().filter(|it| **it == CreateOutcome::Created).count(), 1);
+    let winner = outcomes.iter().position(|it| *it == CreateOutcome::Created).unwrap();
+    let id = ["1", "2", "4", "5", "6", "7"][winner];
+    let there = two.order(id).await.unwrap().unwrap();
+    assert_eq!(there.replaces.as_deref(), Some("a"));
+    for outcome in outcomes.iter().filter(|it| **it != CreateOutcome::Created) {
+        assert_eq!(outcome, &CreateOutcome::Replaced(Box::new(there.clone())));
+    }
+    // Nothing is kept of those that were refused.
+    for n in ["1", "2", "4", "5", "6", "7"] {
+        let kept = one.authorizations(&[format!("of {n}")]).await.unwrap().len();
+        assert_eq!(
+            (one.order(n).await.unwrap().is_some(), kept),
+            if n == id { (true, 1) } else { (false, 0) }
+        );
+    }
+    // The same again is the same; it ends in another way than invalid; it ends invalid.
+    let again = one.create_orders(vec![replacing(id, "a")]).await.unwrap();
+    assert_eq!(again, [CreateOutcome::Exists(Box::new(there))]);
+    save(one.as_ref(), of_order(change(id, 1, OrderStatus::Valid))).await;
+    let refused = two.create_orders(vec![replacing("8", "a")]).await.unwrap();
+    assert!(matches!(&refused[..], [CreateOutcome::Replaced(row)] if row.status == OrderStatus::Valid));
+    save(one.as_ref(), of_order(change(id, 2, OrderStatus::Invalid))).await;
+    assert_eq!(two.create_orders(vec![replacing("8", "a")]).await.unwrap(), [CreateOutcome::Created]);
+    // An invalid one stands in nobody's way, not even while it is created.
+    let invalid = NewOrder {
+        order: OrderRow { status: OrderStatus::Invalid, ..replacing("9", "a").order },
+        authorizations: vec![],
+    };
+    assert_eq!(one.create_orders(vec![invalid]).await.unwrap(), [CreateOutcome::Created]);
+    let orders = one.orders_of_account("account", at(0), &Page::first(9)).await.unwrap().items;
+    assert_eq!(orders.iter().filter(|row| row.replaces.as_deref() == Some("a")).count(), 3);
+}
+
 pub async fn orders_of_an_account_are_paged(fixture: &dyn Fixture) {
     let store = fixture.open().await;
     for n in 0..5 {

@@ -26,6 +26,7 @@ pub(super) fn order(id: &str) -> OrderRow {
         account: "account".to_owned(),
         status: OrderStatus::Pending,
         authorizations: vec![format!("{id}-a"), format!("{id}-\"b\"")],
+        replaces: None,
         state: "{\"text\":\"ü \\\" \\\\ \\u0000 ' $1 ?\"}".to_owned(),
         created_at: at(0),
         expires_at: at(1000),

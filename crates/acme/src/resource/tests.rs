@@ -37,6 +37,7 @@ fn resources() -> Vec<Resource> {
         Resource::Authorization(authorization),
         Resource::Challenge(authorization, Method::Http01),
         Resource::Certificate(Serial::from_random([9; 16])),
+        Resource::RenewalInfo("aYhba4dGQEHhs3uEe6CuLN4ByNQ.AIdlQyE".parse().unwrap()),
     ]
 }
 
@@ -113,7 +114,9 @@ fn nothing_is_normalised() {
 #[test]
 fn ids_stay_in_their_places() {
     let directory: DirectoryName = "default".parse().unwrap();
-    let [.., order, _, authorization, challenge, certificate] = &resources()[..] else { panic!("resources") };
+    let [.., order, _, authorization, challenge, certificate, _] = &resources()[..] else {
+        panic!("resources")
+    };
     let swap = |resource: &Resource, from: &str, to: &str| {
         Resource::parse_path(&resource.path(&directory).replace(from, to))
     };

@@ -38,9 +38,17 @@ pub async fn an_intent_reads_back(fixture: &dyn Fixture) {
     }
     let entries = store.journal(&JournalKey::Serial(serial(2))).await.unwrap();
     assert_eq!(keys().verify(&entries[0].row).unwrap(), &bare);
+    let successor = JournalRow { replaces: Some(serial(1)), ..journal_row(3) };
+    commit(store.as_ref(), intent_of(successor.clone())).await;
+    let entries = store.journal(&JournalKey::Replacing(serial(1))).await.unwrap();
+    assert_eq!(
+        entries.iter().map(|entry| keys().verify(&entry.row).unwrap()).collect::<Vec<_>>(),
+        [&successor]
+    );
+    assert_eq!(store.journal(&JournalKey::Replacing(serial(2))).await.unwrap(), []);
     assert_eq!(store.evidence(&serial(1)).await.unwrap(), intent(1).evidence);
     assert_eq!(store.evidence(&serial(2)).await.unwrap(), None);
-    assert_eq!(store.evidence(&serial(3)).await.unwrap(), None);
+    assert_eq!(store.evidence(&serial(4)).await.unwrap(), None);
     assert_eq!(store.journal(&JournalKey::Order("none".to_owned())).await.unwrap(), []);
     assert_eq!(store.commit_intents(vec![]).await.unwrap(), []);
 }
@@ -92,6 +100,38 @@ pub async fn one_order_has_one_intent(fixture: &dyn Fixture) {
         ..rival(11)
     };
     assert!(matches!(commit(one.as_ref(), cited).await, IntentOutcome::OrderTaken(_)));
+}
+
+/// Of the intents that replace one certificate at most one is not abandoned (RFC 9773 §5).
+pub async fn a_certificate_has_one_successor(fixture: &dyn Fixture) {
+    let (one, two) = (open(fixture, "one").await, open(fixture, "two").await);
+    commit(one.as_ref(), intent(1)).await;
+    let rival = |tag| intent_of(JournalRow { replaces: Some(serial(1)), ..journal_row(tag) });
+    let in_one = one.commit_intents(vec![rival(2), rival(3), intent(9)]);
+    let alone = (4..8).map(|tag| {
+        let store = if tag % 2 == 0 { &one } else { &two };
+        async move { store.commit_intents(vec![rival(tag)]).await }
+    });
+    let (first, others) = futures::join!(in_one, join_all(alone));
+    let mut outcomes = first.unwrap();
+    assert_eq!(outcomes.pop(), Some(IntentOutcome::Committed), "a neighbour");
+    outcomes.extend(others.into_iter().flat_map(Result::unwrap));
+    let winner = outcomes.iter().position(|it| *it == IntentOutcome::Committed).unwrap() as u64 + 2;
+    assert_eq!(outcomes.iter().filter(|it| **it == IntentOutcome::AlreadyReplaced).count(), 5);
+    // The order of the successor is answered with it, as any; given up, it frees its predecessor.
+    let entries = one.journal(&JournalKey::Replacing(serial(1))).await.unwrap();
+    assert_eq!(
+        entries.iter().map(|entry| entry.row.unverified().serial).collect::<Vec<_>>(),
+        [serial(winner)]
+    );
+    let same_order = JournalRow { serial: serial(20), ..entries[0].row.unverified().clone() };
+    let outcome = commit(two.as_ref(), intent_of(same_order)).await;
+    assert!(matches!(outcome, IntentOutcome::OrderTaken(_)), "{outcome:?}");
+    let given_up = JournalRow { abandoned_at: Some(at(50)), ..entries[0].row.unverified().clone() };
+    one.abandon(vec![Abandonment { row: seal(given_up), audit: vec![] }]).await.unwrap();
+    assert_eq!(one.journal(&JournalKey::Replacing(serial(1))).await.unwrap(), []);
+    assert_eq!(commit(two.as_ref(), rival(30)).await, IntentOutcome::Committed);
+    assert_eq!(commit(two.as_ref(), rival(31)).await, IntentOutcome::AlreadyReplaced);
 }
 
 pub async fn one_new_order_has_one_intent(fixture: &dyn Fixture) {

@@ -15,6 +15,7 @@ mod authority;
 mod certificate;
 mod crl;
 mod database;
+mod incident;
 mod intent;
 mod orphan;
 mod record;
@@ -32,6 +33,7 @@ pub use authority::*;
 pub use certificate::*;
 pub use crl::*;
 pub use database::*;
+pub use incident::*;
 pub use intent::*;
 pub use orphan::*;
 pub use record::*;
@@ -86,6 +88,7 @@ macro_rules! contract_suite {
             an_intent_has_no_signature
             one_order_has_one_intent
             one_new_order_has_one_intent
+            a_certificate_has_one_successor
             a_serial_is_taken_once
             a_precertificate_shares_serial_and_order
             what_an_intent_cites_is_checked
@@ -117,6 +120,9 @@ macro_rules! contract_suite {
             a_crl_is_journaled_before_it_is_published
             a_crl_is_never_replaced_by_an_older_one
             an_imported_crl_is_never_replaced_by_an_older_one
+            an_incident_reads_back
+            members_are_added_while_it_collects
+            members_are_followed
             m2_the_audit_chain_holds
             a_change_without_effect_is_not_reported
             incarnations_have_chains_of_their_own

@@ -275,6 +275,7 @@ pub fn journal_row(tag: u64) -> JournalRow {
         signature: None,
         signed_at: None,
         abandoned_at: None,
+        replaces: None,
     }
 }
 

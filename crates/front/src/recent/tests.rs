@@ -77,6 +77,7 @@ fn new_order() -> NewOrder {
             account: "account".to_owned(),
             status: OrderStatus::Pending,
             authorizations: vec!["authorization".to_owned()],
+            replaces: None,
             state: "{}".to_owned(),
             created_at: time(1),
             expires_at: time(9_999),

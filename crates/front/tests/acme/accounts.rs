@@ -120,7 +120,7 @@ async fn c4_of_two_registrations_at_once_one_makes_the_account() {
 }
 
 /// An external account binding (RFC 8555 §7.3.4), as right as `change` leaves it.
-fn binding(client: &Client, change: impl FnOnce(&mut Value, &mut String)) -> Value {
+pub(crate) fn binding(client: &Client, change: impl FnOnce(&mut Value, &mut String)) -> Value {
     let mut header = json!({"alg": "HS256", "kid": EAB_KID, "url": client.url("newAccount")});
     let mut payload = client.key.jwk().to_string();
     change(&mut header, &mut payload);

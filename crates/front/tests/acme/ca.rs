@@ -14,6 +14,7 @@ use acme::id::{IdKeys, Scope};
 use acme::jws::KeyReference;
 use acme::order::{Finalize, NewOrder};
 use acme::receipt::{Outcome, ReceiptVerifier};
+use acme::renewal::CertificateId;
 use acme::resource::{BaseUrl, Located, Resource};
 use acme::{
     AccountId, AuthorizationId, DirectoryName, ErrorType, Jwk, Jws, Problem, Thumbprint, TierSecret,
@@ -56,6 +57,7 @@ pub(crate) struct FakeCa {
     deactivated: Mutex<HashSet<AuthorizationId>>,
     pub(crate) issue_calls: AtomicU32,
     pub(crate) look_ups: AtomicU32,
+    pub(crate) renewal_calls: AtomicU32,
 }
 
 #[derive(Default)]
@@ -123,6 +125,7 @@ impl FakeCa {
             deactivated: Mutex::default(),
             issue_calls: AtomicU32::new(0),
             look_ups: AtomicU32::new(0),
+            renewal_calls: AtomicU32::new(0),
         }
     }
 
@@ -239,7 +242,26 @@ impl FakeCa {
             limits: Some(service::limits(name)),
             pre_authorization: ["pre", "sub"].contains(&name),
             subdomain_authorization: name == "sub",
+            renewal_info: name != "eab",
         }
+    }
+
+    /// What an order's `replaces` comes to; the real signer looks at more.
+    fn replaced(&self, account: &Account, order: &NewOrder) -> Result<Option<CertificateId>, Status> {
+        let Some(id) = order.replaces.clone().filter(|_| account.directory.as_str() != "eab") else {
+            return Ok(None);
+        };
+        let state = self.state.lock();
+        let kept = state.certificates.get(&self.serial_of(&id)?).ok_or_else(missing)?;
+        if kept.account != account.id {
+            return Err(refuse(ErrorType::Unauthorized, "another account's certificate"));
+        }
+        Ok(Some(id))
+    }
+
+    fn serial_of(&self, id: &CertificateId) -> Result<pki::Serial, Status> {
+        let issuer = Certificate::from_der(self.issuer.der()).unwrap();
+        if issuer.key_id() == Some(id.authority_key_id.as_slice()) { Ok(id.serial) } else { Err(missing()) }
     }
 
     fn authorized_names(
@@ -450,6 +472,10 @@ fn jws(bytes: &[u8]) -> Result<Jws, Status> {
 
 fn refuse(kind: ErrorType, detail: &str) -> Status {
     rpc::refuse(Problem::new(kind, detail))
+}
+
+fn missing() -> Status {
+    rpc::refuse(Problem::new(ErrorType::Malformed, "no such certificate").with_status(404))
 }
 
 fn malformed(detail: &str) -> Status {

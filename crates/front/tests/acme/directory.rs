@@ -18,6 +18,7 @@ async fn b1_directory_says_where_everything_is() {
         assert!(url.starts_with("https://acme.test/acme/open/"), "{url}");
     }
     assert!(directory.get("newAuthz").is_none());
+    assert_eq!(directory["renewalInfo"], "https://acme.test/acme/open/renewal-info");
     let meta = json!({
         "termsOfService": TERMS,
         "website": "https://ca.test",
@@ -27,6 +28,7 @@ async fn b1_directory_says_where_everything_is() {
     assert_eq!(directory["meta"], meta);
     let other = stage.wire.get(&stage.wire.directory_url("eab")).await.ok(200).json();
     assert_eq!(other["meta"]["externalAccountRequired"], true);
+    assert!(other.get("renewalInfo").is_none());
     stage.wire.get(&stage.wire.directory_url("missing")).await.problem(404, "malformed");
     // newAuthz is not there, and is not served either.
     stage.wire.get("/acme/open/new-authz").await.problem(404, "malformed");
@@ -106,11 +108,6 @@ async fn b4_unknown_members_mean_nothing() {
     client.register(&payload).await.ok(201);
     let order = json!({"resource": "new-order", "identifiers": [{"type": "dns", "value": "b4.granted.test", "x": 1}]});
     let order = client.post(&client.url("newOrder"), &order).await.ok(201).json();
-    // Without renewal information in the directory, `replaces` is such a member: not claimed to be honoured.
-    let replacing =
-        json!({"identifiers": [{"type": "dns", "value": "b4r.granted.test"}], "replaces": "AAAA.AQ"});
-    let replacing = client.post(&client.url("newOrder"), &replacing).await.ok(201).json();
-    assert!(replacing.get("replaces").is_none(), "{replacing}");
     let csr = crate::client::encode(stage.csr(&["b4.granted.test"]));
     let answer =
         client.post(order["finalize"].as_str().unwrap(), &json!({"csr": csr, "resource": "x"})).await;

@@ -19,6 +19,7 @@ mod https;
 mod limits;
 mod orders;
 mod pki_double;
+mod renewal;
 mod reuse;
 mod revocation;
 mod stage;

@@ -17,6 +17,7 @@ CREATE TABLE orders (
     account        TEXT COLLATE "C" NOT NULL,
     status         TEXT COLLATE "C" NOT NULL,
     authorizations TEXT[] COLLATE "C" NOT NULL,
+    replaces       TEXT COLLATE "C",
     state          TEXT COLLATE "C" NOT NULL
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05);
 
@@ -32,6 +33,9 @@ CREATE INDEX orders_by_expiry ON orders (expires_at);
 
 -- Orders under way, for the sweeper: as many entries as there are finalize requests being answered.
 CREATE INDEX orders_processing ON orders (lease_until_ms) WHERE lease_until_ms IS NOT NULL;
+
+-- A certificate has at most one order that is to replace it, but for those that came to nothing (RFC 9773 §5).
+CREATE UNIQUE INDEX orders_replaces ON orders (replaces) WHERE replaces IS NOT NULL AND status <> 'invalid';
 
 CREATE TABLE authorizations (
     created_at BIGINT  NOT NULL,

@@ -257,6 +257,7 @@ CREATE TABLE journal (
     profile        TEXT COLLATE "C" NOT NULL,
     spki_sha256    BYTEA  NOT NULL,
     csr_sha256     BYTEA,
+    replaces       BYTEA,
     tbs            BYTEA  NOT NULL,
     mac            BYTEA  NOT NULL
 );
@@ -269,6 +270,10 @@ CREATE UNIQUE INDEX journal_order ON journal (order_id, kind)
     WHERE order_id IS NOT NULL AND abandoned_at IS NULL;
 CREATE UNIQUE INDEX journal_new_order ON journal (new_order, kind)
     WHERE new_order IS NOT NULL AND abandoned_at IS NULL;
+
+-- A certificate has at most one successor (RFC 9773 §5).
+CREATE UNIQUE INDEX journal_replaces ON journal (replaces, kind)
+    WHERE replaces IS NOT NULL AND abandoned_at IS NULL;
 
 -- Lists and limits by account, in time. Account ids are hashes: the beginning of one finds its rows, and
 -- those of no other.
@@ -393,6 +398,47 @@ CREATE TABLE imported_crls (
     imported_by TEXT COLLATE "C" NOT NULL
 );
 
+-- Incidents: certificates that are to be replaced by a deadline, and are revoked after it.
+
+CREATE TABLE incidents (
+    id           TEXT COLLATE "C" PRIMARY KEY,
+    title        TEXT COLLATE "C" NOT NULL,
+    url          TEXT COLLATE "C" NOT NULL,
+    settings     TEXT COLLATE "C" NOT NULL,
+    reason       BIGINT NOT NULL,
+    waves        BIGINT NOT NULL,
+    begins_at    BIGINT NOT NULL,
+    wave_seconds BIGINT NOT NULL,
+    deadline     BIGINT NOT NULL,
+    state        TEXT COLLATE "C" NOT NULL,
+    created_at   BIGINT NOT NULL,
+    ended_at     BIGINT,
+    version      BIGINT NOT NULL,
+    mac_version  BIGINT NOT NULL,
+    mac          BYTEA   NOT NULL
+);
+
+-- Lists, newest first; those that signers work on are few.
+CREATE INDEX incidents_by_time ON incidents (created_at, id);
+
+-- Names are as in `journal_names`.
+CREATE TABLE incident_members (
+    incident TEXT COLLATE "C" NOT NULL,
+    serial   BYTEA   NOT NULL,
+    account  TEXT COLLATE "C" NOT NULL,
+    names    TEXT[] COLLATE "C" NOT NULL,
+    wave     BIGINT NOT NULL,
+    state    TEXT COLLATE "C" NOT NULL,
+    PRIMARY KEY (incident, serial)
+);
+
+-- What is left of an incident; and the incidents of a certificate.
+CREATE INDEX incident_members_left ON incident_members (incident, serial) WHERE state = 'left';
+CREATE INDEX incident_members_serial ON incident_members (serial) WHERE state = 'left';
+
+-- Numbers by account.
+CREATE INDEX incident_members_account ON incident_members (incident, account, state);
+
 -- Audit.
 
 CREATE TABLE audit (
@@ -437,14 +483,15 @@ GRANT INSERT ON
     incarnations, leases, tenants, directories, profiles, issuers, registrations, eab_keys, permits, grants,
     deactivations, nodes, join_tokens, blocked_keys, accounts, account_keys, account_requests, journal, pending,
     signatures, evidence, journal_names, revocations, revocation_requests, crl_shards, crls, imported_crls,
-    audit, refusals
+    incidents, incident_members, audit, refusals
     TO chancery_signer;
 GRANT UPDATE ON
     ca_meta, leases, tenants, directories, profiles, issuers, registrations, eab_keys, permits, grants, nodes,
-    join_tokens, accounts, pending, crl_shards, imported_crls, refusals
+    join_tokens, accounts, pending, crl_shards, imported_crls, incidents, refusals
     TO chancery_signer;
 GRANT UPDATE (valid_until, mac_version, mac) ON account_keys TO chancery_signer;
 GRANT UPDATE (abandoned_at, mac_version, mac) ON journal TO chancery_signer;
 GRANT UPDATE (upgrade_revision, upgraded_at) ON revocations TO chancery_signer;
 GRANT UPDATE (signature) ON crls TO chancery_signer;
+GRANT UPDATE (state) ON incident_members TO chancery_signer;
 GRANT DELETE ON pending TO chancery_signer;

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use acme_store::{AuthorizationRow, CreateOutcome, NewOrder};
+use acme_store::{AuthorizationRow, CreateOutcome, NewOrder, OrderRow};
 use sqlx::PgConnection;
 
 use super::order;
 use crate::{
-    failure::Failure,
+    failure::{Cause, Failure},
     stored::{columns, number, seconds},
     writer::{Change, Job},
 };
@@ -22,10 +22,11 @@ pub(super) async fn create(
     if jobs.is_empty() {
         return Ok(());
     }
-    // The authorizations of an order that is there already are there too, and stay as they are.
-    let new = jobs.iter().flat_map(|job| &job.input);
-    insert_authorizations(connection, new.flat_map(|new| &new.authorizations)).await?;
     let mut created = insert_orders(connection, jobs).await?;
+    // The authorizations of an order that is there already are there too, and stay as they are; those of one that is not
+    // created are not kept.
+    let new = jobs.iter().flat_map(|job| &job.input).filter(|new| created.contains(&new.order.id));
+    insert_authorizations(connection, new.flat_map(|new| &new.authorizations)).await?;
     for job in jobs {
         let mut outcomes = Vec::with_capacity(job.input.len());
         for new in &job.input {
@@ -33,14 +34,33 @@ pub(super) async fn create(
             outcomes.push(if created.remove(&new.order.id) {
                 CreateOutcome::Created
             } else {
-                let there = order::by_id(connection, &new.order.id).await?;
-                CreateOutcome::Exists(Box::new(there.ok_or(order::ORDERS.corrupt("id"))?))
+                obstacle(connection, &new.order).await?
             });
         }
         job.outcome = Some(outcomes);
     }
     Ok(())
 }
+
+/// Why an order was not created.
+async fn obstacle(connection: &mut PgConnection, order: &OrderRow) -> Result<CreateOutcome, Failure> {
+    if let Some(there) = order::by_id(connection, &order.id).await? {
+        return Ok(CreateOutcome::Exists(Box::new(there)));
+    }
+    let there = match &order.replaces {
+        Some(certificate) => order::replacing(connection, certificate).await?,
+        None => None,
+    };
+    // It may have come to nothing in this moment.
+    match there {
+        Some(there) => Ok(CreateOutcome::Replaced(Box::new(there))),
+        None => Err(Failure::Unavailable(Cause::new(Contended))),
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the order that stood in the way of a new one is gone")]
+struct Contended;
 
 async fn insert_orders(
     connection: &mut PgConnection,
@@ -61,20 +81,21 @@ async fn insert_orders(
         versions: i64 = number(order.version),
         counts: i64 = number(order.authorizations.len() as u64),
         authorizations: &[String] = order.authorizations.as_slice(),
+        replaced: Option<&str> = order.replaces.as_deref(),
     });
     // Lists of lists are none in SQL: one list, of which each order has a piece.
     columns!(authorizations.iter().copied().flatten(), |id| { pieces: &str = id.as_str() });
     let created = sqlx::query_scalar!(
         "INSERT INTO orders (
-            id, directory, account, status, state, created_at, expires_at, version, authorizations)
-         SELECT n.id, n.directory, n.account, n.status, n.state, n.created_at, n.expires_at, n.version,
+            id, directory, account, status, state, created_at, expires_at, version, replaces, authorizations)
+         SELECT n.id, n.directory, n.account, n.status, n.state, n.created_at, n.expires_at, n.version, n.replaces,
                 ($9::text[])[sum(n.count) OVER (ORDER BY n.place) - n.count + 1 : sum(n.count) OVER (ORDER BY n.place)]
          FROM UNNEST(
                 $1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::bigint[], $8::bigint[],
-                $10::bigint[]) WITH ORDINALITY
-                AS n (id, directory, account, status, state, created_at, expires_at, version, count, place)
-         ORDER BY n.place
-         ON CONFLICT (id) DO NOTHING
+                $10::bigint[], $11::text[]) WITH ORDINALITY
+                AS n (id, directory, account, status, state, created_at, expires_at, version, count, replaces, place)
+         ORDER BY n.replaces NULLS FIRST, n.place
+         ON CONFLICT DO NOTHING
          RETURNING id",
         &ids as &[&str],
         &directories as &[&str],
@@ -85,7 +106,8 @@ async fn insert_orders(
         &expires_at,
         &versions,
         &pieces as &[&str],
-        &counts
+        &counts,
+        &replaced as &[Option<&str>]
     )
     .fetch_all(connection)
     .await?;

@@ -23,6 +23,7 @@ struct Stored {
     account: String,
     status: String,
     authorizations: Vec<String>,
+    replaces: Option<String>,
     state: String,
     created_at: i64,
     expires_at: i64,
@@ -38,6 +39,7 @@ impl Stored {
             account: self.account,
             status: ORDERS.word("status", &self.status, OrderStatus::from_word)?,
             authorizations: self.authorizations,
+            replaces: self.replaces,
             state: self.state,
             created_at: ORDERS.time("created_at", self.created_at)?,
             expires_at: ORDERS.time("expires_at", self.expires_at)?,
@@ -52,8 +54,8 @@ macro_rules! orders {
     ($rest:literal $(, $argument:expr)+) => {
         sqlx::query_as!(
             Stored,
-            "SELECT row, id, directory, account, status, authorizations, state, created_at, expires_at,
-                    lease_until_ms, version
+            "SELECT row, id, directory, account, status, authorizations, replaces, state, created_at,
+                    expires_at, lease_until_ms, version
              FROM orders " + $rest
             $(, $argument)+
         )
@@ -62,6 +64,17 @@ macro_rules! orders {
 
 pub(super) async fn by_id(connection: &mut PgConnection, id: &str) -> Result<Option<OrderRow>, Failure> {
     let stored = orders!("WHERE id = $1", id).fetch_optional(connection).await?;
+    stored.map(Stored::order).transpose()
+}
+
+/// The order that is to replace a certificate, but for those that came to nothing.
+pub(super) async fn replacing(
+    connection: &mut PgConnection,
+    certificate: &str,
+) -> Result<Option<OrderRow>, Failure> {
+    let stored = orders!("WHERE replaces = $1 AND status <> 'invalid'", certificate)
+        .fetch_optional(connection)
+        .await?;
     stored.map(Stored::order).transpose()
 }
 
@@ -132,8 +145,8 @@ impl Change<()> for Claim {
                         + " FOR UPDATE SKIP LOCKED)
                      UPDATE orders SET version = version + 1, lease_until_ms = now_ms() + $1
                      FROM due WHERE orders.row = due.row
-                     RETURNING orders.row, id, directory, account, status, authorizations, state, created_at,
-                               expires_at, lease_until_ms, version",
+                     RETURNING orders.row, id, directory, account, status, authorizations, replaces, state,
+                               created_at, expires_at, lease_until_ms, version",
                     milliseconds(self.lease)
                     $(, $argument)?
                 )

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use ca_store::{IntentOutcome, JournalKind, NewIntent};
+use ca_store::{IntentOutcome, JournalKind, NewIntent, Serial};
 use sqlx::PgConnection;
 
 use super::{Context, entry, limit};
@@ -67,6 +67,7 @@ fn divide(waiting: Placed<'_>) -> (Placed<'_>, Placed<'_>) {
             Some((0, JournalKind::Final, row.serial.as_bytes())),
             row.order.as_ref().map(|order| (1, row.kind, order.as_bytes())),
             row.new_order.as_ref().map(|digest| (2, row.kind, digest.as_slice())),
+            row.replaces.as_ref().map(|serial| (3, row.kind, serial.as_bytes())),
         ];
         let free = mine.iter().flatten().all(|key| !keys.contains(key))
             && !round.iter().any(|(_, earlier)| limit::counts(earlier, intent));
@@ -130,6 +131,7 @@ enum Objection {
     Order(i64),
     NewOrder(i64),
     Serial(i64),
+    Replaced,
     Past,
     KeyBlocked,
     KeyOfAccount,
@@ -142,7 +144,8 @@ impl Objection {
     const fn entry(&self) -> Option<i64> {
         match self {
             Self::Order(entry) | Self::NewOrder(entry) | Self::Serial(entry) => Some(*entry),
-            Self::Past
+            Self::Replaced
+            | Self::Past
             | Self::KeyBlocked
             | Self::KeyOfAccount
             | Self::Citation(_)
@@ -169,6 +172,7 @@ impl Objection {
             Self::Order(id) => IntentOutcome::OrderTaken(entry(id)?),
             Self::NewOrder(id) => IntentOutcome::NewOrderTaken(entry(id)?),
             Self::Serial(id) => IntentOutcome::SerialTaken(entry(id)?),
+            Self::Replaced => IntentOutcome::AlreadyReplaced,
             Self::Past => IntentOutcome::OrderHasPast,
             Self::KeyBlocked => IntentOutcome::KeyBlocked,
             Self::KeyOfAccount => IntentOutcome::KeyOfAccount,
@@ -196,6 +200,7 @@ async fn objections(
         new_orders: Option<&[u8]> = row.new_order.as_ref().map(<[u8; 32]>::as_slice),
         serials: &[u8] = row.serial.as_bytes(),
         spkis: &[u8] = row.spki_sha256.as_slice(),
+        replaced: Option<&[u8]> = row.replaces.as_ref().map(Serial::as_bytes),
     });
     columns!(round, |placed| {
         account_keys: Option<&[u8]> = placed.1.account_key.as_ref().map(<[u8; 32]>::as_slice),
@@ -239,7 +244,8 @@ async fn objections(
         &rests,
         &ids as &[&str],
         &passed,
-        &verified as &[&[u8]]
+        &verified as &[&[u8]],
+        &replaced as &[Option<&[u8]>]
     )
     .fetch_all(connection)
     .await?;
@@ -259,7 +265,8 @@ async fn objections(
             5 => Objection::KeyBlocked,
             6 => Objection::KeyOfAccount,
             7 => Objection::Citation(place()?),
-            _ => Objection::Authorization(place()?),
+            8 => Objection::Authorization(place()?),
+            _ => Objection::Replaced,
         };
         objections
             .first
@@ -305,6 +312,7 @@ async fn insert(
         not_after: i64 = seconds(row.not_after),
         tbs: &[u8] = row.tbs.as_slice(),
         created_at: i64 = seconds(row.created_at),
+        replaced: Option<&[u8]> = row.replaces.as_ref().map(Serial::as_bytes),
     });
     let proven = accepted.iter().filter_map(|(id, _, intent)| Some((*id, intent.evidence.as_ref()?)));
     columns!(proven, |evidence| {
@@ -347,7 +355,8 @@ async fn insert(
         &receipts as &[&[u8]],
         &lints as &[&[u8]],
         &named_ids,
-        &names
+        &names,
+        &replaced as &[Option<&[u8]>]
     )
     .fetch_all(connection)
     .await?;

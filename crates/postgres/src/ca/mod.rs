@@ -8,6 +8,7 @@ mod changes;
 mod crl;
 mod entry;
 mod imported;
+mod incident;
 mod intent;
 mod limit;
 mod meta;

@@ -113,6 +113,10 @@ pub(super) async fn standing(
             let digest = it.unverified().digest.as_slice();
             (found!("SELECT version, mac FROM join_tokens WHERE digest = $1", connection, digest), it.mac())
         }
+        Row::Incident(it) => (
+            found!("SELECT version, mac FROM incidents WHERE id = $1", connection, it.unverified().id),
+            it.mac(),
+        ),
         // The first of a key stays.
         Row::Deactivation(_) | Row::BlockedKey(_) => return first(connection, &change.row).await,
     };

@@ -1,6 +1,6 @@
 //! Rows that grant or take authority, as they are written.
 
-use ca_store::{AuthorityRow, Sealable, Sealed};
+use ca_store::{AuthorityRow, IncidentRow, Sealable, Sealed};
 use sqlx::PgConnection;
 
 use crate::{
@@ -36,6 +36,7 @@ pub(super) async fn write(connection: &mut PgConnection, row: &AuthorityRow) -> 
         | AuthorityRow::JoinToken(_)
         | AuthorityRow::Deactivation(_)
         | AuthorityRow::BlockedKey(_) => rest(connection, row).await,
+        AuthorityRow::Incident(it) => incident(connection, it).await,
     }
 }
 
@@ -286,5 +287,36 @@ async fn rest(connection: &mut PgConnection, row: &AuthorityRow) -> Result<(), F
         }
         _ => return Ok(()),
     };
+    Ok(())
+}
+
+async fn incident(connection: &mut PgConnection, it: &Sealed<IncidentRow>) -> Result<(), Failure> {
+    replace!(
+        connection,
+        "INSERT INTO incidents (
+            id, title, url, settings, reason, waves, begins_at, wave_seconds, deadline, state, created_at, ended_at,
+            version, mac_version, mac)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+         ON CONFLICT (id) DO UPDATE SET
+            title = excluded.title, url = excluded.url, settings = excluded.settings, reason = excluded.reason,
+            waves = excluded.waves, begins_at = excluded.begins_at, wave_seconds = excluded.wave_seconds,
+            deadline = excluded.deadline, state = excluded.state, created_at = excluded.created_at,
+            ended_at = excluded.ended_at, version = excluded.version, mac_version = excluded.mac_version,
+            mac = excluded.mac",
+        it,
+        |row| row.id,
+        row.title,
+        row.url,
+        row.settings,
+        i64::from(row.reason),
+        i64::from(row.waves),
+        seconds(row.begins_at),
+        number(row.wave_seconds),
+        seconds(row.deadline),
+        row.state.as_str(),
+        seconds(row.created_at),
+        optional_seconds(row.ended_at),
+        number(row.version)
+    );
     Ok(())
 }

@@ -4,20 +4,21 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use ca_store::{
-    AbandonOutcome, Abandonment, AccountFilter, AccountRecord, AccountRow, AccountSelector, AccountUpdate,
-    AuditEvent, AuditHead, AuditRecord, Authority, AuthorityChanges, AuthoritySelector, BeginCrl,
-    BlockedAfter, BlockedKeyRow, CaStore, CertificateQuery, Changes, Clock, CrlDraft, CrlEdits, CrlEntries,
-    CrlJournal, CrlPiece, CrlShardRow, CrlSince, Digest, Epoch, Evidence, ImportCrl, ImportOutcome,
-    ImportedCrl, Info, IntentOutcome, JoinTokenRow, JournalEntry, JournalKey, LeaseOutcome, LedgerEntry,
-    NewAccount, NewIntent, NewRevocation, NodeRow, Page, Paged, PublishCrl, PublishOutcome, PutOutcome,
-    RecordOutcome, RefusalCount, RegisterOutcome, RegistrationRow, Registry, RevokeOutcome, Revoked,
-    RevokedAfter, Sealed, SignedRow, StoreError, UpdateOutcome,
+    AbandonOutcome, Abandonment, AccountFilter, AccountMembers, AccountRecord, AccountRow, AccountSelector,
+    AccountUpdate, AuditEvent, AuditHead, AuditRecord, Authority, AuthorityChanges, AuthoritySelector,
+    BeginCrl, BlockedAfter, BlockedKeyRow, CaStore, CertificateQuery, Changes, Clock, CrlDraft, CrlEdits,
+    CrlEntries, CrlJournal, CrlPiece, CrlShardRow, CrlSince, Digest, Epoch, Evidence, FollowMembers,
+    ImportCrl, ImportOutcome, ImportedCrl, IncidentMember, IncidentRow, Info, IntentOutcome, JoinTokenRow,
+    JournalEntry, JournalKey, LeaseOutcome, LedgerEntry, MemberCount, NewAccount, NewIntent, NewMember,
+    NewRevocation, NodeRow, Page, Paged, PublishCrl, PublishOutcome, PutOutcome, RecordOutcome, RefusalCount,
+    RegisterOutcome, RegistrationRow, Registry, RevokeOutcome, Revoked, RevokedAfter, Sealed, SignedRow,
+    StoreError, UpdateOutcome,
 };
 use ca_store::{Serial, Timestamp};
 
 use super::{
-    Ca, Write, account, audit, authority, certificates, changes, crl, entry, imported, meta, node, orphan,
-    registry, revocation,
+    Ca, Write, account, audit, authority, certificates, changes, crl, entry, imported, incident, meta, node,
+    orphan, registry, revocation,
 };
 use crate::reader::read;
 
@@ -173,6 +174,50 @@ impl CaStore for Ca {
 
     async fn imported_crls(&self) -> Result<Vec<ImportedCrl>, StoreError> {
         Ok(imported::all(&mut *self.readers.take().await?).await?)
+    }
+
+    async fn incident(&self, id: &str) -> Result<Option<Sealed<IncidentRow>>, StoreError> {
+        Ok(read!(self.readers, |connection| incident::by_id(connection, id))?)
+    }
+
+    async fn incidents(&self, current: bool, page: &Page) -> Result<Paged<Sealed<IncidentRow>>, StoreError> {
+        Ok(read!(self.readers, |connection| incident::list(connection, current, page))?)
+    }
+
+    async fn add_members(&self, incident: &str, members: Vec<NewMember>) -> Result<Option<u64>, StoreError> {
+        self.change(incident::Add { incident: incident.to_owned(), members }).await
+    }
+
+    async fn members(
+        &self,
+        incident: &str,
+        left: bool,
+        page: &Page,
+    ) -> Result<Paged<IncidentMember>, StoreError> {
+        Ok(read!(self.readers, |connection| incident::members(connection, incident, left, page))?)
+    }
+
+    async fn follow_members(&self, follow: FollowMembers) -> Result<Vec<IncidentMember>, StoreError> {
+        self.change(incident::Follow(follow)).await
+    }
+
+    async fn member_counts(&self, incident: &str) -> Result<Vec<MemberCount>, StoreError> {
+        Ok(read!(self.readers, |connection| incident::counts(connection, incident))?)
+    }
+
+    async fn account_members(
+        &self,
+        incident: &str,
+        page: &Page,
+    ) -> Result<Paged<AccountMembers>, StoreError> {
+        Ok(read!(self.readers, |connection| incident::accounts(connection, incident, page))?)
+    }
+
+    async fn incidents_of(
+        &self,
+        serial: &Serial,
+    ) -> Result<Vec<(Sealed<IncidentRow>, IncidentMember)>, StoreError> {
+        Ok(read!(self.readers, |connection| incident::of(connection, serial))?)
     }
 
     async fn append_audit(

@@ -40,7 +40,7 @@ pub(super) fn reason(code: u32) -> Result<RevocationReason, Refusal> {
     reason.map_err(|_| refused("this is no CRLReason (RFC 5280 §5.3.1)"))
 }
 
-fn selector(message: proto::CertificateSelector) -> Result<Selector, Refusal> {
+pub(super) fn selector(message: proto::CertificateSelector) -> Result<Selector, Refusal> {
     let serial =
         |text: &String| Serial::from_hex(text).map_err(|error| refused(&format!("serial {text:?}: {error}")));
     let certificate = |der: &bytes::Bytes| {

@@ -188,6 +188,7 @@ fn draft_of(
         issuer: &made.issuer.id,
         directory: Some(&directory),
         quorum,
+        replaces: terms.replaces.as_ref().map(|id| id.serial),
     };
     let audit = vec![event.at(at)];
     let row = JournalRow {
@@ -209,6 +210,7 @@ fn draft_of(
         signature: None,
         signed_at: None,
         abandoned_at: None,
+        replaces: terms.replaces.as_ref().map(|id| id.serial),
     };
     let evidence = Evidence {
         new_order: request.new_order_jws().to_vec(),
@@ -224,7 +226,8 @@ fn draft_of(
         authorizations,
         account_key: account::thumbprint_of(parsed.public_key()),
         past: Vec::new(),
-        // Limits by account, domain and registration will be counted here, inside of the transaction.
+        // Limits by account, domain and registration will be counted here, inside of the transaction; not of renewals
+        // (`terms.replaces`).
         limits: Vec::new(),
         audit,
     }

@@ -46,6 +46,7 @@ impl From<OwnCertificate<'_>> for CertificateDraft {
             issuer: own.issuer,
             directory: None,
             quorum: None,
+            replaces: None,
         };
         let audit = vec![event.at(own.at)];
         let row = JournalRow {
@@ -67,6 +68,7 @@ impl From<OwnCertificate<'_>> for CertificateDraft {
             signature: None,
             signed_at: None,
             abandoned_at: None,
+            replaces: None,
         };
         Self {
             row,

@@ -371,6 +371,9 @@ impl DirectoryPolicy {
         if !(1..=1000).contains(&self.maximum_names) {
             return Err(range("maximum_names", "from 1 to 1000"));
         }
+        if let Some((key, allowed)) = self.renewal.fault() {
+            return Err(range(key, allowed));
+        }
         if self.order_lifetime.seconds() < 60 || self.authorization_lifetime.seconds() < 60 {
             return Err(range("order_lifetime and authorization_lifetime", "at least a minute"));
         }
@@ -535,6 +538,13 @@ quorum = { perspectives = ["v1", "v2"], maximum_dissent = 1 }
                 "revocation_reasons = [\"privilegeWithdrawn\"]",
                 "revocation_reasons must be",
             ),
+            ("maximum_names = 10", "renewal = { renewal_at_percent = 99 }", "renewal_at_percent must be"),
+            (
+                "maximum_names = 10",
+                "renewal = { renewal_window_percent = 35 }",
+                "renewal_window_percent must be",
+            ),
+            ("maximum_names = 10", "renewal = { retry_after = \"8d\" }", "renewal.retry_after must be"),
             ("key_id = \"11\"", "key_id = \"1\"", "not hexadecimal"),
             ("shards = 2", "shards = 0", "shards"),
             ("crl_lifetime = \"4d\"", "crl_lifetime = \"1d\"", "crl_interval"),

@@ -70,7 +70,7 @@ pub(crate) struct RunRequest<'a> {
 }
 
 /// Certificates of a page, with whether each is there for its key alone.
-type Candidates = Vec<(Found, bool)>;
+pub(super) type Candidates = Vec<(Found, bool)>;
 
 impl Ca {
     /// A page of what [`Ca::revoke_selected`] would do. Nothing changes.
@@ -178,7 +178,7 @@ impl Ca {
 
     /// What a page is about; with `by` the keys that are said to be compromised are blocked before others that have them are
     /// looked for, so that none comes after them.
-    async fn candidates(
+    pub(super) async fn candidates(
         &self,
         request: PageRequest<'_>,
         by: Option<&By>,

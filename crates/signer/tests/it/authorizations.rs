@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use acme::challenge::Method;
 use acme::id::Scope;
-use acme::receipt::{self, Caa, Outcome, Receipt, requirement};
+use acme::receipt::{Receipt, requirement};
 use serde_json::{Value, json};
 use signer::authority::NameEvidence;
 use signer::order::AuthorizedName;

@@ -40,6 +40,7 @@ async fn journaled(
         signature: None,
         signed_at: None,
         abandoned_at: None,
+        replaces: None,
     };
     let draft = CertificateDraft {
         row,

@@ -82,6 +82,7 @@ async fn intents(it: &OcspWorld, numbers: std::ops::Range<u32>) {
             signature: None,
             signed_at: None,
             abandoned_at: None,
+            replaces: None,
         };
         NewIntent {
             row: it.world.secrets.rows.seal(row),

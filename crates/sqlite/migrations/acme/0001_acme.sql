@@ -8,6 +8,7 @@ CREATE TABLE orders (
     account        TEXT    NOT NULL,
     status         TEXT    NOT NULL,
     authorizations TEXT    NOT NULL,
+    replaces       TEXT,
     state          TEXT,
     created_at     INTEGER NOT NULL,
     expires_at     INTEGER NOT NULL,
@@ -32,6 +33,9 @@ CREATE INDEX orders_by_expiry ON orders (expires_at);
 
 -- Orders under way, for the sweeper: as many entries as there are finalize requests being answered.
 CREATE INDEX orders_processing ON orders (lease_until_ms) WHERE lease_until_ms IS NOT NULL;
+
+-- A certificate has at most one order that is to replace it, but for those that came to nothing (RFC 9773 §5).
+CREATE UNIQUE INDEX orders_replaces ON orders (replaces) WHERE replaces IS NOT NULL AND status <> 'invalid';
 
 CREATE TABLE authorizations (
     id         TEXT    NOT NULL UNIQUE,

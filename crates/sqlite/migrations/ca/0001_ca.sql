@@ -251,6 +251,7 @@ CREATE TABLE journal (
     signature      BLOB,
     signed_at      INTEGER,
     abandoned_at   INTEGER,
+    replaces       BLOB,
     mac_version    INTEGER NOT NULL,
     mac            BLOB    NOT NULL,
     owner          INTEGER,
@@ -266,6 +267,10 @@ CREATE UNIQUE INDEX journal_order ON journal (order_id, kind)
     WHERE order_id IS NOT NULL AND abandoned_at IS NULL;
 CREATE UNIQUE INDEX journal_new_order ON journal (new_order, kind)
     WHERE new_order IS NOT NULL AND abandoned_at IS NULL;
+
+-- A certificate has at most one successor (RFC 9773 §5).
+CREATE UNIQUE INDEX journal_replaces ON journal (replaces, kind)
+    WHERE replaces IS NOT NULL AND abandoned_at IS NULL;
 
 -- Lists and limits by account, in time. Account ids are hashes: the beginning of one finds its rows, and
 -- those of no other.
@@ -373,6 +378,47 @@ CREATE TABLE imported_crls (
     imported_at INTEGER NOT NULL,
     imported_by TEXT    NOT NULL
 ) STRICT;
+
+-- Incidents: certificates that are to be replaced by a deadline, and are revoked after it.
+
+CREATE TABLE incidents (
+    id           TEXT    PRIMARY KEY,
+    title        TEXT    NOT NULL,
+    url          TEXT    NOT NULL,
+    settings     TEXT    NOT NULL,
+    reason       INTEGER NOT NULL,
+    waves        INTEGER NOT NULL,
+    begins_at    INTEGER NOT NULL,
+    wave_seconds INTEGER NOT NULL,
+    deadline     INTEGER NOT NULL,
+    state        TEXT    NOT NULL,
+    created_at   INTEGER NOT NULL,
+    ended_at     INTEGER,
+    version      INTEGER NOT NULL,
+    mac_version  INTEGER NOT NULL,
+    mac          BLOB    NOT NULL
+) STRICT;
+
+-- Lists, newest first; those that signers work on are few.
+CREATE INDEX incidents_by_time ON incidents (created_at, id);
+
+-- Names are as in `journal_names`.
+CREATE TABLE incident_members (
+    incident TEXT    NOT NULL,
+    serial   BLOB    NOT NULL,
+    account  TEXT    NOT NULL,
+    names    TEXT    NOT NULL,
+    wave     INTEGER NOT NULL,
+    state    TEXT    NOT NULL,
+    PRIMARY KEY (incident, serial)
+) STRICT, WITHOUT ROWID;
+
+-- What is left of an incident; and the incidents of a certificate.
+CREATE INDEX incident_members_left ON incident_members (incident, serial) WHERE state = 'left';
+CREATE INDEX incident_members_serial ON incident_members (serial) WHERE state = 'left';
+
+-- Numbers by account.
+CREATE INDEX incident_members_account ON incident_members (incident, account, state);
 
 -- Audit.
 

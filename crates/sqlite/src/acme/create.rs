@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use acme_store::{AuthorizationRow, CreateOutcome, NewOrder};
+use acme_store::{AuthorizationRow, CreateOutcome, NewOrder, OrderRow};
 use sqlx::SqliteConnection;
 
 use super::order;
@@ -31,8 +31,7 @@ pub(super) async fn create(
             outcomes.push(if created.remove(&new.order.id) {
                 CreateOutcome::Created
             } else {
-                let there = order::by_id(connection, &new.order.id).await?;
-                CreateOutcome::Exists(Box::new(there.ok_or(order::ORDERS.corrupt("id"))?))
+                obstacle(connection, &new.order).await?
             });
         }
         job.outcome = Some(outcomes);
@@ -40,7 +39,20 @@ pub(super) async fn create(
     Ok(())
 }
 
-/// The authorizations of an order that is there already are there too, and stay as they are.
+/// Why an order was not created.
+async fn obstacle(connection: &mut SqliteConnection, order: &OrderRow) -> Result<CreateOutcome, Failure> {
+    if let Some(there) = order::by_id(connection, &order.id).await? {
+        return Ok(CreateOutcome::Exists(Box::new(there)));
+    }
+    let there = match &order.replaces {
+        Some(certificate) => order::replacing(connection, certificate).await?,
+        None => None,
+    };
+    Ok(CreateOutcome::Replaced(Box::new(there.ok_or(order::ORDERS.corrupt("id"))?)))
+}
+
+/// The authorizations of an order that is there already are there too, and stay as they are; those of one that is not
+/// created are not kept.
 async fn insert(
     connection: &mut SqliteConnection,
     jobs: &[&mut Creations],
@@ -58,42 +70,44 @@ async fn insert(
             .octets(order.state.as_bytes())
             .number(seconds(order.created_at))
             .number(seconds(order.expires_at))
-            .number(number(order.version));
-        add(&mut authorizations, &new.authorizations);
+            .number(number(order.version))
+            .text(order.replaces.as_deref());
+        add(&mut authorizations, &new.authorizations, Some(&order.id));
     }
     let ((orders, states), (authorizations, more)) = (orders.finish(), authorizations.finish());
     let created = sqlx::query!(
-        "INSERT OR IGNORE INTO authorizations (
-            id, directory, account, identifier, wildcard, status, state, created_at, expires_at, version)
-         SELECT r.value ->> 0, r.value ->> 1, r.value ->> 2, r.value ->> 3, r.value ->> 4, r.value ->> 5,
-                CAST(substr(?, r.value ->> 6, r.value ->> 7) AS TEXT), r.value ->> 8, r.value ->> 9,
-                r.value ->> 10
-         FROM json_each(?) AS r;
-         INSERT OR IGNORE INTO orders (
-            id, directory, account, status, authorizations, state, created_at, expires_at, version)
+        "INSERT OR IGNORE INTO orders (
+            id, directory, account, status, authorizations, state, created_at, expires_at, version, replaces)
          SELECT r.value ->> 0, r.value ->> 1, r.value ->> 2, r.value ->> 3, r.value ->> 4,
                 CASE WHEN r.value ->> 6 <= ? THEN CAST(substr(?, r.value ->> 5, r.value ->> 6) AS TEXT) END,
-                r.value ->> 7, r.value ->> 8, r.value ->> 9
+                r.value ->> 7, r.value ->> 8, r.value ->> 9, r.value ->> 10
          FROM json_each(?) AS r
          RETURNING id;
          INSERT OR IGNORE INTO order_states (order_row, state)
          SELECT o.row, CAST(substr(?, r.value ->> 5, r.value ->> 6) AS TEXT)
          FROM json_each(?) AS r CROSS JOIN orders AS o ON o.id = r.value ->> 0
-         WHERE o.state IS NULL",
-        more.as_slice(),
-        authorizations,
+         WHERE o.state IS NULL;
+         INSERT OR IGNORE INTO authorizations (
+            id, directory, account, identifier, wildcard, status, state, created_at, expires_at, version)
+         SELECT r.value ->> 0, r.value ->> 1, r.value ->> 2, r.value ->> 3, r.value ->> 4, r.value ->> 5,
+                CAST(substr(?, r.value ->> 6, r.value ->> 7) AS TEXT), r.value ->> 8, r.value ->> 9,
+                r.value ->> 10
+         FROM json_each(?) AS r
+         WHERE EXISTS (SELECT 1 FROM orders WHERE orders.id = r.value ->> 11)",
         order::SHORT,
         states.as_slice(),
         orders,
         states.as_slice(),
-        orders
+        orders,
+        more.as_slice(),
+        authorizations
     )
     .fetch_all(connection)
     .await?;
     Ok(created.into_iter().map(|row| row.id).collect())
 }
 
-fn add(rows: &mut Rows, authorizations: &[AuthorizationRow]) {
+fn add(rows: &mut Rows, authorizations: &[AuthorizationRow], order: Option<&str>) {
     for authorization in authorizations {
         rows.row()
             .text(authorization.id.as_str())
@@ -105,7 +119,8 @@ fn add(rows: &mut Rows, authorizations: &[AuthorizationRow]) {
             .octets(authorization.state.as_bytes())
             .number(seconds(authorization.created_at))
             .number(seconds(authorization.expires_at))
-            .number(number(authorization.version));
+            .number(number(authorization.version))
+            .text(order);
     }
 }
 
@@ -117,7 +132,7 @@ impl Change<()> for CreateAuthorizations {
 
     async fn apply(&self, connection: &mut SqliteConnection, (): &mut ()) -> Result<(), Failure> {
         let mut rows = Rows::new();
-        add(&mut rows, &self.0);
+        add(&mut rows, &self.0, None);
         let (json, states) = rows.finish();
         sqlx::query!(
             "INSERT OR IGNORE INTO authorizations (

@@ -26,6 +26,7 @@ struct Stored {
     account: String,
     status: String,
     authorizations: String,
+    replaces: Option<String>,
     state: String,
     created_at: i64,
     expires_at: i64,
@@ -41,6 +42,7 @@ impl Stored {
             account: self.account,
             status: ORDERS.word("status", &self.status, OrderStatus::from_word)?,
             authorizations: ORDERS.list("authorizations", &self.authorizations)?,
+            replaces: self.replaces,
             state: self.state,
             created_at: ORDERS.time("created_at", self.created_at)?,
             expires_at: ORDERS.time("expires_at", self.expires_at)?,
@@ -55,7 +57,7 @@ macro_rules! orders {
     ($rest:literal $(, $argument:expr)+) => {
         sqlx::query_as!(
             Stored,
-            r#"SELECT row AS "row!", id, directory, account, status, authorizations,
+            r#"SELECT row AS "row!", id, directory, account, status, authorizations, replaces,
                       coalesce(orders.state, order_states.state) AS "state!: String", created_at, expires_at,
                       lease_until_ms, version
                FROM orders LEFT JOIN order_states ON order_row = row "# + $rest
@@ -66,6 +68,16 @@ macro_rules! orders {
 
 pub(super) async fn by_id(connection: &mut SqliteConnection, id: &str) -> Result<Option<OrderRow>, Failure> {
     let stored = orders!("WHERE id = ?", id).fetch_optional(connection).await?;
+    stored.map(Stored::order).transpose()
+}
+
+/// The order that is to replace a certificate, but for those that came to nothing.
+pub(super) async fn replacing(
+    connection: &mut SqliteConnection,
+    certificate: &str,
+) -> Result<Option<OrderRow>, Failure> {
+    let stored =
+        orders!("WHERE replaces = ? AND status <> 'invalid'", certificate).fetch_optional(connection).await?;
     stored.map(Stored::order).transpose()
 }
 

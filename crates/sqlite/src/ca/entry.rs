@@ -19,7 +19,7 @@ macro_rules! entries {
             crate::ca::entry::Stored,
             r#"SELECT j.id AS "id!", j.serial, j.kind, j.order_id, j.new_order, j.directory, j.account, j.issuer,
                       j.profile, j.shard, j.spki_sha256, j.csr_sha256, j.not_before, j.not_after, j.tbs,
-                      j.created_at, j.signature, j.signed_at, j.abandoned_at, j.mac_version, j.mac,
+                      j.created_at, j.signature, j.signed_at, j.abandoned_at, j.replaces, j.mac_version, j.mac,
                       j.owner, j.lease_until_ms,
                       r.revision AS "revision?", r.revoked_at AS "revoked_at?", r.reason AS "reason?",
                       r.upgrade_revision AS "upgrade_revision?", r.upgraded_at AS "upgraded_at?",
@@ -59,6 +59,7 @@ pub(super) struct Stored {
     pub(super) signature: Option<Vec<u8>>,
     pub(super) signed_at: Option<i64>,
     pub(super) abandoned_at: Option<i64>,
+    pub(super) replaces: Option<Vec<u8>>,
     pub(super) mac_version: i64,
     pub(super) mac: Vec<u8>,
     pub(super) owner: Option<i64>,
@@ -105,6 +106,7 @@ impl Stored {
             signature: self.signature,
             signed_at: JOURNAL.optional_time("signed_at", self.signed_at)?,
             abandoned_at: JOURNAL.optional_time("abandoned_at", self.abandoned_at)?,
+            replaces: self.replaces.map(|serial| JOURNAL.serial("replaces", &serial)).transpose()?,
         };
         let mac = JOURNAL.mac(self.mac_version, self.mac)?;
         Ok(JournalEntry { row: Sealed::from_stored(row, mac), lease, revocation })
@@ -174,6 +176,12 @@ pub(super) async fn by_key(
             )
             .fetch_all(connection)
             .await?
+        }
+        JournalKey::Replacing(serial) => {
+            let serial = serial.as_bytes();
+            entries!("WHERE j.replaces = ? AND j.abandoned_at IS NULL ORDER BY j.id", serial)
+                .fetch_all(connection)
+                .await?
         }
     };
     all(stored)

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use ca_store::{IntentOutcome, JournalKind, NewIntent};
+use ca_store::{IntentOutcome, JournalKind, NewIntent, Serial};
 use sqlx::SqliteConnection;
 
 use super::{Context, entry, limit};
@@ -62,6 +62,7 @@ fn divide(waiting: Placed<'_>) -> (Placed<'_>, Placed<'_>) {
             Some((0, JournalKind::Final, row.serial.as_bytes())),
             row.order.as_ref().map(|order| (1, row.kind, order.as_bytes())),
             row.new_order.as_ref().map(|digest| (2, row.kind, digest.as_slice())),
+            row.replaces.as_ref().map(|serial| (3, row.kind, serial.as_bytes())),
         ];
         let free = mine.iter().flatten().all(|key| !keys.contains(key))
             && !round.iter().any(|(_, earlier)| limit::counts(earlier, intent));
@@ -115,6 +116,7 @@ enum Objection {
     Order(i64),
     NewOrder(i64),
     Serial(i64),
+    Replaced,
     Past,
     KeyBlocked,
     KeyOfAccount,
@@ -127,7 +129,8 @@ impl Objection {
     const fn entry(&self) -> Option<i64> {
         match self {
             Self::Order(entry) | Self::NewOrder(entry) | Self::Serial(entry) => Some(*entry),
-            Self::Past
+            Self::Replaced
+            | Self::Past
             | Self::KeyBlocked
             | Self::KeyOfAccount
             | Self::Citation(_)
@@ -154,6 +157,7 @@ impl Objection {
             Self::Order(id) => IntentOutcome::OrderTaken(entry(id)?),
             Self::NewOrder(id) => IntentOutcome::NewOrderTaken(entry(id)?),
             Self::Serial(id) => IntentOutcome::SerialTaken(entry(id)?),
+            Self::Replaced => IntentOutcome::AlreadyReplaced,
             Self::Past => IntentOutcome::OrderHasPast,
             Self::KeyBlocked => IntentOutcome::KeyBlocked,
             Self::KeyOfAccount => IntentOutcome::KeyOfAccount,
@@ -186,7 +190,8 @@ async fn objections(
             .octets(row.new_order.as_ref().map(<[u8; 32]>::as_slice))
             .octets(row.serial.as_bytes())
             .octets(row.spki_sha256.as_slice())
-            .octets(intent.account_key.as_ref().map(<[u8; 32]>::as_slice));
+            .octets(intent.account_key.as_ref().map(<[u8; 32]>::as_slice))
+            .octets(row.replaces.as_ref().map(Serial::as_bytes));
         for (place, citation) in (0..).zip(&intent.cites) {
             citations
                 .row()
@@ -210,6 +215,8 @@ async fn objections(
     let found = sqlx::query_file!(
         "sql/intent_objections.sql",
         intents,
+        intents,
+        octets,
         intents,
         octets,
         intents,
@@ -252,7 +259,8 @@ async fn objections(
             5 => Objection::KeyBlocked,
             6 => Objection::KeyOfAccount,
             7 => Objection::Citation(place()?),
-            _ => Objection::Authorization(place()?),
+            8 => Objection::Authorization(place()?),
+            _ => Objection::Replaced,
         };
         let number = usize::try_from(row.number).map_err(|_| super::entry::JOURNAL.corrupt("id"))?;
         objections
@@ -300,7 +308,8 @@ async fn insert(
             .number(i64::from(mac.key_version))
             .octets(mac.mac.as_slice())
             .number(milliseconds(intent.lease))
-            .number(number(all.len() as u64));
+            .number(number(all.len() as u64))
+            .octets(row.replaces.as_ref().map(Serial::as_bytes));
         if let Some(it) = &intent.evidence {
             evidence
                 .row()
@@ -326,6 +335,7 @@ async fn insert(
         octets,
         octets,
         owner,
+        octets,
         journal,
         texts,
         texts,

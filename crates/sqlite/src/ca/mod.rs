@@ -7,6 +7,7 @@ mod certificates;
 mod crl;
 mod entry;
 mod imported;
+mod incident;
 mod intent;
 mod limit;
 mod meta;

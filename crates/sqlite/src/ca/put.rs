@@ -107,6 +107,10 @@ pub(super) async fn standing(
             let digest = it.unverified().digest.as_slice();
             (found!("SELECT version, mac FROM join_tokens WHERE digest = ?", connection, digest), it.mac())
         }
+        Row::Incident(it) => (
+            found!("SELECT version, mac FROM incidents WHERE id = ?", connection, it.unverified().id),
+            it.mac(),
+        ),
         // The first of a key stays.
         Row::Deactivation(_) | Row::BlockedKey(_) => return first(connection, &change.row).await,
     };

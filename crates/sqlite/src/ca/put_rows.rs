@@ -1,6 +1,6 @@
 //! Rows that grant or take authority, as they are written.
 
-use ca_store::{AuthorityRow, Sealable, Sealed};
+use ca_store::{AuthorityRow, IncidentRow, Sealable, Sealed};
 use sqlx::SqliteConnection;
 
 use crate::{
@@ -37,6 +37,7 @@ pub(super) async fn write(connection: &mut SqliteConnection, row: &AuthorityRow)
         | AuthorityRow::JoinToken(_)
         | AuthorityRow::Deactivation(_)
         | AuthorityRow::BlockedKey(_) => rest(connection, row).await,
+        AuthorityRow::Incident(it) => incident(connection, it).await,
     }
 }
 
@@ -229,5 +230,30 @@ async fn rest(connection: &mut SqliteConnection, row: &AuthorityRow) -> Result<(
         }
         _ => return Ok(()),
     };
+    Ok(())
+}
+
+async fn incident(connection: &mut SqliteConnection, it: &Sealed<IncidentRow>) -> Result<(), Failure> {
+    replace!(
+        connection,
+        "INSERT OR REPLACE INTO incidents (
+            id, title, url, settings, reason, waves, begins_at, wave_seconds, deadline, state, created_at, ended_at,
+            version, mac_version, mac)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        it,
+        |row| row.id,
+        row.title,
+        row.url,
+        row.settings,
+        i64::from(row.reason),
+        i64::from(row.waves),
+        seconds(row.begins_at),
+        number(row.wave_seconds),
+        seconds(row.deadline),
+        row.state.as_str(),
+        seconds(row.created_at),
+        optional_seconds(row.ended_at),
+        number(row.version)
+    );
     Ok(())
 }

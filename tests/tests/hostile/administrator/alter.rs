@@ -47,6 +47,8 @@ pub(super) fn another(table: &str, column: &str) -> String {
         (_, "max_uses") => "coalesce(max_uses, 0) + 1000000".into(),
         // In the year 2096.
         (_, "expires_at") => "4000000000".into(),
+        // Where there is none, of another certificate.
+        (_, "replaces") => "CASE WHEN replaces IS NULL THEN x'01' ELSE NULL END".into(),
         (_, "valid_until" | "abandoned_at") => format!("coalesce({column}, 0) + 1"),
         (_, "registration" | "eab_kid" | "terms_agreed") => format!("coalesce({column}, '') || 'x'"),
         _ => format!(

@@ -79,6 +79,8 @@ attacks! {
     orders::new_order_encoded_anew => ["new-order-taken"];
     orders::new_order_altered => ["jws-signature", "order-forged"];
     orders::new_order_of_another_profile => ["profile-unknown"];
+    orders::replacement_of_anothers_certificate => ["replaced-foreign", "replaced-names", "replaced-unknown"];
+    orders::replaced_twice => ["already-replaced"];
     orders::signers_name_ordered => ["identifier-unsupported", "name-rejected"];
     orders::name_that_is_not_permitted => ["name-rejected"];
     orders::finalize_replayed => [];

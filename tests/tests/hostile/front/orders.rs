@@ -127,6 +127,41 @@ pub(super) async fn new_order_of_another_profile(scene: &mut Scene) {
     }
 }
 
+/// The front's own account orders a replacement for the victim's certificate; and one for other names than the certificate
+/// has, or from another directory.
+pub(super) async fn replacement_of_anothers_certificate(scene: &mut Scene) {
+    let (victim, front) = (scene.client().await, scene.client().await);
+    let elsewhere = scene.client_of("other").await;
+    let replaced = id_of(&scene.certificate(&victim, &name("replaced")).await);
+    scene.meanwhile().await;
+    let payload = || json!({ "replaces": replaced });
+    refuse!(scene, order(&front.new_order_with(&[&name("replaced")], payload())));
+    refuse!(scene, order(&victim.new_order_with(&[&name("not-replaced")], payload())));
+    refuse!(scene, order(&elsewhere.new_order_with(&[&name("replaced")], payload())));
+}
+
+/// Two orders of the victim that replace one certificate, kept back and shown one after the other; and a third after that.
+pub(super) async fn replaced_twice(scene: &mut Scene) {
+    let victim = scene.client().await;
+    let names = [name("replaced-twice")];
+    let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
+    let replaced = id_of(&scene.certificate(&victim, names[0]).await);
+    let new_order = || victim.new_order_with(&names, json!({ "replaces": replaced }));
+    let first = scene.ready_with(&victim, new_order()).await;
+    let second = scene.ready_with(&victim, new_order()).await;
+    scene.issue(first.finalized_by(&victim)).await.expect("a certificate");
+    scene.meanwhile().await;
+    refuse!(scene, issue(second.finalized_by(&victim)));
+    refuse!(scene, order(&new_order()));
+}
+
+/// The id of a certificate (RFC 9773 §4.1).
+fn id_of(certificate: &[u8]) -> String {
+    let certificate = pki::Certificate::from_der(certificate).expect("a certificate");
+    let key_id = certificate.authority_key_id().expect("a key identifier").to_vec();
+    acme::renewal::CertificateId { authority_key_id: key_id, serial: certificate.serial() }.to_string()
+}
+
 /// Who has a node's identity is a node; nothing that ACME issues may look like one.
 pub(super) async fn signers_name_ordered(scene: &mut Scene) {
     let client = scene.client().await;

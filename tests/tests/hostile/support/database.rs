@@ -22,6 +22,7 @@ pub(crate) const PROTECTED: &[(&str, &[&str])] = &[
     ("join_tokens", &["digest"]),
     ("accounts", &["id"]),
     ("account_keys", &["directory", "thumbprint"]),
+    ("incidents", &["id"]),
     ("journal", &["serial", "kind"]),
 ];
 

@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::{FakeCa, LIFETIME, jws, malformed, random, refuse};
+use super::{FakeCa, LIFETIME, jws, malformed, missing, random, refuse};
 
 #[async_trait::async_trait]
 impl Authority for FakeCa {
@@ -61,6 +61,7 @@ impl Authority for FakeCa {
             account: account.id,
             directory: account.directory.clone(),
             profile: "tls".parse().unwrap(),
+            replaces: self.replaced(&account, &order)?,
             expires: now.plus(LIFETIME),
             names: self.authorized_names(&account, &order, &digest, now)?,
             limits: rpc::limits(Some(&limits(account.directory.as_str()))).unwrap(),
@@ -309,6 +310,24 @@ impl Authority for FakeCa {
         }
         kept.revoked = true;
         Ok(Response::new(wire::RevokeResponse {}))
+    }
+
+    async fn renewal_info(
+        &self,
+        request: Request<wire::RenewalInfoRequest>,
+    ) -> Result<Response<wire::RenewalInfoResponse>, Status> {
+        self.check()?;
+        self.renewal_calls.fetch_add(1, Ordering::SeqCst);
+        let id = request.into_inner().certificate_id.parse().map_err(|_| Status::invalid_argument("id"))?;
+        let state = self.state.lock();
+        let kept = state.certificates.get(&self.serial_of(&id)?).ok_or_else(missing)?;
+        let (start, end) = (kept.certificate.not_before(), kept.certificate.not_after());
+        Ok(Response::new(wire::RenewalInfoResponse {
+            window_start: rpc::seconds(start),
+            window_end: rpc::seconds(end),
+            explanation_url: if kept.revoked { "https://ca.test/incident".to_owned() } else { String::new() },
+            retry_after_seconds: 21_600,
+        }))
     }
 
     async fn issue_server_certificate(

@@ -1,0 +1,493 @@
+//! Incidents: windows in waves, what becomes of the certificates, and what is revoked at the deadline.
+
+mod drill;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ca_store::{AuthorityRow, CaStore as _, JournalKey, RowMac, Sealed};
+use pki::{Period, Timestamp};
+use rpc::proto::admin::v1 as admin;
+use rpc::proto::admin::v1::admin_server::Admin as _;
+use signer::config::Limits;
+use signer::issue::Issued;
+use signer::{AdminService, IncidentRound};
+use testkit::Cluster;
+use testkit::store::StoreFault;
+use tonic::Status;
+
+use crate::renewal::id_of;
+use crate::support::operator::{by_alice, detail};
+use crate::support::{Client, OPEN, World};
+
+const SUPERSEDED: u32 = 4;
+const KEY_COMPROMISE: u32 = 1;
+const URL: &str = "https://ca.test/incidents/1";
+const DAY: u64 = 86_400;
+
+/// The operator's hand on incidents.
+struct Office {
+    admin: AdminService,
+}
+
+impl Office {
+    fn of(world: &World) -> Self {
+        Self { admin: AdminService::new(Arc::clone(&world.ca), None) }
+    }
+
+    fn plan(world: &World, days: u64, waves: u32, reason: u32) -> admin::OpenIncidentRequest {
+        admin::OpenIncidentRequest {
+            title: "a wrong field".to_owned(),
+            url: URL.to_owned(),
+            reason,
+            deadline: rpc::seconds(world.now().plus(Period::from_seconds(days * DAY))),
+            begins_at: 0,
+            waves,
+            wave_seconds: 0,
+        }
+    }
+
+    async fn open(&self, plan: admin::OpenIncidentRequest) -> Result<admin::Incident, Status> {
+        Ok(self.admin.open_incident(by_alice(plan)).await?.into_inner())
+    }
+
+    async fn page(
+        &self,
+        id: &str,
+        selector: &admin::CertificateSelector,
+        page_token: &str,
+    ) -> Result<admin::CollectIncidentResponse, Status> {
+        let request = admin::CollectIncidentRequest {
+            incident: id.to_owned(),
+            selector: Some(selector.clone()),
+            page_token: page_token.to_owned(),
+            page_size: 0,
+        };
+        Ok(self.admin.collect_incident(by_alice(request)).await?.into_inner())
+    }
+
+    /// All of a selection, each page twice, as if its first answer was lost; how many are to be replaced.
+    async fn collect(&self, id: &str, selector: &admin::CertificateSelector) -> u64 {
+        let (mut left, mut token) = (0, String::new());
+        loop {
+            let page = self.page(id, selector, &token).await.unwrap();
+            let again = self.page(id, selector, &token).await.unwrap();
+            assert_eq!((again.added, again.left), (0, page.left));
+            left += page.left;
+            token = page.next_page_token;
+            if token.is_empty() {
+                return left;
+            }
+        }
+    }
+
+    async fn start(&self, id: &str) -> Result<admin::Incident, Status> {
+        let request = admin::IncidentRequest { incident: id.to_owned() };
+        Ok(self.admin.start_incident(by_alice(request)).await?.into_inner())
+    }
+
+    async fn close(&self, id: &str) -> Result<admin::Incident, Status> {
+        let request = admin::IncidentRequest { incident: id.to_owned() };
+        Ok(self.admin.close_incident(by_alice(request)).await?.into_inner())
+    }
+
+    async fn extend(&self, id: &str, deadline: Timestamp) -> Result<admin::Incident, Status> {
+        let deadline = rpc::seconds(deadline);
+        let request = admin::ExtendIncidentRequest { incident: id.to_owned(), deadline };
+        Ok(self.admin.extend_incident(by_alice(request)).await?.into_inner())
+    }
+
+    /// An open incident of what a selector means.
+    async fn incident(
+        &self,
+        plan: admin::OpenIncidentRequest,
+        selector: &admin::CertificateSelector,
+    ) -> String {
+        let id = self.open(plan).await.unwrap().id;
+        self.collect(&id, selector).await;
+        assert_eq!(self.start(&id).await.unwrap().state, "open");
+        // The answer of the first time was lost.
+        assert_eq!(self.start(&id).await.unwrap().state, "open");
+        id
+    }
+
+    async fn show(&self, id: &str) -> admin::Incident {
+        let request = admin::IncidentRequest { incident: id.to_owned() };
+        self.admin.show_incident(by_alice(request)).await.unwrap().into_inner()
+    }
+
+    /// As `chancery incident report`: everything that is left is looked at.
+    async fn report(&self, id: &str) -> Report {
+        let mut page_token = String::new();
+        loop {
+            let request = admin::ReviewIncidentRequest { incident: id.to_owned(), page_token };
+            let page = self.admin.review_incident(by_alice(request)).await.unwrap().into_inner();
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                break;
+            }
+        }
+        let incident = self.show(id).await;
+        let mut report = Report { state: incident.state, ..Report::default() };
+        for count in incident.counts {
+            *report.total.entry(count.state).or_default() += count.count;
+            *report.waves.entry(count.wave).or_default() += count.count;
+        }
+        let (mut page_token, mut of_accounts) = (String::new(), BTreeMap::new());
+        loop {
+            let request =
+                admin::ListIncidentAccountsRequest { incident: id.to_owned(), page_token, page_size: 3 };
+            let page = self.admin.list_incident_accounts(by_alice(request)).await.unwrap().into_inner();
+            for account in page.accounts {
+                for count in account.counts {
+                    *report.accounts.entry(account.account_id.clone()).or_default() += count.count;
+                    *of_accounts.entry(count.state).or_default() += count.count;
+                }
+            }
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                break;
+            }
+        }
+        assert_eq!(report.total, of_accounts, "by wave and by account it is the same");
+        report
+    }
+}
+
+#[derive(Debug, Default)]
+struct Report {
+    state: String,
+    total: BTreeMap<String, u64>,
+    waves: BTreeMap<u32, u64>,
+    accounts: BTreeMap<String, u64>,
+}
+
+impl Report {
+    #[track_caller]
+    fn is(&self, expected: &[(&str, u64)]) {
+        let expected: BTreeMap<_, _> =
+            expected.iter().map(|(state, count)| ((*state).to_owned(), *count)).collect();
+        assert_eq!(self.total, expected);
+    }
+}
+
+fn under(domain: &str) -> admin::CertificateSelector {
+    admin::CertificateSelector { under: domain.to_owned(), ..admin::CertificateSelector::default() }
+}
+
+impl World {
+    async fn run_out(&self, days: u64) {
+        self.clock.advance(Duration::from_secs(days * DAY));
+        self.ca.check_clock().await.unwrap();
+    }
+
+    async fn reason_of(&self, issued: &Issued) -> Option<u8> {
+        let entries = self.store.journal(&JournalKey::Serial(issued.serial)).await.unwrap();
+        entries[0].revocation.as_ref().map(|row| row.current_reason().code())
+    }
+}
+
+#[tokio::test]
+async fn m6_an_incident_moves_windows_and_revokes_what_is_left() {
+    let world = World::start().await;
+    let office = Office::of(&world);
+    let client = world.client().await;
+    let mut certificates = Vec::new();
+    for n in 0..8 {
+        certificates.push(world.issue_for(&client, &[&format!("n{n}.example.org")]).await);
+    }
+    let neighbour = world.issue_for(&client, &["example.com"]).await;
+    let usual = world.info(&id_of(&certificates[0])).await;
+    // One is revoked already.
+    world.ca.revoke_by_operator("bob", certificates[7].serial, pki::Reason::Superseded).await.unwrap();
+
+    let opened = office.open(Office::plan(&world, 5, 3, SUPERSEDED)).await.unwrap();
+    assert_eq!((opened.state.as_str(), opened.wave_seconds), ("collecting", 5 * DAY / 4));
+    assert_eq!(detail(office.start(&opened.id).await), "the incident has no certificates");
+    let begins = world.now();
+    assert_eq!(office.collect(&opened.id, &under("example.org")).await, 7);
+    // Nothing follows before it starts.
+    assert_eq!(world.info(&id_of(&certificates[0])).await, usual);
+    office.start(&opened.id).await.unwrap();
+    let late = office.page(&opened.id, &under("example.com"), "").await;
+    assert!(detail(late).contains("takes no more certificates"));
+    for issued in &certificates[..7] {
+        let info = world.info(&id_of(issued)).await;
+        assert_eq!((info.explanation_url.as_deref(), info.retry_after.seconds()), (Some(URL), 3600));
+        let wave = info.window.start().since(begins).seconds() * 4 / (5 * DAY);
+        assert!(wave < 3);
+        assert_eq!(info.window.start(), begins.plus(Period::from_seconds(wave * 5 * DAY / 4)));
+        assert_eq!(info.window.end().since(info.window.start()).seconds(), 5 * DAY / 4);
+        // Fixed for ever.
+        world.clock.advance(Duration::from_secs(60));
+        assert_eq!(world.info(&id_of(issued)).await, info);
+    }
+    assert_eq!(world.info(&id_of(&neighbour)).await.explanation_url, None);
+    assert!(world.info(&id_of(&certificates[7])).await.window.end() < world.now(), "revoked");
+
+    // One is replaced, one is renewed by a client that knows no `replaces`; another account's certificate is no renewal.
+    let ready = world.replacing(&client, &["n0.example.org"], &id_of(&certificates[0])).await;
+    world.issue(ready.finalized_by(&client)).await.unwrap();
+    world.issue_for(&client, &["n1.example.org", "more.example.org"]).await;
+    let stranger = world.client().await;
+    world.issue_for(&stranger, &["n2.example.org"]).await;
+    assert_eq!(world.ca.run_incidents().await.unwrap(), IncidentRound::default());
+    let noted = [("left", 5), ("replaced", 1), ("renewed", 1), ("revoked-otherwise", 1)];
+    let counts = office.show(&opened.id).await.counts;
+    let left: u64 = counts.iter().filter(|count| count.state == "left").map(|count| count.count).sum();
+    assert_eq!(left, 5, "signers note it by themselves");
+    office.report(&opened.id).await.is(&noted);
+    // What has been replaced is as before.
+    assert_eq!(world.info(&id_of(&certificates[0])).await, usual);
+
+    world.run_out(5).await;
+    assert_eq!(world.ca.run_incidents().await.unwrap(), IncidentRound { revoked: 5, done: 1 });
+    assert_eq!(world.ca.run_incidents().await.unwrap(), IncidentRound::default());
+    let report = office.report(&opened.id).await;
+    report.is(&[("revoked", 5), ("replaced", 1), ("renewed", 1), ("revoked-otherwise", 1)]);
+    assert_eq!((report.state.as_str(), report.accounts.len()), ("done", 1));
+    for (n, issued) in certificates.iter().enumerate() {
+        assert_eq!(world.reason_of(issued).await, (n >= 2).then_some(4), "{n}");
+    }
+    assert_eq!(world.reason_of(&neighbour).await, None);
+    let kinds = world.audit_kinds().await;
+    let expected =
+        [("incident.opened", 1), ("incident.started", 1), ("incident.done", 1), ("certificate.revoked", 6)];
+    for (kind, count) in expected {
+        assert_eq!(kinds.iter().filter(|it| *it == kind).count(), count, "{kind}");
+    }
+}
+
+/// A later certificate is a renewal if it has all of the names, is not revoked, and is not itself in the incident.
+#[tokio::test]
+async fn m6_what_counts_as_renewed() {
+    let world = World::start().await;
+    let office = Office::of(&world);
+    let client = world.client().await;
+    // Whatever is older, or selected as well, renews nothing.
+    world.issue_for(&client, &["a.example.net", "b.example.net"]).await;
+    let both = world.issue_for(&client, &["a.example.net", "a.example.org", "b.example.net"]).await;
+    world.issue_for(&client, &["a.example.org", "a.example.net", "b.example.net", "c.example.net"]).await;
+    let id = office.incident(Office::plan(&world, 5, 1, SUPERSEDED), &under("example.org")).await;
+    office.report(&id).await.is(&[("left", 2)]);
+    // A part of its names; all of them, and revoked.
+    world.issue_for(&client, &["a.example.net", "a.example.org"]).await;
+    let names = ["b.example.net", "a.example.org", "a.example.net"];
+    let revoked = world.issue_for(&client, &names).await;
+    world.ca.revoke_by_operator("bob", revoked.serial, pki::Reason::Superseded).await.unwrap();
+    office.report(&id).await.is(&[("left", 2)]);
+    world.issue_for(&client, &names).await;
+    office.report(&id).await.is(&[("left", 1), ("renewed", 1)]);
+    assert_eq!(world.info(&id_of(&both)).await.explanation_url, None);
+}
+
+#[tokio::test]
+async fn m6_a_closed_incident_gives_windows_back_and_an_extended_one_waits() {
+    let world = World::start().await;
+    let office = Office::of(&world);
+    let client = world.client().await;
+    let issued = world.issue_for(&client, &["example.org"]).await;
+    let usual = world.info(&id_of(&issued)).await;
+    let id = office.incident(Office::plan(&world, 2, 1, SUPERSEDED), &under("example.org")).await;
+    assert_ne!(world.info(&id_of(&issued)).await, usual);
+    // Not before the last wave ends.
+    let early = office.extend(&id, world.now().plus(Period::from_hours(2))).await;
+    assert!(detail(early).contains("the last wave ends at"));
+    office.extend(&id, world.now().plus(Period::from_days(4))).await.unwrap();
+    world.run_out(3).await;
+    assert_eq!(world.ca.run_incidents().await.unwrap(), IncidentRound::default());
+    assert_eq!(office.close(&id).await.unwrap().state, "closed");
+    assert_eq!(world.info(&id_of(&issued)).await, usual);
+    world.run_out(3).await;
+    assert_eq!(world.ca.run_incidents().await.unwrap(), IncidentRound::default());
+    assert_eq!(world.reason_of(&issued).await, None);
+    let later = world.now().plus(Period::from_days(9));
+    for late in [office.close(&id).await, office.extend(&id, later).await] {
+        assert!(detail(late).contains("closed already"));
+    }
+    assert!(detail(office.start(&id).await).contains("takes no more"));
+    // Others may have it again; of two the earlier window counts.
+    let first = office.incident(Office::plan(&world, 8, 1, SUPERSEDED), &under("example.org")).await;
+    let start = world.info(&id_of(&issued)).await.window.start();
+    world.run_out(1).await;
+    office.incident(Office::plan(&world, 8, 1, SUPERSEDED), &under("example.org")).await;
+    assert_eq!(world.info(&id_of(&issued)).await.window.start(), start);
+    office.close(&first).await.unwrap();
+    assert!(world.info(&id_of(&issued)).await.window.start() > start);
+    let list = async |current, page_size| {
+        let request = admin::ListIncidentsRequest { current, page_token: String::new(), page_size };
+        let page = office.admin.list_incidents(by_alice(request)).await.unwrap().into_inner();
+        (page.incidents.len(), page.next_page_token.is_empty())
+    };
+    assert_eq!((list(true, 0).await, list(false, 2).await), ((1, true), (2, false)));
+}
+
+#[tokio::test]
+async fn m6_a_plan_that_cannot_be_is_refused() {
+    let world = World::start().await;
+    let office = Office::of(&world);
+    let plan = || Office::plan(&world, 5, 3, SUPERSEDED);
+    let in_an_hour = rpc::seconds(world.now().plus(Period::from_hours(1)));
+    let cases = [
+        (admin::OpenIncidentRequest { title: " ".to_owned(), ..plan() }, "a title is"),
+        (admin::OpenIncidentRequest { url: "ftp://x".to_owned(), ..plan() }, "http or https URL"),
+        (admin::OpenIncidentRequest { url: "none".to_owned(), ..plan() }, "http or https URL"),
+        (admin::OpenIncidentRequest { reason: 6, ..plan() }, "no CRLReason"),
+        (admin::OpenIncidentRequest { waves: 0, ..plan() }, "1 to 366 waves"),
+        (admin::OpenIncidentRequest { waves: 367, ..plan() }, "1 to 366 waves"),
+        (admin::OpenIncidentRequest { deadline: rpc::seconds(world.now()), ..plan() }, "in the past"),
+        (admin::OpenIncidentRequest { wave_seconds: 2 * DAY, ..plan() }, "after the deadline"),
+        (admin::OpenIncidentRequest { deadline: in_an_hour, waves: 100, ..plan() }, "a minute at least"),
+        (admin::OpenIncidentRequest { begins_at: 1, ..plan() }, "more than a day ago"),
+    ];
+    for (plan, expected) in cases {
+        let said = detail(office.open(plan).await);
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+    assert!(detail(office.start("none").await).contains("there is no incident"));
+    let id = office.open(plan()).await.unwrap().id;
+    let all = office.page(&id, &admin::CertificateSelector::default(), "").await;
+    assert!(detail(all).contains("at least one condition"));
+}
+
+/// With keyCompromise the keys are blocked at the deadline and not before, and what shares them is selected as well.
+#[tokio::test]
+async fn m6_keys_are_blocked_at_the_deadline() {
+    let world = World::start().await;
+    let office = Office::of(&world);
+    let (client, key) = (world.client().await, Client::new(OPEN));
+    let mut issued = Vec::new();
+    for name in ["example.org", "example.com"] {
+        let mut ready = world.ready(&client, &[name]).await;
+        ready.csr = key.csr_with_account_key(&[name]);
+        issued.push(world.issue(ready.finalized_by(&client)).await.unwrap());
+    }
+    let id = office.incident(Office::plan(&world, 1, 1, KEY_COMPROMISE), &under("example.org")).await;
+    office.report(&id).await.is(&[("left", 2)]);
+    let spki = pki::Certificate::from_der(&issued[0].certificate).unwrap().public_key().sha256();
+    assert!(world.store.blocked_keys(&[spki]).await.unwrap().is_empty());
+    world.run_out(1).await;
+    assert_eq!(world.ca.run_incidents().await.unwrap(), IncidentRound { revoked: 2, done: 1 });
+    assert_eq!(world.store.blocked_keys(&[spki]).await.unwrap().len(), 1);
+    for issued in &issued {
+        assert_eq!(world.reason_of(issued).await, Some(1));
+    }
+}
+
+/// A row that an administrator of the database wrote has nothing revoked.
+#[tokio::test]
+async fn m6_a_forged_incident_is_passed_over() {
+    let world = World::start().await;
+    let office = Office::of(&world);
+    let client = world.client().await;
+    let issued = world.issue_for(&client, &["example.org"]).await;
+    let usual = world.info(&id_of(&issued)).await;
+    let id = office.incident(Office::plan(&world, 5, 1, SUPERSEDED), &under("example.org")).await;
+    let sealed = world.store.incident(&id).await.unwrap().unwrap();
+    let mut row = sealed.unverified().clone();
+    let version = row.version;
+    (row.deadline, row.version) = (world.now(), version + 1);
+    // The store takes it: it never looks at a MAC.
+    let forged = Sealed::from_stored(row, RowMac { mac: [1; 32], ..sealed.mac().clone() });
+    world.put(AuthorityRow::Incident(forged), Some(version)).await;
+    assert_eq!(world.ca.run_incidents().await.unwrap(), IncidentRound::default());
+    assert_eq!(world.reason_of(&issued).await, None);
+    assert_eq!(world.info(&id_of(&issued)).await, usual);
+    world.ca.flush_refusals().await.unwrap();
+    assert!(world.audit_kinds().await.contains(&"row.tampered".to_owned()));
+}
+
+/// Two signers at the deadline, and every call of the store that can fail, failed and failed but persisted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn m6_nothing_is_revoked_twice_and_nothing_forgotten() {
+    let cluster = Cluster::start();
+    let limits = Limits { revocation_page: 3, ..Limits::default() };
+    let one = World::on_server(&cluster, limits).await;
+    let two = one.beside(&cluster, 2).await;
+    let office = Office::of(&one);
+    let client = one.client().await;
+    let mut serials = BTreeSet::new();
+    for n in 0..20 {
+        let issued = one.issue_for(&client, &[&format!("n{n}.example.org")]).await;
+        serials.insert(issued.serial.to_string());
+    }
+    let id = office.incident(Office::plan(&one, 1, 4, SUPERSEDED), &under("example.org")).await;
+    one.run_out(1).await;
+    two.ca.check_clock().await.unwrap();
+    let methods =
+        ["claim_lease", "incident", "members", "follow_members", "ledger", "revoke", "put_authority"];
+    for method in methods {
+        for fault in [StoreFault::Failed, StoreFault::FailedButPersisted] {
+            one.store.fail_next(method, fault);
+            // Whoever has the lease works. The lease of a round that failed is its signer's still.
+            let (_, second) = tokio::join!(one.ca.run_incidents(), two.ca.run_incidents());
+            second.unwrap();
+        }
+    }
+    // Faults that were not met wait in the first one's store.
+    let office = Office::of(&two);
+    while office.show(&id).await.state != "done" {
+        one.ca.run_incidents().await.ok();
+        two.ca.run_incidents().await.unwrap();
+    }
+    office.report(&id).await.is(&[("revoked", 20)]);
+    let mut revoked = BTreeSet::new();
+    for head in one.store.audit_heads().await.unwrap() {
+        let records = one.store.audit(head.number, 0, 10_000).await.unwrap();
+        for event in records.into_iter().map(|record| record.event) {
+            if event.kind == "certificate.revoked" {
+                assert!(revoked.insert(event.subject.clone()), "{} twice", event.subject);
+            }
+        }
+    }
+    assert_eq!(revoked, serials);
+}
+
+/// A signer that dies while it collects, or in the middle of the deadline's work, and is started again.
+#[tokio::test]
+async fn m6_a_signer_that_is_started_again_goes_on() {
+    let mut world = World::with_limits(Limits { revocation_page: 2, ..Limits::default() }).await;
+    let client = world.client().await;
+    let mut certificates = Vec::new();
+    for n in 0..9 {
+        certificates.push(world.issue_for(&client, &[&format!("n{n}.example.org")]).await);
+    }
+    let office = Office::of(&world);
+    let id = office.open(Office::plan(&world, 1, 2, SUPERSEDED)).await.unwrap().id;
+    let mut added = office.page(&id, &under("example.org"), "").await.unwrap().added;
+    drop(office);
+    world = world.restart().await;
+    let office = Office::of(&world);
+    let mut token = String::new();
+    loop {
+        let page = office.page(&id, &under("example.org"), &token).await.unwrap();
+        added += page.added;
+        token = page.next_page_token;
+        if token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(added, 9);
+    office.start(&id).await.unwrap();
+    drop(office);
+    world.run_out(1).await;
+    let faults = [
+        ("revoke", StoreFault::FailedButPersisted),
+        ("follow_members", StoreFault::FailedButPersisted),
+        ("revoke", StoreFault::Failed),
+    ];
+    for (method, fault) in faults {
+        world.store.fail_after(method, 1, fault);
+        world.ca.run_incidents().await.unwrap_err();
+        world = world.restart().await;
+    }
+    let round = world.ca.run_incidents().await.unwrap();
+    assert!(round.done == 1 && round.revoked < 9, "{round:?}");
+    Office::of(&world).report(&id).await.is(&[("revoked", 9)]);
+    let kinds = world.audit_kinds().await;
+    assert_eq!(kinds.iter().filter(|kind| *kind == "certificate.revoked").count(), 9);
+    for issued in &certificates {
+        assert_eq!(world.reason_of(issued).await, Some(4));
+    }
+}

@@ -1,0 +1,366 @@
+//! Incidents and their members.
+
+use ca_store::{
+    AccountMembers, Cursor, FollowMembers, IncidentMember, IncidentRow, IncidentState, MemberCount,
+    MemberState, NewMember, Page, Paged, Sealed, Serial, indexed_name,
+};
+use sqlx::SqliteConnection;
+
+use super::Context;
+use crate::{
+    failure::Failure,
+    page,
+    rows::{Rows, list as json_list},
+    stored::{Table, seconds},
+    writer::Change,
+};
+
+const INCIDENTS: Table = Table("incidents");
+const MEMBERS: Table = Table("incident_members");
+
+/// An incident as it is stored.
+struct Stored {
+    id: String,
+    title: String,
+    url: String,
+    settings: String,
+    reason: i64,
+    waves: i64,
+    begins_at: i64,
+    wave_seconds: i64,
+    deadline: i64,
+    state: String,
+    created_at: i64,
+    ended_at: Option<i64>,
+    version: i64,
+    mac_version: i64,
+    mac: Vec<u8>,
+}
+
+impl Stored {
+    fn row(self) -> Result<Sealed<IncidentRow>, Failure> {
+        let row = IncidentRow {
+            id: self.id,
+            title: self.title,
+            url: self.url,
+            settings: self.settings,
+            reason: INCIDENTS.small("reason", self.reason)?,
+            waves: INCIDENTS.small("waves", self.waves)?,
+            begins_at: INCIDENTS.time("begins_at", self.begins_at)?,
+            wave_seconds: INCIDENTS.unsigned("wave_seconds", self.wave_seconds)?,
+            deadline: INCIDENTS.time("deadline", self.deadline)?,
+            state: INCIDENTS.word("state", &self.state, IncidentState::from_word)?,
+            created_at: INCIDENTS.time("created_at", self.created_at)?,
+            ended_at: INCIDENTS.optional_time("ended_at", self.ended_at)?,
+            version: INCIDENTS.unsigned("version", self.version)?,
+        };
+        Ok(Sealed::from_stored(row, INCIDENTS.mac(self.mac_version, self.mac)?))
+    }
+}
+
+/// The incidents that the rest of a query, with its arguments, selects from `incidents AS i`.
+macro_rules! incidents {
+    ($rest:literal $(, $argument:expr)+) => {
+        sqlx::query_as!(
+            Stored,
+            "SELECT i.id, i.title, i.url, i.settings, i.reason, i.waves, i.begins_at, i.wave_seconds, i.deadline,
+                    i.state, i.created_at, i.ended_at, i.version, i.mac_version, i.mac
+             FROM incidents AS i " + $rest
+            $(, $argument)+
+        )
+    };
+}
+
+/// [`incident`](ca_store::CaStore::incident).
+pub(super) async fn by_id(
+    connection: &mut SqliteConnection,
+    id: &str,
+) -> Result<Option<Sealed<IncidentRow>>, Failure> {
+    let stored = incidents!("WHERE i.id = ?1", id).fetch_optional(connection).await?;
+    stored.map(Stored::row).transpose()
+}
+
+/// [`incidents`](ca_store::CaStore::incidents). The cursor is time and id.
+pub(super) async fn list(
+    connection: &mut SqliteConnection,
+    current: bool,
+    page: &Page,
+) -> Result<Paged<Sealed<IncidentRow>>, Failure> {
+    let after = page.after.as_ref().and_then(|cursor| cursor.0.split_once(' '));
+    let (time, id) = after.map_or((i64::MAX, ""), |(time, id)| (time.parse().unwrap_or(i64::MAX), id));
+    let limit = page.limit.max(1);
+    let rows = incidents!(
+        "WHERE (i.created_at < ?1 OR i.created_at = ?1 AND i.id < ?2) AND (NOT ?3 OR i.state IN ('collecting', 'open'))
+         ORDER BY i.created_at DESC, i.id DESC LIMIT ?4",
+        time,
+        id,
+        current,
+        limit
+    )
+    .fetch_all(connection)
+    .await?;
+    let next = page::next(rows.len(), limit, || {
+        rows.last().map(|row| Cursor(format!("{} {}", row.created_at, row.id)))
+    });
+    Ok(Paged { items: rows.into_iter().map(Stored::row).collect::<Result<_, _>>()?, next })
+}
+
+/// A member as it is stored.
+struct StoredMember {
+    serial: Vec<u8>,
+    account: String,
+    wave: i64,
+    state: String,
+}
+
+impl StoredMember {
+    fn member(self) -> Result<IncidentMember, Failure> {
+        Ok(IncidentMember {
+            serial: MEMBERS.serial("serial", &self.serial)?,
+            account: self.account,
+            wave: MEMBERS.small("wave", self.wave)?,
+            state: MEMBERS.word("state", &self.state, MemberState::from_word)?,
+        })
+    }
+}
+
+/// [`add_members`](ca_store::CaStore::add_members).
+pub(super) struct Add {
+    pub(super) incident: String,
+    pub(super) members: Vec<NewMember>,
+}
+
+impl Change<Context> for Add {
+    type Outcome = Option<u64>;
+
+    async fn apply(
+        &self,
+        connection: &mut SqliteConnection,
+        _: &mut Context,
+    ) -> Result<Option<u64>, Failure> {
+        let state = sqlx::query_scalar!("SELECT state FROM incidents WHERE id = ?1", self.incident)
+            .fetch_optional(&mut *connection)
+            .await?;
+        if state.as_deref() != Some(IncidentState::Collecting.as_str()) {
+            return Ok(None);
+        }
+        let mut rows = Rows::new();
+        for NewMember { member, names } in &self.members {
+            let names: Vec<String> = names.iter().map(|name| indexed_name(name)).collect();
+            rows.row()
+                .octets(member.serial.as_bytes())
+                .text(member.account.as_str())
+                .text(json_list(&names).as_str())
+                .number(i64::from(member.wave))
+                .text(member.state.as_str());
+        }
+        let (json, octets) = rows.finish();
+        let octets = octets.as_slice();
+        let added = sqlx::query!(
+            "INSERT OR IGNORE INTO incident_members (incident, serial, account, names, wave, state)
+             SELECT ?1, substr(?2, r.value ->> 0, r.value ->> 1), r.value ->> 2, r.value ->> 3, r.value ->> 4,
+                    r.value ->> 5
+             FROM json_each(?3) AS r",
+            self.incident,
+            octets,
+            json
+        )
+        .execute(connection)
+        .await?;
+        Ok(Some(added.rows_affected()))
+    }
+}
+
+/// [`members`](ca_store::CaStore::members).
+pub(super) async fn members(
+    connection: &mut SqliteConnection,
+    incident: &str,
+    left: bool,
+    page: &Page,
+) -> Result<Paged<IncidentMember>, Failure> {
+    let after = page.after.as_ref().and_then(|cursor| Serial::from_hex(&cursor.0).ok());
+    let after: &[u8] = after.as_ref().map_or(&[], Serial::as_bytes);
+    let limit = page.limit.max(1);
+    // Two statements, each with an index of its own.
+    let rows = if left {
+        sqlx::query_as!(
+            StoredMember,
+            "SELECT serial, account, wave, state FROM incident_members
+             WHERE incident = ?1 AND serial > ?2 AND state = 'left' ORDER BY serial LIMIT ?3",
+            incident,
+            after,
+            limit
+        )
+        .fetch_all(connection)
+        .await?
+    } else {
+        sqlx::query_as!(
+            StoredMember,
+            "SELECT serial, account, wave, state FROM incident_members
+             WHERE incident = ?1 AND serial > ?2 ORDER BY serial LIMIT ?3",
+            incident,
+            after,
+            limit
+        )
+        .fetch_all(connection)
+        .await?
+    };
+    let items: Vec<_> = rows.into_iter().map(StoredMember::member).collect::<Result<_, _>>()?;
+    let next = page::next(items.len(), limit, || items.last().map(|last| Cursor(last.serial.to_string())));
+    Ok(Paged { items, next })
+}
+
+/// [`follow_members`](ca_store::CaStore::follow_members).
+pub(super) struct Follow(pub(super) FollowMembers);
+
+impl Change<Context> for Follow {
+    type Outcome = Vec<IncidentMember>;
+
+    async fn apply(
+        &self,
+        connection: &mut SqliteConnection,
+        _: &mut Context,
+    ) -> Result<Vec<IncidentMember>, Failure> {
+        let FollowMembers { incident, serials, source, now } = &self.0;
+        let mut rows = Rows::new();
+        for serial in serials {
+            rows.row().octets(serial.as_bytes());
+        }
+        let (json, octets) = rows.finish();
+        let (octets, now) = (octets.as_slice(), seconds(*now));
+        sqlx::query!(
+            "UPDATE incident_members SET state = f.state
+             FROM (SELECT m.serial AS serial, CASE
+                    WHEN r.serial IS NOT NULL AND q.source = ?2 THEN 'revoked'
+                    WHEN r.serial IS NOT NULL THEN 'revoked-otherwise'
+                    WHEN EXISTS (
+                        SELECT 1 FROM journal AS s
+                        WHERE s.replaces = m.serial AND s.abandoned_at IS NULL AND s.signature IS NOT NULL) THEN 'replaced'
+                    WHEN j.not_after < ?3 THEN 'expired'
+                    WHEN m.account <> '' AND EXISTS (
+                        SELECT 1 FROM journal_names AS n JOIN journal AS s ON s.id = n.entry
+                        WHERE n.name = m.names ->> 0 AND n.entry > j.id AND s.account = m.account
+                          AND s.kind = 'final' AND s.abandoned_at IS NULL AND s.signature IS NOT NULL
+                          AND NOT EXISTS (
+                            SELECT 1 FROM json_each(m.names) AS w WHERE NOT EXISTS (
+                                SELECT 1 FROM journal_names AS h WHERE h.name = w.value AND h.entry = s.id))
+                          AND NOT EXISTS (
+                            SELECT 1 FROM revocations AS v
+                            WHERE v.issuer = s.issuer AND v.shard = s.shard AND v.serial = s.serial)
+                          AND NOT EXISTS (
+                            SELECT 1 FROM incident_members AS o
+                            WHERE o.incident = m.incident AND o.serial = s.serial)) THEN 'renewed'
+                 END AS state
+                   FROM json_each(?4) AS a
+                        CROSS JOIN incident_members AS m
+                            ON m.incident = ?1 AND m.serial = substr(?5, a.value ->> 0, a.value ->> 1)
+                        JOIN journal AS j ON j.serial = m.serial AND j.kind <> 'pre'
+                        LEFT JOIN revocations AS r
+                            ON r.issuer = j.issuer AND r.shard = j.shard AND r.serial = j.serial
+                        LEFT JOIN revocation_requests AS q ON q.serial = r.serial AND q.upgrade = 0
+                   WHERE m.state = 'left') AS f
+             WHERE incident_members.incident = ?1 AND incident_members.serial = f.serial AND f.state IS NOT NULL",
+            incident,
+            source,
+            now,
+            json,
+            octets
+        )
+        .execute(&mut *connection)
+        .await?;
+        let rows = sqlx::query_as!(
+            StoredMember,
+            r#"SELECT m.serial AS "serial!", m.account AS "account!", m.wave AS "wave!", m.state AS "state!"
+               FROM json_each(?2) AS a CROSS JOIN incident_members AS m
+                   ON m.incident = ?1 AND m.serial = substr(?3, a.value ->> 0, a.value ->> 1)
+               ORDER BY m.serial"#,
+            incident,
+            json,
+            octets
+        )
+        .fetch_all(connection)
+        .await?;
+        rows.into_iter().map(StoredMember::member).collect()
+    }
+}
+
+/// [`member_counts`](ca_store::CaStore::member_counts).
+pub(super) async fn counts(
+    connection: &mut SqliteConnection,
+    incident: &str,
+) -> Result<Vec<MemberCount>, Failure> {
+    let rows = sqlx::query!(
+        r#"SELECT wave, state, count(*) AS "count!: i64" FROM incident_members
+           WHERE incident = ?1 GROUP BY wave, state ORDER BY wave, state"#,
+        incident
+    )
+    .fetch_all(connection)
+    .await?;
+    let count = |wave, state: &str, count| {
+        Ok(MemberCount {
+            wave: MEMBERS.small("wave", wave)?,
+            state: MEMBERS.word("state", state, MemberState::from_word)?,
+            count: MEMBERS.unsigned("count", count)?,
+        })
+    };
+    rows.into_iter().map(|row| count(row.wave, &row.state, row.count)).collect()
+}
+
+/// [`account_members`](ca_store::CaStore::account_members).
+pub(super) async fn accounts(
+    connection: &mut SqliteConnection,
+    incident: &str,
+    page: &Page,
+) -> Result<Paged<AccountMembers>, Failure> {
+    let after = page.after.as_ref().map(|cursor| cursor.0.as_str());
+    let limit = page.limit.max(1);
+    let rows = sqlx::query!(
+        r#"SELECT account, state, count(*) AS "count!: i64" FROM incident_members
+           WHERE incident = ?1 AND account IN (
+               SELECT DISTINCT account FROM incident_members
+               WHERE incident = ?1 AND (?2 IS NULL OR account > ?2) ORDER BY account LIMIT ?3)
+           GROUP BY account, state ORDER BY account, state"#,
+        incident,
+        after,
+        limit
+    )
+    .fetch_all(connection)
+    .await?;
+    let mut items: Vec<AccountMembers> = Vec::new();
+    for row in rows {
+        let state = MEMBERS.word("state", &row.state, MemberState::from_word)?;
+        let count = (state, MEMBERS.unsigned("count", row.count)?);
+        match items.last_mut() {
+            Some(last) if last.account == row.account => last.counts.push(count),
+            _ => items.push(AccountMembers { account: row.account, counts: vec![count] }),
+        }
+    }
+    let next = page::next(items.len(), limit, || items.last().map(|last| Cursor(last.account.clone())));
+    Ok(Paged { items, next })
+}
+
+/// [`incidents_of`](ca_store::CaStore::incidents_of).
+pub(super) async fn of(
+    connection: &mut SqliteConnection,
+    serial: &Serial,
+) -> Result<Vec<(Sealed<IncidentRow>, IncidentMember)>, Failure> {
+    let octets = serial.as_bytes();
+    let members = sqlx::query!(
+        "SELECT incident, account, wave FROM incident_members WHERE serial = ?1 AND state = 'left'",
+        octets
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let mut found = Vec::new();
+    for member in members {
+        let incident = incidents!("WHERE i.id = ?1 AND i.state = 'open'", member.incident)
+            .fetch_optional(&mut *connection)
+            .await?;
+        if let Some(incident) = incident {
+            let (account, wave) = (member.account, MEMBERS.small("wave", member.wave)?);
+            let member = IncidentMember { serial: *serial, account, wave, state: MemberState::Left };
+            found.push((incident.row()?, member));
+        }
+    }
+    Ok(found)
+}
