@@ -1,5 +1,7 @@
 //! A TLS server that answers tls-alpn-01, well or badly, on a free loopback port.
 
+#![expect(clippy::expect_used, reason = "a test that has no certificate cannot go on")]
+
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -323,8 +323,12 @@ async fn serve_udp(socket: UdpSocket, shared: Arc<Mutex<Zone>>) {
                 // TC: ask again by TCP. Nothing but the question.
                 let question = answer.iter().skip(12).take_while(|length| **length != 0).count() + 12 + 5;
                 answer.truncate(question);
-                answer[2] |= 2;
-                answer[6..12].fill(0);
+                if let Some(flags) = answer.get_mut(2) {
+                    *flags |= 2;
+                }
+                if let Some(counts) = answer.get_mut(6..12) {
+                    counts.fill(0);
+                }
             }
             // A peer that went away is no concern of the server's.
             let _ = socket.send_to(&answer, peer).await;
