@@ -300,9 +300,11 @@ async fn serve_udp(socket: UdpSocket, shared: Arc<Mutex<Zone>>) {
             .and_then(|query| shared.lock().unwrap_or_else(PoisonError::into_inner).answer(query));
         if let Some(mut answer) = answer {
             if answer.len() > UDP_BYTES {
-                // TC: ask again by TCP.
-                answer.truncate(UDP_BYTES);
+                // TC: ask again by TCP. Nothing but the question.
+                let question = answer.iter().skip(12).take_while(|length| **length != 0).count() + 12 + 5;
+                answer.truncate(question);
                 answer[2] |= 2;
+                answer[6..12].fill(0);
             }
             // A peer that went away is no concern of the server's.
             let _ = socket.send_to(&answer, peer).await;
