@@ -209,10 +209,13 @@ async fn c7_key_change_counts_at_once_on_every_front() {
     }
 }
 
+/// An algorithm, and how a key of its kind is made.
+type Kind = (&'static str, fn() -> Key);
+
 /// A key of each kind to a key of each kind, the same kind among them.
 #[tokio::test(flavor = "multi_thread")]
 async fn c7_keys_of_all_kinds_follow_each_other() {
-    let kinds: [(&str, fn() -> Key); 5] = [
+    let kinds: [Kind; 5] = [
         ("ES256", Key::es256),
         ("ES384", Key::es384),
         ("ES512", Key::es512),
