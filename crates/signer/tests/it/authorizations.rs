@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use acme::challenge::Method;
 use acme::id::Scope;
-use acme::receipt::{self, Caa, Outcome, Receipt, requirement};
+use acme::receipt::{Receipt, requirement};
 use serde_json::{Value, json};
 use signer::authority::NameEvidence;
 use signer::order::AuthorizedName;
@@ -379,40 +379,4 @@ async fn d3_a_hundred_names_are_one_decision_and_one_commit() {
     let one = calls(&["one.example.org"]).await;
     assert_eq!(calls(&hundred).await, one);
     assert_eq!(one.iter().filter(|call| **call == "commit_intents").count(), 1);
-}
-
-#[tokio::test]
-async fn h1_caa_is_asked_for_the_name_below_the_domain_that_was_validated() {
-    let more =
-        "maximum_names = 5\nsubdomain_auth = true\ncaa_identities = [\"ca.test\"]\nmethods = [\"dns-01\"]\n";
-    let world = World::start().await.with_policy("maximum_names = 5\n", more).await;
-    let client = world.client().await;
-    let mut identifier = dns("a.example.org");
-    identifier["ancestorDomain"] = "example.org".into();
-    let new_order = client.request("new-order", &json!({ "identifiers": [identifier] }));
-    let ready = world.ready_with(&client, new_order).await;
-    let evidence = NameEvidence { ancestor: Some(domain("example.org")), ..ready.evidence[0].clone() };
-    let seen = world.receipt(&client, &evidence.authorized(), &evidence);
-    let caa = Caa {
-        permitted: true,
-        identities: vec![domain("ca.test")],
-        found_at: None,
-        ttl_seconds: 60,
-        checked: seen.finished,
-    };
-    let requirement = receipt::requirement(Method::Dns01, &seen.name);
-    let control = Receipt { method: Method::Dns01, requirement, caa: Some(caa), ..seen };
-    let run = receipt::Run::from_bytes([8; 16]);
-    let below = Receipt { name: evidence.name.clone(), outcome: Outcome::Caa, run, ..control.clone() };
-    let beside = Receipt { name: "b.example.org".parse().unwrap(), ..below.clone() };
-    let order = |receipts: &[&Receipt]| {
-        let mut ready = ready.clone();
-        let signed = receipts.iter().flat_map(|receipt| world.sign_receipts(receipt, &[0, 1, 2]));
-        ready.evidence = vec![NameEvidence { receipts: signed.collect(), ..evidence.clone() }];
-        ready.finalized_by(&client)
-    };
-    // Its own records may say something else than those of the domain.
-    assert_eq!(world.refusal(order(&[&control])).await, Reason::Caa);
-    assert_eq!(world.refusal(order(&[&control, &beside])).await, Reason::Caa);
-    world.issue(order(&[&control, &below])).await.unwrap();
 }
