@@ -128,6 +128,12 @@ impl Run {
         this
     }
 
+    /// Whether each of its commands has a view of the file system of its own.
+    #[must_use]
+    pub fn has_own_mounts(&self) -> bool {
+        self.system.is_some()
+    }
+
     /// A file of the client's: `etc/…` and `var/…` are where the document says `/etc` and `/var`.
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {

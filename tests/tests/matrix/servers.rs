@@ -31,7 +31,8 @@ pub fn caddy(run: &Run, program: &str, also: &str, also_names: &[&str]) {
     };
     {
         let _server = run.serve(command("run --config etc/caddy/Caddyfile"), "caddy.log");
-        let names = ["www.example.com", "http.example.com", "alpn.example.com", "eab.example.com", "127.0.0.1"];
+        let names =
+            ["www.example.com", "http.example.com", "alpn.example.com", "eab.example.com", "127.0.0.1"];
         for name in names.iter().chain(also_names) {
             let _ = run.wait("got its certificates", "caddy.log", || caddys_chain(run, name));
         }
