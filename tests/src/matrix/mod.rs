@@ -187,10 +187,9 @@ impl Run {
                 command
             }
         };
-        command.args(["-eu", "-c", script]).current_dir(&self.folder).stdin(Stdio::null());
-        let tools = root().join(".tools/bin");
-        let path = std::env::var("PATH").unwrap_or_default();
-        command.env("PATH", format!("{}:{}:{path}", self.path("bin").display(), tools.display()));
+        let (bin, tools) = (self.path("bin"), root().join(".tools/bin"));
+        let script = format!("PATH=\"{}:{}:$PATH\"\n{script}", bin.display(), tools.display());
+        command.args(["-eu", "-c", &script]).current_dir(&self.folder).stdin(Stdio::null());
         command.env("HOME", self.path("home")).env("TMPDIR", self.path("tmp"));
         command.env("XDG_CONFIG_HOME", self.path("home/config")).env("XDG_DATA_HOME", self.path("home/data"));
         command.env("ACME_DIRECTORY", &facts.directory).env("CA_ROOT", &facts.endpoint_ca);
