@@ -341,10 +341,22 @@ pub struct Server(Child);
 
 impl Drop for Server {
     fn drop(&mut self) {
-        for (id, _) in crate::demo::descendants(self.0.id()) {
-            let _ = Command::new("kill").arg(id.to_string()).stderr(Stdio::null()).status();
+        let mut family = crate::demo::descendants(self.0.id());
+        family.push((self.0.id(), String::new()));
+        // Asked first: a server that is killed leaves its children behind.
+        let kill = |name: &str, id: u32| {
+            let _ = Command::new("kill").arg(name).arg(id.to_string()).stderr(Stdio::null()).status();
+        };
+        kill("-TERM", self.0.id());
+        let started = Instant::now();
+        while matches!(self.0.try_wait(), Ok(None)) && started.elapsed() < Duration::from_secs(10) {
+            std::thread::sleep(Duration::from_millis(20));
         }
-        let _ = self.0.kill();
+        for (id, _) in family {
+            if crate::demo::is_alive(id) {
+                kill("-KILL", id);
+            }
+        }
         let _ = self.0.wait();
     }
 }
