@@ -72,9 +72,9 @@ chaos:
 clients-chroot:
 	@.ci/setup chroot
 	$(CARGO) build --locked --workspace $(FAILPOINTS) --bins
-	$(CARGO) nextest run --locked --workspace $(FAILPOINTS) --no-run -E 'binary(matrix)'
-	.ci/isolated $(CARGO) nextest run --locked --offline --workspace $(FAILPOINTS) --ignore-default-filter \
-		-E 'binary(matrix) & test(/^chroot::/)'
+	$(CARGO) nextest run --locked --workspace $(FAILPOINTS) --test matrix --no-run
+	.ci/isolated $(CARGO) nextest run --locked --offline --workspace $(FAILPOINTS) --test matrix \
+		--ignore-default-filter -E 'test(/^chroot::/)'
 
 race:
 	@.ci/setup test

@@ -128,6 +128,12 @@ impl Run {
         this
     }
 
+    /// Whether each of its commands has a view of the file system of its own.
+    #[must_use]
+    pub fn has_own_mounts(&self) -> bool {
+        self.system.is_some()
+    }
+
     /// A file of the client's: `etc/…` and `var/…` are where the document says `/etc` and `/var`.
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
@@ -181,10 +187,9 @@ impl Run {
                 command
             }
         };
-        command.args(["-eu", "-c", script]).current_dir(&self.folder).stdin(Stdio::null());
-        let tools = root().join(".tools/bin");
-        let path = std::env::var("PATH").unwrap_or_default();
-        command.env("PATH", format!("{}:{}:{path}", self.path("bin").display(), tools.display()));
+        let (bin, tools) = (self.path("bin"), root().join(".tools/bin"));
+        let script = format!("PATH=\"{}:{}:$PATH\"\n{script}", bin.display(), tools.display());
+        command.args(["-eu", "-c", &script]).current_dir(&self.folder).stdin(Stdio::null());
         command.env("HOME", self.path("home")).env("TMPDIR", self.path("tmp"));
         command.env("XDG_CONFIG_HOME", self.path("home/config")).env("XDG_DATA_HOME", self.path("home/data"));
         command.env("ACME_DIRECTORY", &facts.directory).env("CA_ROOT", &facts.endpoint_ca);
@@ -336,10 +341,22 @@ pub struct Server(Child);
 
 impl Drop for Server {
     fn drop(&mut self) {
-        for (id, _) in crate::demo::descendants(self.0.id()) {
-            let _ = Command::new("kill").arg(id.to_string()).stderr(Stdio::null()).status();
+        let mut family = crate::demo::descendants(self.0.id());
+        family.push((self.0.id(), String::new()));
+        // Asked first: a server that is killed leaves its children behind.
+        let kill = |name: &str, id: u32| {
+            let _ = Command::new("kill").arg(name).arg(id.to_string()).stderr(Stdio::null()).status();
+        };
+        kill("-TERM", self.0.id());
+        let started = Instant::now();
+        while matches!(self.0.try_wait(), Ok(None)) && started.elapsed() < Duration::from_secs(10) {
+            std::thread::sleep(Duration::from_millis(20));
         }
-        let _ = self.0.kill();
+        for (id, _) in family {
+            if crate::demo::is_alive(id) {
+                kill("-KILL", id);
+            }
+        }
         let _ = self.0.wait();
     }
 }

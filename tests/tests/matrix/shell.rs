@@ -114,8 +114,12 @@ fn acmetool_by_its_recipes() {
 
 /// Puts a program before the client's that gives it a view of the file system of its own.
 fn in_own_mounts(run: &Run, name: &str, mount: &str, program: &str) {
+    let here = format!("{mount} && exec {program} \"$@\"");
+    if run.has_own_mounts() {
+        return run.wrap(name, &here);
+    }
     let own = "if [ \"$(id -u)\" = 0 ]; then own='unshare -m'; else own='unshare -cm --keep-caps'; fi";
-    run.wrap(name, &format!("{own}\nexec $own sh -c '{mount} && exec {program} \"$@\"' sh \"$@\""));
+    run.wrap(name, &format!("{own}\nexec $own sh -c '{here}' sh \"$@\""));
 }
 
 pub fn web_server(run: &Run) -> FileServer {
