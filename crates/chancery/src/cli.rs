@@ -11,8 +11,8 @@ use crate::database::{self, DatabaseCommand};
 use crate::demo::{self, DemoArgs};
 use crate::node::{self, JoinArgs};
 use crate::operator::{
-    self, CertificateCommand, CrlCommand, EabCommand, GrantCommand, NodeCommand, OperatorArgs,
-    RegistrationCommand, RevokeArgs,
+    self, CertificateCommand, CrlCommand, EabCommand, GrantCommand, IncidentCommand, NodeCommand,
+    OperatorArgs, RegistrationCommand, RevokeArgs,
 };
 use crate::roles;
 
@@ -61,6 +61,8 @@ enum Command {
     Overview(OperatorArgs),
     /// Revoke certificates: by serial, key, account, name, profile, time or issuer.
     Revoke(RevokeCommand),
+    /// Incidents: certificates that are to be replaced by a deadline, and are revoked after it.
+    Incident(OperatorCommand<IncidentCommand>),
 }
 
 /// A role with its configuration file.
@@ -141,6 +143,9 @@ impl Cli {
             Command::Overview(operator) => block_on(async move { operator::overview(&operator).await }),
             Command::Revoke(RevokeCommand { operator, revoke }) => {
                 block_on(async move { operator::revoke(&operator, revoke).await })
+            }
+            Command::Incident(OperatorCommand { operator, command }) => {
+                block_on(async move { operator::incident(&operator, command).await })
             }
         }
     }

@@ -136,7 +136,7 @@ fn usual(policy: &RenewalPolicy, row: &JournalRow) -> Window {
     let share = |percent: u8| lifetime.saturating_mul(percent.into()) / 100;
     let span = share(policy.renewal_window_percent);
     let first_half = span / 2;
-    let offset = u128::from(first_half) * u128::from(spread(&row.serial, WINDOW_OCTETS)) >> 32;
+    let offset = (u128::from(first_half) * u128::from(spread(&row.serial, WINDOW_OCTETS))) >> 32;
     let after = share(policy.renewal_at_percent) + u64::try_from(offset).unwrap_or(first_half);
     let start = row.not_before.plus(Period::from_seconds(after));
     let end = start.plus(Period::from_seconds(span - first_half));

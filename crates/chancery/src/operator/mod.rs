@@ -4,6 +4,7 @@
 mod commands;
 mod connection;
 mod crl;
+mod incident;
 mod revoke;
 mod show;
 
@@ -15,6 +16,7 @@ pub(crate) use commands::{CertificateCommand, EabCommand, GrantCommand, NodeComm
 pub(crate) use commands::{certificate, eab, grant, node, overview, registration};
 pub(crate) use connection::{Connection, connect, explain};
 pub(crate) use crl::{CrlCommand, crl};
+pub(crate) use incident::{IncidentCommand, incident};
 pub(crate) use revoke::{RevokeArgs, revoke};
 
 /// Where the signer is, and how answers are shown.

@@ -1,8 +1,8 @@
 //! `chancery revoke`: certificates that are selected by what is known of them are revoked, page by page. The selector travels;
 //! the signer looks for them. Nothing is kept of a run: it is begun again with the same words, and goes on where it was.
 
-mod run;
-mod selector;
+pub(super) mod run;
+pub(super) mod selector;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
@@ -21,6 +21,26 @@ use run::{Runner, Tally};
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct RevokeArgs {
+    #[command(flatten)]
+    selection: SelectionArgs,
+    /// Why (RFC 5280 §5.3.1; BR §7.2.2 leaves these). keyCompromise also blocks the keys for ever, and revokes every other
+    /// certificate that has one of them, of whatever account and directory.
+    #[arg(long, value_enum, default_value_t = ReasonWord::Unspecified, value_name = "REASON", ignore_case = true)]
+    reason: ReasonWord,
+    /// Show what would be revoked, and change nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Do not ask. Needed for more than one certificate when nobody sits at a terminal.
+    #[arg(long)]
+    yes: bool,
+    /// Certificates that a call looks at; 0, or too many: as many as the signer allows.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    page_size: u32,
+}
+
+/// Which certificates: all conditions that are given must hold.
+#[derive(Debug, Args)]
+pub(super) struct SelectionArgs {
     /// Serial numbers, hexadecimal; colons and upper case are taken as well.
     #[arg(value_name = "SERIAL", help_heading = "Which certificates")]
     serials: Vec<String>,
@@ -57,19 +77,6 @@ pub(crate) struct RevokeArgs {
     /// Issued before this time.
     #[arg(long, value_name = "TIME", help_heading = "Which certificates", value_parser = selector::time)]
     issued_before: Option<i64>,
-    /// Why (RFC 5280 §5.3.1; BR §7.2.2 leaves these). keyCompromise also blocks the keys for ever, and revokes every other
-    /// certificate that has one of them, of whatever account and directory.
-    #[arg(long, value_enum, default_value_t = ReasonWord::Unspecified, value_name = "REASON", ignore_case = true)]
-    reason: ReasonWord,
-    /// Show what would be revoked, and change nothing.
-    #[arg(long)]
-    dry_run: bool,
-    /// Do not ask. Needed for more than one certificate when nobody sits at a terminal.
-    #[arg(long)]
-    yes: bool,
-    /// Certificates that a call looks at; 0, or too many: as many as the signer allows.
-    #[arg(long, default_value_t = 0, value_name = "N")]
-    page_size: u32,
 }
 
 const EXAMPLES: &str = "\
@@ -98,7 +105,7 @@ Exit code 0: all that was selected is revoked. 1: something is left; it is said 
 /// The reasons that operators may give.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "camelCase")]
-enum ReasonWord {
+pub(super) enum ReasonWord {
     /// No reason is published.
     Unspecified,
     /// The private key is known, or suspected to be known, to others.
@@ -114,7 +121,7 @@ enum ReasonWord {
 }
 
 impl ReasonWord {
-    const fn reason(self) -> pki::Reason {
+    pub(super) const fn reason(self) -> pki::Reason {
         match self {
             Self::Unspecified => pki::Reason::Unspecified,
             Self::KeyCompromise => pki::Reason::KeyCompromise,
@@ -128,7 +135,7 @@ impl ReasonWord {
 
 /// `chancery revoke`.
 pub(crate) async fn revoke(operator: &OperatorArgs, args: RevokeArgs) -> anyhow::Result<()> {
-    let selectors = selector::read(&args)?;
+    let selectors = selector::read(&args.selection)?;
     let mut runner = Runner {
         signer: connect(&operator.operator)?,
         selectors,

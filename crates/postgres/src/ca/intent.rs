@@ -141,6 +141,22 @@ enum Objection {
 }
 
 impl Objection {
+    /// As the statement says it: what speaks against the intent, and which entry or place of a list that is.
+    fn read(what: i64, place: i64) -> Result<Self, Failure> {
+        let nth = || usize::try_from(place).map_err(|_| super::entry::JOURNAL.corrupt("id"));
+        Ok(match what {
+            1 => Self::Order(place),
+            2 => Self::NewOrder(place),
+            3 => Self::Serial(place),
+            4 => Self::Past,
+            5 => Self::KeyBlocked,
+            6 => Self::KeyOfAccount,
+            7 => Self::Citation(nth()?),
+            8 => Self::Authorization(nth()?),
+            _ => Self::Replaced,
+        })
+    }
+
     const fn entry(&self) -> Option<i64> {
         match self {
             Self::Order(entry) | Self::NewOrder(entry) | Self::Serial(entry) => Some(*entry),
@@ -252,22 +268,11 @@ async fn objections(
     let mut objections = Objections { ids: HashMap::new(), first: BTreeMap::new() };
     for row in found {
         let number = usize::try_from(row.number).map_err(|_| entry::JOURNAL.corrupt("id"))?;
-        let place = || usize::try_from(row.place).map_err(|_| entry::JOURNAL.corrupt("id"));
-        let objection = match row.what {
-            0 => {
-                objections.ids.insert(number, row.place);
-                continue;
-            }
-            1 => Objection::Order(row.place),
-            2 => Objection::NewOrder(row.place),
-            3 => Objection::Serial(row.place),
-            4 => Objection::Past,
-            5 => Objection::KeyBlocked,
-            6 => Objection::KeyOfAccount,
-            7 => Objection::Citation(place()?),
-            8 => Objection::Authorization(place()?),
-            _ => Objection::Replaced,
-        };
+        if row.what == 0 {
+            objections.ids.insert(number, row.place);
+            continue;
+        }
+        let objection = Objection::read(row.what.into(), row.place)?;
         objections
             .first
             .entry(number)

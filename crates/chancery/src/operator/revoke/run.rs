@@ -18,23 +18,23 @@ use crate::operator::{Connection, explain, show};
 const PAUSES_MILLISECONDS: [u64; 14] =
     [0, 100, 250, 500, 1000, 2000, 4000, 8000, 10_000, 15_000, 20_000, 20_000, 20_000, 20_000];
 
-pub(super) struct Runner {
-    pub(super) signer: Connection,
-    pub(super) selectors: Vec<admin::CertificateSelector>,
-    pub(super) reason: Reason,
-    pub(super) page_size: u32,
-    pub(super) json: bool,
+pub(in crate::operator) struct Runner {
+    pub(in crate::operator) signer: Connection,
+    pub(in crate::operator) selectors: Vec<admin::CertificateSelector>,
+    pub(in crate::operator) reason: Reason,
+    pub(in crate::operator) page_size: u32,
+    pub(in crate::operator) json: bool,
 }
 
 /// What a run came to, or would. A certificate counts once, on however many pages it was.
 #[derive(Debug, Default)]
-pub(super) struct Tally {
+pub(in crate::operator) struct Tally {
     certificates: HashSet<String>,
     upgraded: usize,
     /// Selected for their key alone.
-    pub(super) sharing: usize,
-    already: HashSet<String>,
-    expired: HashSet<String>,
+    pub(in crate::operator) sharing: usize,
+    pub(in crate::operator) already: HashSet<String>,
+    pub(in crate::operator) expired: HashSet<String>,
     unknown: Vec<String>,
     tampered: Vec<String>,
     keys_blocked: u64,
@@ -42,7 +42,7 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    pub(super) fn count(&self) -> usize {
+    pub(in crate::operator) fn count(&self) -> usize {
         self.certificates.len()
     }
 
@@ -76,7 +76,7 @@ impl Tally {
 
     /// # Errors
     /// When something that was asked for cannot be revoked.
-    pub(super) fn complete(&self) -> anyhow::Result<()> {
+    pub(in crate::operator) fn complete(&self) -> anyhow::Result<()> {
         let mut left = Vec::new();
         if !self.unknown.is_empty() {
             left.push(format!(
@@ -96,7 +96,7 @@ impl Tally {
 
 impl Runner {
     /// What would be revoked. `list`: shows each certificate.
-    pub(super) async fn look(&mut self, list: bool) -> anyhow::Result<Tally> {
+    pub(in crate::operator) async fn look(&mut self, list: bool) -> anyhow::Result<Tally> {
         let mut tally = Tally::default();
         if list && !self.json {
             println!("{:<34}  {:<20}  {:<43}  NAMES", "SERIAL", "NOT AFTER", "ACCOUNT");
@@ -260,11 +260,11 @@ impl Runner {
     }
 }
 
-/// Asks, and again while no signer answers: both calls may be repeated.
-async fn patiently<F, A>(mut ask: F) -> anyhow::Result<admin::SelectionPage>
+/// Asks, and again while no signer answers: for calls that may be repeated.
+pub(in crate::operator) async fn patiently<F, A, T>(mut ask: F) -> anyhow::Result<T>
 where
     F: FnMut() -> A,
-    A: Future<Output = Result<tonic::Response<admin::SelectionPage>, Status>>,
+    A: Future<Output = Result<tonic::Response<T>, Status>>,
 {
     let mut pauses = PAUSES_MILLISECONDS.into_iter().enumerate();
     loop {

@@ -11,13 +11,13 @@ use rpc::proto::admin::v1 as admin;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::RevokeArgs;
+use super::SelectionArgs;
 
 /// Serials and certificates of one request: no more than a message and the signer take.
 const CHUNK: usize = 500;
 
 /// The selectors of a run: one, or as many as its serials and certificates need.
-pub(super) fn read(args: &RevokeArgs) -> anyhow::Result<Vec<admin::CertificateSelector>> {
+pub(in crate::operator) fn read(args: &SelectionArgs) -> anyhow::Result<Vec<admin::CertificateSelector>> {
     let mut named: Vec<Named> = Vec::new();
     for text in &args.serials {
         named.push(Named::Serial(serial(text)?));
@@ -109,7 +109,7 @@ fn certificate(file: &Path) -> anyhow::Result<Certificate> {
 }
 
 /// SHA-256 of the key that is meant.
-fn key(args: &RevokeArgs) -> anyhow::Result<Option<Vec<u8>>> {
+fn key(args: &SelectionArgs) -> anyhow::Result<Option<Vec<u8>>> {
     if let Some(text) = &args.key_sha256 {
         let digest = hex::decode(text.trim().replace(':', "")).unwrap_or_default();
         if digest.len() != 32 {
@@ -159,7 +159,7 @@ fn block(bytes: &[u8], label: &str) -> Option<Vec<u8>> {
 }
 
 /// A day (its beginning, UTC) or a moment, as seconds since the epoch.
-pub(super) fn time(text: &str) -> Result<i64, String> {
+pub(in crate::operator) fn time(text: &str) -> Result<i64, String> {
     let moment = if text.contains(['T', 't', ' ']) { text.to_owned() } else { format!("{text}T00:00:00Z") };
     match OffsetDateTime::parse(&moment, &Rfc3339).map(OffsetDateTime::unix_timestamp) {
         Ok(seconds @ 1..) => Ok(seconds),
