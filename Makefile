@@ -36,6 +36,7 @@ test:
 	$(CARGO) build --locked --workspace $(FAILPOINTS) --bins
 	$(CARGO) nextest run --locked --workspace $(FAILPOINTS) --no-run
 	.ci/isolated $(CARGO) nextest run --locked --offline --workspace $(FAILPOINTS)
+	target/debug/conformance
 	.ci/isolated $(CARGO) test --locked --offline --workspace $(FAILPOINTS) --doc --quiet
 
 unit:

@@ -109,7 +109,7 @@ fn assert_failure(failure: &Failure, kind: FailureKind, says: &str) {
 }
 
 #[tokio::test]
-async fn the_right_answer_is_found_and_the_request_is_right() {
+async fn g1_the_right_answer_is_found_and_the_request_is_right() {
     let world = World::new().await;
     world.web.add(TOKEN, KEY_AUTHORIZATION);
     assert_eq!(world.look().await, (Ok(()), vec![HERE]));
@@ -123,7 +123,7 @@ async fn the_right_answer_is_found_and_the_request_is_right() {
 }
 
 #[tokio::test]
-async fn white_space_after_the_answer_is_ignored_and_nothing_else() {
+async fn g1_white_space_after_the_answer_is_ignored_and_nothing_else() {
     let world = World::new().await;
     for good in [format!("{KEY_AUTHORIZATION}\r\n"), format!("{KEY_AUTHORIZATION}\n\n \t\n")] {
         world.reply(Reply::ok(good));
@@ -155,7 +155,7 @@ async fn a_wrong_answer_is_reported_with_address_url_and_a_safe_excerpt() {
 }
 
 #[tokio::test]
-async fn only_2xx_counts() {
+async fn g1_only_2xx_counts() {
     let world = World::new().await;
     assert_failure(
         &world.failure().await,
@@ -169,7 +169,7 @@ async fn only_2xx_counts() {
 }
 
 #[tokio::test]
-async fn permitted_redirects_are_followed_to_other_names_and_resolved_there() {
+async fn g2_permitted_redirects_are_followed_to_other_names_and_resolved_there() {
     let world = World::new().await;
     world.dns.address_of("other.example.net", HERE);
     for status in [301, 302, 307, 308] {
@@ -183,7 +183,7 @@ async fn permitted_redirects_are_followed_to_other_names_and_resolved_there() {
 }
 
 #[tokio::test]
-async fn other_redirects_are_not_followed() {
+async fn g2_other_redirects_are_not_followed() {
     let world = World::new().await;
     world.web.set("/x", Reply::ok(KEY_AUTHORIZATION));
     for status in [300, 303, 305] {
@@ -206,7 +206,7 @@ async fn other_redirects_are_not_followed() {
 }
 
 #[tokio::test]
-async fn loops_and_long_chains_are_cut() {
+async fn g2_loops_and_long_chains_are_cut() {
     let world = World::with(|settings| settings.redirects = 3).await;
     world.reply(Reply::redirect(302, "/a"));
     world.web.set("/a", Reply::redirect(302, &challenge_path(TOKEN)));
@@ -221,7 +221,7 @@ async fn loops_and_long_chains_are_cut() {
 }
 
 #[tokio::test]
-async fn a_redirect_to_https_does_not_need_a_trusted_certificate() {
+async fn g2_a_redirect_to_https_does_not_need_a_trusted_certificate() {
     let secure = ChallengeResponder::start_tls((HERE, 0).into(), "whatever.example").await.unwrap();
     let world = World::with(|settings| settings.redirect_ports = vec![secure.port()]).await;
     secure.set("/s", Reply::ok(KEY_AUTHORIZATION));
@@ -338,7 +338,7 @@ async fn no_connection_at_all_names_every_address_that_was_tried() {
 }
 
 #[tokio::test]
-async fn an_ip_identifier_is_asked_by_its_literal() {
+async fn g6_an_ip_identifier_is_asked_by_its_literal() {
     let world = World::new().await;
     world.web.add(TOKEN, KEY_AUTHORIZATION);
     assert_eq!(world.look_at(Host::Ipv4(Ipv4Addr::LOCALHOST)).await, (Ok(()), vec![HERE]));
@@ -353,7 +353,7 @@ async fn an_ip_identifier_is_asked_by_its_literal() {
 }
 
 #[tokio::test]
-async fn oversized_answers_are_cut_off() {
+async fn g1_oversized_answers_are_cut_off() {
     let world = World::new().await;
     world.reply(Reply::Huge { bytes: 1 << 40 });
     assert_failure(&world.failure().await, FailureKind::IncorrectResponse, "longer than 1024 bytes");

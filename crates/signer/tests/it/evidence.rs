@@ -536,3 +536,12 @@ async fn g8_a_persistent_record_is_relied_upon_as_long_as_its_ttl() {
     assert_eq!(world.refusal(late).await, Reason::ReceiptStale);
     world.issue(order(&first, &first, &seen(&first, 3600, 7))).await.unwrap();
 }
+
+/// Methods that nobody has turned on have no name here: neither a policy nor a receipt can say one.
+#[test]
+fn g12_methods_for_other_identifiers_are_none() {
+    for name in ["device-attest-01", "onion-csr-01", "tkauth-01", "HTTP-01", "tls-sni-02", ""] {
+        assert!(name.parse::<acme::challenge::Method>().is_err(), "{name}");
+        assert!(serde_json::from_value::<acme::challenge::Method>(name.into()).is_err(), "{name}");
+    }
+}
