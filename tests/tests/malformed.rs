@@ -276,8 +276,7 @@ impl Sender {
             "a.\u{0}",
             &long,
         ];
-        let addresses =
-            ["", "192.0.2", "192.0.2.01", "2001:DB8::1", "::ffff:192.0.2.1", "localhost", "192.0.2.1/24"];
+        let addresses = ["", "192.0.2", "192.0.2.01", "2001:DB8::1", "localhost", "192.0.2.1/24"];
         let (url, payload) = match self.random.below(10) {
             0..=2 => (format!("{}/new-order", self.directory), self.random.one(&orders).to_string()),
             3 => {

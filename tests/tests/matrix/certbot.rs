@@ -36,7 +36,7 @@ fn certbot_by_its_recipes() {
     run.is_short(short);
     let unknown = run.text("profile").replace("short.example.com", "other.example.com");
     let unknown = unknown.replace("profile short", "profile no-such-profile");
-    assert!(run.refused(&unknown).contains("does not offer the profile"));
+    assert!(run.refused(&unknown).contains("does not offer profile"));
 
     run.sh("ip");
     let _ = run.has(Feature::Ip, "etc/letsencrypt/live/address/fullchain.pem", &["127.0.0.1"]);

@@ -125,7 +125,7 @@ pub(super) async fn csr_with_a_weak_key(scene: &mut Scene) {
 /// A key of a kind that the profile of the order does not take.
 pub(super) async fn csr_with_a_key_the_profile_does_not_take(scene: &mut Scene) {
     let client = scene.client_of("other").await;
-    let new_order = client.new_order_with(&[&name("ed25519")], json!({ "profile": "short" }));
+    let new_order = client.new_order_with(&[&name("ed25519")], json!({ "profile": "day" }));
     let ready = scene.ready_with(&client, new_order).await;
     scene.meanwhile().await;
     let key = KeyPair::generate_for(&rcgen::PKCS_ED25519).expect("a key");

@@ -121,7 +121,7 @@ pub(super) async fn new_order_altered(scene: &mut Scene) {
 pub(super) async fn new_order_of_another_profile(scene: &mut Scene) {
     let client = scene.client().await;
     scene.meanwhile().await;
-    for profile in ["short", "front", "nothing"] {
+    for profile in ["day", "front", "nothing"] {
         let payload = json!({ "profile": profile });
         refuse!(scene, order(&client.new_order_with(&["profile.victim.test"], payload)));
     }

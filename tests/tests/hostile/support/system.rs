@@ -302,7 +302,7 @@ fn collect_receipts(value: &serde_json::Value, found: &mut Vec<String>) {
 
 const POLICY: &str = r#"
 [[profile]]
-name = "short"
+name = "day"
 validity = "1d"
 key_algorithms = ["ecdsa-p256"]
 
@@ -319,7 +319,7 @@ name = "other"
 tenant = "demo"
 base_urls = ["{base}"]
 pool = "tls"
-profiles = ["short", "tls"]
+profiles = ["day", "tls"]
 quorum = { perspectives = ["p-1", "p-2", "p-3"], maximum_dissent = 1 }
 
 [[profile]]
