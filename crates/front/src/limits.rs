@@ -209,7 +209,7 @@ mod tests {
 
     #[test]
     fn every_moment_of_a_period_is_in_a_slot() {
-        let counted = Counted::order_of(rate("3 in 1h").unwrap(), &AccountId::from_bytes(&[1; 32]).unwrap());
+        let counted = Counted::order_of(rate("3 in 1h").unwrap(), &AccountId::from_bytes(&[1; 24]).unwrap());
         for now in [at(0), at(1), at(599), at(600), at(12_345)] {
             let hits = counted.hits(now, 1);
             assert_eq!(hits.iter().map(|hit| hit.count).collect::<Vec<_>>(), [1, 0, 0, 0, 0, 0, 0]);
@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn it_is_free_when_enough_has_left() {
-        let counted = Counted::order_of(rate("3 in 1h").unwrap(), &AccountId::from_bytes(&[1; 32]).unwrap());
+        let counted = Counted::order_of(rate("3 in 1h").unwrap(), &AccountId::from_bytes(&[1; 24]).unwrap());
         let hits = counted.hits(at(0), 1);
         let free = |counts: [u64; 7]| {
             counted.free_at(&hits, &counts.map(HitCount)).since(hits[0].window).seconds() / 600

@@ -30,6 +30,7 @@ const SMALL: &[&str] = &[
     "crl_shards",
     "directories",
     "imported_crls",
+    "incidents",
     "incarnations",
     "issuers",
     "leases",

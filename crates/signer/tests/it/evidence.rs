@@ -453,8 +453,8 @@ async fn public_world() -> World {
         .await
         .with_policy("validity = \"90d\"", "validity = \"90d\"\nkind = \"public-dv\"")
         .await;
-    let world =
-        world.with_policy("profiles = [\"tls\", \"short\", \"linted\"]", "profiles = [\"tls\"]").await;
+    let all = "profiles = [\"tls\", \"short\", \"linted\", \"stapled\", \"unstapled\"]";
+    let world = world.with_policy(all, "profiles = [\"tls\"]").await;
     let more = "maximum_names = 5\npublic_trust = true\ncaa_identities = [\"ca.test\", \"pki.test\"]\n\
                 methods = [\"http-01\", \"dns-persist-01\"]\n";
     world.with_policy("maximum_names = 5\n", more).await

@@ -274,6 +274,7 @@ async fn g9_a_grant_is_no_validation_in_public_trust() {
     world.grant("g1", "one", NameScope::Exact, "www.example.org").await;
     let before = granted_order(&world, &client, &["www.example.org"]).await;
     assert_eq!(before.order.names[0].grant.as_deref(), Some("g1"));
+    let world = world.with_policy("profiles = [\"tls\", \"short\"]", "profiles = [\"tls\"]").await;
     let more = "external_account_required = true\npublic_trust = true\ncaa_identities = [\"ca.test\"]";
     let world = world.with_policy("external_account_required = true", more).await;
     let after = granted_order(&world, &client, &["www.example.org"]).await;
