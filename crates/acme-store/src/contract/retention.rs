@@ -89,7 +89,7 @@ pub async fn failures_are_counted_until_a_success(fixture: &dyn Fixture) {
     );
     assert_eq!(times(one.failures("a", &both, 2).await.unwrap()), [row("x", 3), row("x", 3)]);
     let wildcard = Identifier { wildcard: true, ..identifier("x") };
-    assert!(one.failures("a", &[wildcard.clone()], 10).await.unwrap().is_empty());
+    assert!(one.failures("a", std::slice::from_ref(&wildcard), 10).await.unwrap().is_empty());
     let succeeded = |identifier| ValidationEnd { account: "a".to_owned(), identifier, failure: None };
     one.end_validations(vec![succeeded(wildcard)]).await.unwrap();
     assert_eq!(one.failures("a", &both, 10).await.unwrap().len(), 4, "another identifier's success");

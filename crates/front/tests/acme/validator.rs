@@ -93,7 +93,7 @@ impl Validator for FakeValidator {
         let persisted = control.then_some(acme::receipt::Persisted { ttl_seconds: 3600 });
         let permitted = !matches!(&outcome, Outcome::Invalid(problem) if problem.kind == ErrorType::Caa);
         let asked = target.name.base().is_some() && !target.caa_identities.is_empty();
-        let caa = asked.then(|| Caa {
+        let caa = asked.then_some(Caa {
             permitted,
             identities: target.caa_identities,
             found_at: None,
