@@ -478,3 +478,23 @@ fn default_revocation_reasons() -> Vec<Reason> {
 fn yes() -> bool {
     true
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Midnight UTC of a 15th of March.
+    fn march(year: i32) -> Timestamp {
+        let date = time::Date::from_calendar_date(year, time::Month::March, 15).unwrap();
+        date.midnight().assume_utc().into()
+    }
+
+    #[test]
+    fn g9_validations_of_public_trust_live_shorter_from_one_day_on() {
+        for (year, before, from) in [(2027, 200, 100), (2029, 100, 10)] {
+            let day = march(year);
+            assert_eq!(public_reuse(day.minus(Period::from_seconds(1))), Period::from_days(before), "{year}");
+            assert_eq!(public_reuse(day), Period::from_days(from), "{year}");
+        }
+    }
+}

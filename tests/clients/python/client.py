@@ -112,13 +112,23 @@ def answer(acme, authorizations, offered):
     return withdraw
 
 
+def renew_when_due(method, file, *names):
+    """By the CA's renewal information (RFC 9773); exit code 3: it is not due."""
+    due, _ = stored().renewal_time(pathlib.Path(file).read_bytes())
+    if due is None or due > datetime.datetime.now(datetime.timezone.utc):
+        sys.exit(3)
+    issue(method, file, *names)
+
+
 def revoke(file):
     leaf = x509.load_pem_x509_certificate(pathlib.Path(file).read_bytes())
     stored().revoke(leaf, 4)
 
 
+COMMANDS = {"register": register, "issue": issue, "renew-when-due": renew_when_due, "revoke": revoke}
+
 if __name__ == "__main__":
-    command = {"register": register, "issue": issue, "revoke": revoke}[sys.argv[1]]
+    command = COMMANDS[sys.argv[1]]
     try:
         command(*sys.argv[2:])
     except (errors.Error, messages.Error, josepy.Error) as error:

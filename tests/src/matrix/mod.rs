@@ -1,6 +1,7 @@
 //! The client matrix: one client against one demo, by the recipes of docs/clients.md. What a run did is compared with the
 //! client's row in the document's table, so that neither says more than the other.
 
+mod incident;
 pub mod recipe;
 
 use std::cell::RefCell;

@@ -29,7 +29,13 @@ fn certbot_by_its_recipes() {
     run.is_revoked(&second);
 
     run.sh("dns-01");
-    let _ = run.has(Feature::Dns01, "etc/letsencrypt/live/wild/fullchain.pem", &["*.example.com"]);
+    let wild = "etc/letsencrypt/live/wild/fullchain.pem";
+    let third = run.has(Feature::Dns01, wild, &["*.example.com"]);
+    let incident = run.open_incident(&third);
+    run.sh("ari");
+    assert_ne!(run.has(Feature::Dns01, wild, &["*.example.com"]), third);
+    run.has_followed(&incident, "renewed");
+
     run.sh("profile");
     let short = "etc/letsencrypt/live/short.example.com/fullchain.pem";
     let _ = run.has(Feature::Profile, short, &["short.example.com"]);

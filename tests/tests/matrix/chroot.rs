@@ -24,13 +24,18 @@ fn acme_sh_by_its_recipes() {
     let _ = run.has(Feature::Dns01, "etc/acme.sh/*.example.com_ecc/fullchain.cer", &["*.example.com"]);
     run.sh("tls-alpn-01");
     let alpn = "etc/acme.sh/alpn.example.com_ecc/fullchain.cer";
-    let _ = run.has(Feature::TlsAlpn01, alpn, &["alpn.example.com"]);
+    let alpn_first = run.has(Feature::TlsAlpn01, alpn, &["alpn.example.com"]);
     run.sh("profile");
     let short = "etc/acme.sh/short.example.com_ecc/fullchain.cer";
     let _ = run.has(Feature::Profile, short, &["short.example.com"]);
     run.is_short(short);
     run.sh("ip");
     let _ = run.has(Feature::Ip, "etc/acme.sh/127.0.0.1_ecc/fullchain.cer", &["127.0.0.1"]);
+
+    let incident = run.open_incident(&alpn_first);
+    run.sh("ari");
+    assert_ne!(run.has(Feature::TlsAlpn01, alpn, &["alpn.example.com"]), alpn_first);
+    run.has_followed(&incident, "replaced");
 
     run.sh("key-change");
     run.did(Feature::KeyChange);
@@ -87,6 +92,11 @@ fn newer_lego_by_its_recipes() {
     let short = "etc/lego/certificates/short.example.com.crt";
     let _ = run.has(Feature::Profile, short, &["short.example.com"]);
     run.is_short(short);
+    let first = run.has(Feature::Ip, "etc/lego/certificates/127.0.0.1.crt", &["127.0.0.1"]);
+    let incident = run.open_incident(&first);
+    run.sh("ari");
+    assert_ne!(run.has(Feature::Ip, "etc/lego/certificates/127.0.0.1.crt", &["127.0.0.1"]), first);
+    run.has_followed(&incident, "replaced");
     run.finish();
 }
 
@@ -97,8 +107,13 @@ fn newer_uacme_by_its_recipes() {
     let _server = shell::web_server(&run);
     run.sh("profile");
     let short = "etc/ssl/uacme/short.example.com/cert.pem";
-    let _ = run.has(Feature::Profile, short, &["short.example.com"]);
+    let first = run.has(Feature::Profile, short, &["short.example.com"]);
     run.is_short(short);
+    let incident = run.open_incident(&first);
+    // Without --force it asks whether it is time.
+    run.sh("profile");
+    assert_ne!(run.has(Feature::Profile, short, &["short.example.com"]), first);
+    run.has_followed(&incident, "replaced");
     run.finish();
 }
 

@@ -3,12 +3,20 @@
 //! `$STATE`.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
+use acme::renewal::CertificateId;
 use e2e::library::{self, finalize};
 use e2e::matrix::{Feature, Run};
 use e2e::program::root;
-use instant_acme::{Account, ChallengeType, Identifier, NewOrder, OrderStatus, RevocationReason};
+use instant_acme::{
+    Account, CertificateIdentifier, ChallengeType, Identifier, NewOrder, OrderStatus, RevocationReason,
+};
 use testkit::alpn::{AlpnCertificate, AlpnResponder};
+use testkit::challenge::ChallengeResponder;
+
+/// A front keeps renewal information for a minute (`limits.renewal_info_seconds`).
+const PATIENCE: Duration = Duration::from_secs(90);
 
 const NAMES: [&str; 2] = ["www.example.com", "example.com"];
 
@@ -55,6 +63,14 @@ fn python_acme() {
         ),
     );
     whole_life(&run, &[Feature::Dns01], false);
+    let mut command = run.shell("client renew-when-due http-01 short.pem short.example.com");
+    command.env("STATE", run.path("account"));
+    assert_eq!(e2e::program::run(&mut command).status.code(), Some(3), "it was not due");
+    let first = run.has(Feature::Profile, "short.pem", &["short.example.com"]);
+    let incident = run.open_incident(&first);
+    e2e::program::succeed(&mut command);
+    assert_ne!(run.has(Feature::Profile, "short.pem", &["short.example.com"]), first);
+    run.has_followed(&incident, "renewed");
     run.finish();
 }
 
@@ -177,6 +193,8 @@ fn rust_instant_acme() {
         }
         run.is_short("other.pem");
 
+        renews_when_asked_to(&run, &account, &responder).await;
+
         let leaf = library::leaf(&chain);
         let _ = account.update_key().await.unwrap();
         let former = builder().from_credentials(former).await.unwrap();
@@ -192,4 +210,33 @@ fn rust_instant_acme() {
         let _ = run.has(Feature::Eab, "eab.pem", &["eab.example.com"]);
     });
     run.finish();
+}
+
+/// By renewal information (RFC 9773): the window moves, the new order names what it replaces.
+async fn renews_when_asked_to(run: &Run, account: &Account, responder: &ChallengeResponder) {
+    let first = library::leaf(&library::issue(account, responder, &["ari.example.com"]).await);
+    let (key, serial) = (first.authority_key_id().unwrap().to_vec(), first.serial());
+    let id = CertificateId { authority_key_id: key, serial }.to_string();
+    let (key, serial) = id.split_once('.').unwrap();
+    let id = CertificateIdentifier { authority_key_identifier: key.into(), serial: serial.into() };
+    let (usual, _) = account.renewal_info(&id).await.unwrap();
+    let now = std::time::SystemTime::now();
+    assert!(usual.suggested_window.start > now && usual.explanation_url.is_none());
+
+    let incident = run.open_incident(&first.serial());
+    let mut moved = account.renewal_info(&id).await.unwrap().0;
+    let started = std::time::Instant::now();
+    while moved.suggested_window.end > now {
+        assert!(started.elapsed() < PATIENCE, "the window did not move");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        moved = account.renewal_info(&id).await.unwrap().0;
+    }
+    assert_eq!(moved.explanation_url.as_deref(), Some("https://ca.example/incidents/7"));
+
+    let identifiers = [Identifier::Dns("ari.example.com".to_owned())];
+    let mut order = account.new_order(&NewOrder::new(&identifiers).replaces(id)).await.unwrap();
+    library::answer(&mut order, responder).await;
+    let chain = finalize(&mut order, &library::request(&["ari.example.com"])).await;
+    assert_ne!(library::leaf(&chain).serial(), first.serial());
+    run.has_followed(&incident, "replaced");
 }

@@ -195,8 +195,11 @@ impl Policy {
                 let mut named = self.profile.iter().filter(|known| known.name() == profile);
                 named.all(|known| known.kind() == ProfileKind::PublicDv)
             };
-            if directory.public_trust && !directory.profiles.iter().all(public) {
-                return Err(directory.forbids("all its profiles must be of kind \"public-dv\""));
+            if directory.public_trust {
+                if !directory.profiles.iter().all(public) {
+                    return Err(directory.forbids("all its profiles must be of kind \"public-dv\""));
+                }
+                self.check_public_crls(directory)?;
             }
             for profile in &directory.profiles {
                 refers("profile", &profiles, profile)?;
@@ -220,6 +223,23 @@ impl Policy {
             return Ok(());
         }
         Err(PolicyError::Retired { entry, pool: pool.to_owned() })
+    }
+
+    /// How long CRLs of public trust may live, and how often they come (BR §4.9.7).
+    fn check_public_crls(&self, directory: &DirectoryPolicy) -> Result<(), PolicyError> {
+        for issuer in self.issuer.iter().filter(|issuer| issuer.pool == directory.pool) {
+            if issuer.crl_lifetime > Period::from_days(10) {
+                return Err(directory.forbids("its issuers' crl_lifetime must be 10 days at most (BR 4.9.7)"));
+            }
+            let (longest, rule) = match &issuer.ocsp {
+                Some(_) => (7, "its issuers' crl_interval must be 7 days at most (BR 4.9.7)"),
+                None => (4, "crl_interval of issuers without OCSP must be 4 days at most (BR 4.9.7)"),
+            };
+            if issuer.crl_interval > Period::from_days(longest) {
+                return Err(directory.forbids(rule));
+            }
+        }
+        Ok(())
     }
 
     fn check_deltas(&self, directory: &DirectoryPolicy) -> Result<(), PolicyError> {
@@ -613,6 +633,9 @@ quorum = { perspectives = ["v1", "v2"], maximum_dissent = 1 }
             ("\"200d\"", "\"11d\"\nmethods = [\"dns-persist-01\"]", "10 days at most"),
             ("\"200d\"", "\"9d\"\norder_lifetime = \"31d\"", "30 days at most"),
             ("\"200d\"", "\"9d\"\nauthorization_lifetime = \"31d\"", "30 days at most"),
+            // K2: CRLs.
+            ("\"4d\"", "\"11d\"", "crl_lifetime must be 10 days at most"),
+            ("\"4d\"", "\"10d\"\ncrl_interval = \"8d\"", "crl_interval must be 7 days at most"),
             (
                 "perspectives = [\"v1\", \"v2\"], maximum_dissent = 1",
                 "perspectives = []",
@@ -623,6 +646,24 @@ quorum = { perspectives = ["v1", "v2"], maximum_dissent = 1 }
             assert_ne!(text, public, "{from}");
             let error = parse(&text).unwrap().validate().unwrap_err().to_string();
             assert!(error.contains(expected), "{expected}: {error}");
+        }
+    }
+
+    #[test]
+    fn k2_crls_of_public_trust_come_sooner_where_nobody_answers_ocsp() {
+        let (before, rest) = POLICY.split_once("[issuer.ocsp]").unwrap();
+        let (_, after) = rest.split_once("[[profile]]").unwrap();
+        let policy = |interval: &str, ocsp: bool| {
+            let text = if ocsp { POLICY.to_owned() } else { format!("{before}[[profile]]{after}") };
+            let public = "public_trust = true\ncaa_identities = [\"ca.test\"]\nvalidation_reuse = \"9d\"";
+            let text = text.replacen("maximum_names = 10", public, 1);
+            let text = text.replacen("name = \"tls\"\n[[profile]]", "name = \"tls\"\nkind = \"public-dv\"\n[[profile]]", 1);
+            let crls = format!("crl_lifetime = \"10d\"\ncrl_interval = \"{interval}\"");
+            parse(&text.replacen("crl_lifetime = \"4d\"", &crls, 1)).unwrap().validate()
+        };
+        for (interval, with_ocsp, without) in [("4d", true, true), ("5d", true, false), ("8d", false, false)] {
+            assert_eq!(policy(interval, true).is_ok(), with_ocsp, "{interval}");
+            assert_eq!(policy(interval, false).is_ok(), without, "{interval}");
         }
     }
 
