@@ -1,6 +1,6 @@
 //! A kept-alive HTTPS connection of a load generator's client.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -11,12 +11,14 @@ use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio_rustls::client::TlsStream;
 
 /// Where and how to connect.
 #[derive(Clone)]
 pub struct Server {
     address: SocketAddr,
+    from: Option<IpAddr>,
     tls: Arc<ClientConfig>,
 }
 
@@ -36,7 +38,7 @@ impl Server {
             .with_root_certificates(roots)
             .with_no_client_auth();
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self { address, tls: Arc::new(tls) })
+        Ok(Self { address, from: None, tls: Arc::new(tls) })
     }
 
     /// Where it is.
@@ -45,16 +47,45 @@ impl Server {
         self.address
     }
 
-    /// Connects.
+    /// The same, reached from another address of this host.
+    #[must_use]
+    pub fn from(&self, address: IpAddr) -> Self {
+        Self { from: Some(address), ..self.clone() }
+    }
+
+    /// A connection without TLS yet.
+    ///
+    /// # Errors
+    ///
+    /// When nobody answers.
+    pub async fn connect_plainly(&self) -> anyhow::Result<TcpStream> {
+        let socket = if self.address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        if let Some(from) = self.from {
+            socket.bind(SocketAddr::new(from, 0))?;
+        }
+        let stream = socket.connect(self.address).await?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+
+    /// A connection on which nothing was said after the handshake.
     ///
     /// # Errors
     ///
     /// When nobody answers, or the certificate is not good.
-    pub async fn connect(&self) -> anyhow::Result<Connection> {
-        let stream = TcpStream::connect(self.address).await?;
-        stream.set_nodelay(true)?;
+    pub async fn shake_hands(&self) -> anyhow::Result<TlsStream<TcpStream>> {
+        let stream = self.connect_plainly().await?;
         let name = ServerName::IpAddress(self.address.ip().into());
-        let stream = tokio_rustls::TlsConnector::from(Arc::clone(&self.tls)).connect(name, stream).await?;
+        Ok(tokio_rustls::TlsConnector::from(Arc::clone(&self.tls)).connect(name, stream).await?)
+    }
+
+    /// Connects.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::shake_hands`].
+    pub async fn connect(&self) -> anyhow::Result<Connection> {
+        let stream = self.shake_hands().await?;
         let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
         Ok(Connection { sender, authority: self.address.to_string() })

@@ -1,5 +1,6 @@
-//! A closed loop: each client asks for its next certificate when it has the last one.
+//! Clients that ask for certificates: the next one when the last is there, or at a pace.
 
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use crate::acme_client::Client;
@@ -17,6 +18,9 @@ pub struct Round {
     pub names: usize,
     /// Seconds.
     pub seconds: u64,
+    /// How often each client asks; zero: again as soon as it has its certificate, and all from one address. Else each has an
+    /// address of its own.
+    pub every: Duration,
 }
 
 /// What a round came to.
@@ -70,7 +74,11 @@ pub struct Target<'a> {
 pub async fn run(round: Round, target: &Target<'_>) -> anyhow::Result<Measured> {
     let mut ready = Vec::new();
     for number in 0..round.clients {
-        let client = Client::register(target.server, target.directory).await?;
+        let server = match round.every {
+            Duration::ZERO => target.server.clone(),
+            _ => target.server.from(Ipv4Addr::new(127, 0, 1, u8::try_from(number + 1)?).into()),
+        };
+        let client = Client::register(&server, target.directory).await?;
         let name = format!("c{}x{}x{number}", round.clients, round.names);
         target.responder.add(&name, client.thumbprint());
         ready.push((name, client));
@@ -89,7 +97,9 @@ pub async fn run(round: Round, target: &Target<'_>) -> anyhow::Result<Measured> 
                 let number = times.len();
                 let wanted: Vec<_> =
                     (0..round.names).map(|at| format!("{name}-{number}-{at}.bench.test")).collect();
+                let began = Instant::now();
                 times.push(client.certificate(&wanted).await?);
+                tokio::time::sleep_until((began + round.every).into()).await;
             }
             anyhow::Ok((times, client.requests() - before))
         });

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use benches::ceilings::{self, Ceiling};
@@ -178,7 +179,12 @@ impl Rounds<'_> {
             let before = stored().await?;
             let mut certificates = 0.0;
             for clients in &self.arguments.clients {
-                let round = Round { clients: *clients, names: *names, seconds: self.arguments.seconds };
+                let round = Round {
+                    clients: *clients,
+                    names: *names,
+                    seconds: self.arguments.seconds,
+                    every: Duration::ZERO,
+                };
                 let measured = load::run(round, &target).await?;
                 certificates += measured.count;
                 show(round, &measured);
@@ -218,7 +224,7 @@ impl Rounds<'_> {
         let clients = self.arguments.clients.iter().copied().max().unwrap_or(32);
         let (before, mut made, mut steps) = (stored().await?, 0.0, Vec::new());
         while made < certificates as f64 {
-            let round = Round { clients, names: 1, seconds: 30 };
+            let round = Round { clients, names: 1, seconds: 30, every: Duration::ZERO };
             let measured = load::run(round, target).await?;
             made += measured.count;
             let resident: Map<String, Value> =

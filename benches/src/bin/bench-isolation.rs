@@ -1,4 +1,4 @@
-//! What clients feel while others misbehave, as ratios to quiet rounds of the same run.
+//! What clients feel while others misbehave, as ratios to a quiet round of the same run.
 
 use clap::Parser;
 use serde_json::Value;
@@ -6,6 +6,9 @@ use serde_json::Value;
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let figures = benches::isolation::run(&benches::isolation::Arguments::parse()).await?;
-    println!("{}", Value::Object(figures));
-    Ok(())
+    if figures.is_empty() {
+        return Ok(());
+    }
+    println!("{}", Value::Object(figures.clone()));
+    benches::isolation::judge(&figures)
 }

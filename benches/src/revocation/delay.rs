@@ -51,7 +51,7 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<Map<String, Value>> {
     {
         let paused = pause * u32::try_from(serials.len())?;
         let seconds = (SETTLE * 2 + paused).as_secs().max(1);
-        let round = Round { clients: arguments.clients, names: 1, seconds };
+        let round = Round { clients: arguments.clients, names: 1, seconds, every: Duration::ZERO };
         let delays = async {
             tokio::time::sleep(SETTLE).await;
             measure(&world.scene, serials, pause).await

@@ -183,6 +183,19 @@ impl Default for ValidationSection {
 pub struct LimitsSection {
     /// Connections at once; further ones wait in the kernel's backlog. Default 10000.
     pub connections: usize,
+    /// Connections at once from one IPv4 address or one IPv6 /64; further ones are closed. Not for `trusted_proxies`. Default 256.
+    pub connections_per_peer: usize,
+    /// New connections a second from one IPv4 address or one IPv6 /64; further ones are closed before a handshake is worked
+    /// on. Not for `trusted_proxies`. Default 50.
+    pub handshakes_per_second: u32,
+    /// As many at once after a silence. Default 250.
+    pub handshake_burst: u32,
+    /// Work a second for one client: an IPv4 address or one IPv6 /64, which a trusted proxy may name. A request costs 1; one
+    /// that has things written or signed (newAccount, newOrder, newAuthz, challenge, finalize, revokeCert, keyChange) 10, so
+    /// that a certificate costs some 35. Beyond it: `rateLimited`, with `Retry-After`. Default 200, some six certificates.
+    pub work_per_second: u32,
+    /// As much at once after a silence. Default 2000, some sixty certificates.
+    pub work_burst: u32,
     /// Requests that are worked on at once; further ones are answered 503 with Retry-After. Default 1000.
     pub requests: usize,
     /// Bodies that are read at once, before their requests count as worked on; `bodies` times `body_bytes` is the memory that
@@ -247,6 +260,11 @@ impl Default for LimitsSection {
     fn default() -> Self {
         Self {
             connections: 10_000,
+            connections_per_peer: 256,
+            handshakes_per_second: 50,
+            handshake_burst: 250,
+            work_per_second: 200,
+            work_burst: 2_000,
             requests: 1_000,
             bodies: 10_000,
             streams_per_connection: 100,
@@ -317,6 +335,11 @@ impl RoleConfig for Config {
         let limits = &self.limits;
         for (key, value) in [
             ("limits.connections", limits.connections),
+            ("limits.connections_per_peer", limits.connections_per_peer),
+            ("limits.handshakes_per_second", limits.handshakes_per_second as usize),
+            ("limits.handshake_burst", limits.handshake_burst as usize),
+            ("limits.work_per_second", limits.work_per_second as usize),
+            ("limits.work_burst", limits.work_burst as usize),
             ("limits.requests", limits.requests),
             ("limits.bodies", limits.bodies),
             ("limits.body_bytes", limits.body_bytes),

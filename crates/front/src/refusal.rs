@@ -54,6 +54,12 @@ pub(crate) enum Refusal {
         /// When to come again, seconds.
         retry_after: u32,
     },
+    /// One client has this front work too much (RFC 8555 §6.6).
+    #[error("too many requests from this address; retry after {seconds} s")]
+    TooFast {
+        /// When there is room again.
+        seconds: u32,
+    },
     /// A limit of the directory (RFC 8555 §6.6).
     #[error("the limit {} is reached", reached.limit.as_str())]
     Limited {
@@ -109,6 +115,7 @@ impl Refusal {
             | Self::TooLarge
             | Self::BodyTooSlow
             | Self::TooMany { .. }
+            | Self::TooFast { .. }
             | Self::Limited { .. } => ErrorClass::Client,
             Self::Contended => ErrorClass::Conflict,
             Self::Overloaded | Self::TooSlow | Self::NotYet => ErrorClass::Transient,
@@ -136,6 +143,10 @@ impl Refusal {
             Self::BodyTooSlow => malformed(&self, StatusCode::REQUEST_TIMEOUT),
             Self::TooMany { detail, retry_after } => {
                 problem_reply(&Problem::new(ErrorType::RateLimited, detail)).retry_after(retry_after)
+            }
+            Self::TooFast { seconds } => {
+                metrics::counter!("chancery_front_limited_total", "limit" => "work_per_second").increment(1);
+                problem_reply(&Problem::new(ErrorType::RateLimited, self.to_string())).retry_after(seconds)
             }
             Self::Limited { reached, now } => {
                 let seconds = reached.free_at.since(now).seconds().max(1);
@@ -178,7 +189,9 @@ impl Refusal {
             Self::Problem(problem) => problem.kind.name(),
             Self::Jws(error) => error.error_type().name(),
             Self::BadNonce => ErrorType::BadNonce.name(),
-            Self::TooMany { .. } | Self::Limited { .. } => ErrorType::RateLimited.name(),
+            Self::TooMany { .. } | Self::TooFast { .. } | Self::Limited { .. } => {
+                ErrorType::RateLimited.name()
+            }
             Self::Signer(SignerError::Refused(refused)) => refused.problem.kind.name(),
             _ => ErrorType::Malformed.name(),
         }

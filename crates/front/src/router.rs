@@ -1,5 +1,6 @@
 //! One way in for every request: admission, the right handler, and what every answer carries.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -77,8 +78,14 @@ async fn serve(
     base: &mut Option<BaseUrl>,
 ) -> Result<Reply, Refusal> {
     let method = request.method();
+    let peer = request.extensions().get::<RemoteAddress>().map(|remote| remote.0.ip());
+    let client = peer.and_then(|peer| front.proxies.client(peer, request.headers()));
+    if let Some(client) = client {
+        let taken = front.work.take(client, cost(method, &place.resource), Instant::now());
+        taken.map_err(|wait| Refusal::TooFast { seconds: whole_seconds(wait) })?;
+    }
     if method == Method::POST && !matches!(place.resource, Resource::RenewalInfo(_)) {
-        return post(front, place, request, base).await;
+        return post(front, place, request, client, base).await;
     }
     let _room = front.room.try_acquire().map_err(|_| Refusal::Overloaded)?;
     match (&place.resource, method) {
@@ -101,11 +108,10 @@ async fn post(
     front: &Arc<Front>,
     place: &Place,
     request: Request,
+    client: Option<IpAddr>,
     base: &mut Option<BaseUrl>,
 ) -> Result<Reply, Refusal> {
     let (head, body) = request.into_parts();
-    let peer = head.extensions.get::<RemoteAddress>().map(|remote| remote.0.ip());
-    let client = peer.and_then(|peer| front.proxies.client(peer, &head.headers));
     let patience = Duration::from_secs(front.limits.body_seconds);
     // A body that trickles in takes none of the places in which work is done.
     let reading = front.bodies.try_acquire().map_err(|_| Refusal::Overloaded)?;
@@ -147,6 +153,29 @@ async fn route(front: &Arc<Front>, request: Signed<'_>) -> Result<Reply, Refusal
         Resource::NewAuthorization => pre_authorization::create(front, request).await,
         Resource::RenewalInfo(_) => Err(Refusal::Method { allow: allowed(&request.place.resource) }),
     }
+}
+
+/// What a request costs of `limits.work_per_second`. Looking at a challenge costs as much as answering it: which of both it is
+/// stands in a body that nobody has read.
+fn cost(method: &Method, resource: &Resource) -> u32 {
+    match (method, resource) {
+        (
+            &Method::POST,
+            Resource::NewAccount
+            | Resource::NewOrder
+            | Resource::NewAuthorization
+            | Resource::Challenge(..)
+            | Resource::Finalize(_)
+            | Resource::RevokeCertificate
+            | Resource::KeyChange,
+        ) => 10,
+        _ => 1,
+    }
+}
+
+/// Up to the next whole second, as Retry-After has it.
+fn whole_seconds(wait: Duration) -> u32 {
+    u32::try_from(wait.as_secs().saturating_add(1)).unwrap_or(u32::MAX)
 }
 
 const fn allowed(resource: &Resource) -> &'static str {

@@ -21,6 +21,7 @@ use crate::https::{OwnIssue, Served};
 use crate::nonce::{Nonces, PeerService};
 use crate::recent::Recent;
 use crate::renewal::RenewalInfos;
+use crate::server::Door;
 use crate::service::Front;
 use crate::signer::Signer;
 use crate::under_way::UnderWay;
@@ -59,7 +60,8 @@ pub async fn run(config: Config, lifecycle: Lifecycle, store: Arc<dyn AcmeStore>
         () = presentable => {
             tracing::info!(base_urls = ?config.base_urls, "serving");
             let app = router::router(Arc::clone(&front));
-            server::serve(listener, acceptor, app, &config.limits, lifecycle.drain_token()).await;
+            let door = Door::new(&config.limits, config.trusted_proxies.clone());
+            server::serve(listener, acceptor, app, door, lifecycle.drain_token()).await;
         }
         () = lifecycle.draining() => {}
     }
@@ -89,6 +91,7 @@ fn assemble(
         clock: lifecycle.clock(),
         limits: config.limits.clone(),
         proxies: runtime::TrustedProxies::new(config.trusted_proxies.clone()),
+        work: runtime::Rates::new(config.limits.work_per_second, config.limits.work_burst),
         validation: config.validation.clone(),
         room: Semaphore::new(config.limits.requests),
         bodies: Semaphore::new(config.limits.bodies),

@@ -1,9 +1,9 @@
 //! The HTTPS listener: accepts, shakes hands, speaks HTTP/1.1 or HTTP/2, and drains.
 //!
-//! Every bound that a stranger could push against is here or in [`crate::request`]: connections, the handshake's time,
+//! Every bound that a stranger could push against is here or in [`crate::request`]: connections and how fast they come, the handshake's time,
 //! the header's time and size, streams of one connection, a connection's age.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,8 +14,11 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use ipnet::IpNet;
+use runtime::{Peer, Peers, Rates, TrustedProxies, client_network};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -28,6 +31,43 @@ use crate::config::LimitsSection;
 /// limits may depend on it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RemoteAddress(pub(crate) SocketAddr);
+
+/// Who may come in, and what each connection may use up.
+pub(crate) struct Door {
+    places: Arc<Semaphore>,
+    peers: Peers,
+    handshakes: Rates,
+    trusted: TrustedProxies,
+    bounds: Bounds,
+}
+
+impl Door {
+    /// By the configuration's limits.
+    pub(crate) fn new(limits: &LimitsSection, trusted: Vec<IpNet>) -> Self {
+        Self {
+            places: Arc::new(Semaphore::new(limits.connections)),
+            peers: Peers::new(limits.connections_per_peer, trusted.clone()),
+            handshakes: Rates::new(limits.handshakes_per_second, limits.handshake_burst),
+            trusted: TrustedProxies::new(trusted),
+            bounds: Bounds {
+                handshake: Duration::from_secs(limits.handshake_seconds),
+                header: Duration::from_secs(limits.header_seconds),
+                age: Duration::from_secs(limits.connection_age_seconds),
+                streams: limits.streams_per_connection,
+            },
+        }
+    }
+
+    /// Lets a peer in, or not: before a handshake, which costs more than everything else that a stranger can ask for.
+    fn admit(&self, address: IpAddr) -> Option<Peer> {
+        let often = || self.handshakes.allow(client_network(address), Instant::now());
+        let admitted = self.peers.enter(address).filter(|_| self.trusted.trusts(address) || often());
+        if admitted.is_none() {
+            metrics::counter!("chancery_front_connections_refused_total").increment(1);
+        }
+        admitted
+    }
+}
 
 /// What one connection may use up.
 #[derive(Debug, Clone, Copy)]
@@ -46,29 +86,24 @@ pub(crate) async fn serve(
     listener: TcpListener,
     acceptor: TlsAcceptor,
     app: Router,
-    limits: &LimitsSection,
+    door: Door,
     shutdown: CancellationToken,
 ) {
-    let bounds = Bounds {
-        handshake: Duration::from_secs(limits.handshake_seconds),
-        header: Duration::from_secs(limits.header_seconds),
-        age: Duration::from_secs(limits.connection_age_seconds),
-        streams: limits.streams_per_connection,
-    };
-    let places = Arc::new(Semaphore::new(limits.connections));
+    let bounds = door.bounds;
     let connections = TaskTracker::new();
     loop {
         // A place first, then a connection: what finds no place waits in the kernel's backlog and costs nothing here.
         let accepted = tokio::select! {
             () = shutdown.cancelled() => break,
-            accepted = accept(&listener, &places) => accepted,
+            accepted = accept(&listener, &door.places) => accepted,
         };
         let Some((stream, remote, place)) = accepted else { continue };
+        let Some(peer) = door.admit(remote.ip()) else { continue };
         let (acceptor, app, shutdown) = (acceptor.clone(), app.clone(), shutdown.clone());
         let span = tracing::debug_span!("acme.connection", remote = %remote);
         let work = async move {
             converse(stream, remote, acceptor, app, bounds, shutdown).await;
-            drop(place);
+            drop((place, peer));
         };
         connections.spawn(work.instrument(span));
     }

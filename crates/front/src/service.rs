@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use acme_store::{AcmeStore, SaveOutcome, Unit};
 use pki::Timestamp;
-use runtime::{SharedClock, TrustedProxies};
+use runtime::{Rates, SharedClock, TrustedProxies};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -32,6 +32,8 @@ pub(crate) struct Front {
     pub(crate) clock: SharedClock,
     pub(crate) limits: LimitsSection,
     pub(crate) proxies: TrustedProxies,
+    /// What each client may have this front do.
+    pub(crate) work: Rates,
     pub(crate) validation: ValidationSection,
     /// Room for requests; what finds none is shed.
     pub(crate) room: Semaphore,

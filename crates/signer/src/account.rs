@@ -148,7 +148,8 @@ impl DatedKey {
     }
 }
 
-/// Accounts in memory. What is decided from them is re-checked by the store in the transaction that it leads to.
+/// Accounts in memory. What is decided from them is re-checked by the store in the transaction that it leads to, or is nothing that
+/// stays; revocations and deactivations read the store first ([`Ca::authenticate_now`]).
 #[derive(Debug)]
 pub(crate) struct Accounts {
     cache: Cache<AccountId, Arc<Account>>,

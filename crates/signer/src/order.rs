@@ -216,6 +216,7 @@ pub(crate) fn read_terms(
     }
     let permits = check_names(request, &order.names, &profile, registrant)?;
     let ancestors = if directory.policy.subdomain_auth { order.ancestors } else { BTreeMap::new() };
+    check_ancestors(request, &ancestors, &profile)?;
     Ok(Terms {
         ancestors,
         names: order.names,
@@ -282,6 +283,30 @@ fn check_names(
     }
     match Problem::from_subproblems(refused) {
         None => Ok(permits),
+        Some(problem) => Err(Refusal::with_problem(Reason::NameRejected, problem)
+            .directory(request.directory().name().as_str())),
+    }
+}
+
+/// The domains above names whose authorization a client asks for (RFC 9444): held to the rules for names, and somebody's own.
+/// Over a public suffix nobody has authority (BR 3.2.2.4).
+fn check_ancestors(
+    request: &ClientRequest,
+    ancestors: &BTreeMap<Name, DnsName>,
+    profile: &Profile,
+) -> Result<(), Refusal> {
+    let refused = ancestors.iter().filter_map(|(name, above)| {
+        let detail = if above.is_public_suffix() || above.is_above_public_suffixes() {
+            format!("ancestorDomain {above} is a public suffix, or above some")
+        } else {
+            let refusal = check_name(request, &Name::Dns(above.clone()), profile, None).err()?;
+            format!("ancestorDomain {above}: {refusal}")
+        };
+        let identifier = acme::identifier::Identifier::in_order(name);
+        Some(Subproblem::new(Reason::NameRejected.error_type(), detail, identifier))
+    });
+    match Problem::from_subproblems(refused.collect()) {
+        None => Ok(()),
         Some(problem) => Err(Refusal::with_problem(Reason::NameRejected, problem)
             .directory(request.directory().name().as_str())),
     }

@@ -243,7 +243,7 @@ pub struct DirectoryPolicy {
     pub pre_authorization: bool,
     /// Whether control of a domain, shown by DNS, counts for the names below it where a client asks for that (RFC 9444): in an
     /// order by `ancestorDomain`, in newAuthz by `subdomainAuthAllowed`. Never for wildcards, nor for names beside. CAA is
-    /// looked at for the domain alone. Needs a DNS method in `methods`. Default false.
+    /// looked at for the very name (RFC 8659 §3). Needs a DNS method in `methods`. Default false.
     #[serde(default)]
     pub subdomain_auth: bool,
     /// URL of a page about the CA.

@@ -50,7 +50,16 @@ impl Ca {
             .map_err(|error| new_authorization_refusal(&request, &error))?;
         let permitted =
             |profile: &Arc<Profile>| check_name(&request, &wanted.name, profile, registrant.as_ref());
-        let mut refusals = directory.profiles().iter().map(permitted);
+        let usable: Vec<_> = directory
+            .profiles()
+            .iter()
+            .filter(|profile| registrant.as_ref().is_none_or(|it| it.may_use(profile.name())))
+            .collect();
+        if usable.is_empty() {
+            let detail = "the account's registration may use none of this directory's profiles";
+            return Err(request.refuse(Reason::ProfileForbidden, detail).into());
+        }
+        let mut refusals = usable.into_iter().map(permitted);
         // For one profile at least; which it will be, the order says.
         if let Some(Err(detail)) = refusals.next()
             && refusals.all(|refusal| refusal.is_err())

@@ -211,6 +211,8 @@ reasons! {
     ReceiptKey = "receipt-key", Unauthorized;
     /// A receipt is older than its authorization.
     ReceiptEarly = "receipt-early", Unauthorized;
+    /// It was made when its authorization had ended.
+    ReceiptLate = "receipt-late", Unauthorized;
     /// A receipt is from the future.
     ReceiptFuture = "receipt-future", Unauthorized;
     /// A receipt is too old.

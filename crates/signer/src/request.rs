@@ -146,6 +146,16 @@ impl Ca {
         Ok((account, verified))
     }
 
+    /// As [`Self::authenticate`], by the account as the store has it now: for what no later transaction checks again.
+    pub(crate) async fn authenticate_now<'a>(
+        &self,
+        request: &'a ClientRequest,
+        found: &'a AccountSlot,
+    ) -> Outcome<(&'a Arc<Account>, Verified<'a>)> {
+        self.reload_account(&request.account_id(&self.registry)?).await?;
+        self.authenticate(request, found).await
+    }
+
     /// The account of the request's `kid`, whatever its status.
     pub(crate) async fn account_of(&self, request: &ClientRequest, id: &AccountId) -> Outcome<Arc<Account>> {
         match self.account(id).await? {

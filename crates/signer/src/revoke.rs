@@ -133,7 +133,7 @@ impl Ca {
             }
             KeyReference::Kid(_) => {
                 let signer = AccountSlot::default();
-                let (account, verified) = self.authenticate(&request, &signer).await?;
+                let (account, verified) = self.authenticate_now(&request, &signer).await?;
                 let revocation = read(&request, &verified, false)?;
                 let (found, certificate) = self.certificate_of(&request, &revocation.certificate).await?;
                 let id = account.row.id.clone();

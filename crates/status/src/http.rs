@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 use http_body_util::Full;
 use hyper::body::Incoming;
 use metrics::Counter;
-use runtime::SharedClock;
+use runtime::{Peer, SharedClock};
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 use time::{OffsetDateTime, PrimitiveDateTime};
@@ -18,7 +18,6 @@ use time::{OffsetDateTime, PrimitiveDateTime};
 use crate::config::CacheSection;
 use crate::object::{Kind, Object};
 use crate::ocsp::Responder;
-use crate::peer::Peer;
 use crate::readers::lend;
 use crate::server::Service;
 use crate::shelf::Shelf;

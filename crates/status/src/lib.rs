@@ -3,7 +3,6 @@ mod config;
 mod http;
 mod object;
 mod ocsp;
-mod peer;
 mod readers;
 mod role;
 mod server;

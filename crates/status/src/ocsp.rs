@@ -29,7 +29,7 @@ use metrics::Counter;
 use pki::Certificate;
 use pki::ocsp::{ErrorStatus, MAX_REQUEST_OCTETS};
 use rpc::proto::status::v1::responder_client::ResponderClient;
-use runtime::{Failure, Lifecycle, SharedClock};
+use runtime::{Failure, Lifecycle, Peer, Rates, SharedClock, Shares};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -37,7 +37,6 @@ use tracing::{info, warn};
 
 use crate::config::{CacheSection, LimitsSection, OcspSection};
 use crate::http::{Reply, not_allowed};
-use crate::peer::{Peer, Rates, Shares};
 use crate::shelf::Shelf;
 use answer::{Dress, Kept, error, failed, passed};
 use asker::{Asker, Line};

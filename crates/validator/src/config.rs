@@ -128,7 +128,8 @@ impl Default for DnsSection {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitsSection {
-    /// Attempts at once. More are refused at once; the front asks again. Default 512.
+    /// Attempts at once. More are refused at once; the front asks again. The last quarter is kept for accounts that have less
+    /// than two under way. Default 512.
     pub at_once: NonZeroUsize,
     /// Attempts at once for one name. Default 4.
     pub per_identifier: NonZeroUsize,

@@ -1,15 +1,13 @@
 //! One perspective: looks by the method that is asked for, and signs what it saw, success and failure alike.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use acme::challenge::{Method, key_authorization};
 use acme::receipt::{Caa, Outcome, Persisted, Receipt, ReceiptError, ReceiptKey, Run, requirement};
-use acme::{ErrorType, Problem};
+use acme::{AccountId, ErrorType, Problem};
 use pki::{ErrorClass, Name, Timestamp};
 use rpc::Target;
 use runtime::SharedClock;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::Host;
 
 use crate::caa::{Caa as CaaLookUp, CaaQuestion};
@@ -18,7 +16,7 @@ use crate::dns_persist_01::{DnsPersist01, PersistedQuestion};
 use crate::failure::{Ending, Failure, FailureKind, LocalFault};
 use crate::http_01::{Http01, Http01Attempt};
 use crate::resolver::Resolver;
-use crate::slots::{Slot, Slots};
+use crate::slots::{Place, Room, Slot, Slots};
 use crate::tls_alpn_01::TlsAlpn01;
 
 /// How a perspective looks.
@@ -42,14 +40,14 @@ pub struct Observer {
     key: ReceiptKey,
     methods: Methods,
     clock: SharedClock,
-    running: Arc<Semaphore>,
+    running: Room<AccountId>,
     identifiers: Slots<Name>,
 }
 
 /// The right to make one attempt now; held while it runs.
 pub struct Admission {
     target: Target,
-    _running: OwnedSemaphorePermit,
+    _running: Place<AccountId>,
     _identifier: Slot<Name>,
 }
 
@@ -92,8 +90,7 @@ impl Observer {
         at_once: usize,
         per_identifier: usize,
     ) -> Self {
-        let running = Arc::new(Semaphore::new(at_once));
-        Self { key, methods, clock, running, identifiers: Slots::new(per_identifier) }
+        Self { key, methods, clock, running: Room::new(at_once), identifiers: Slots::new(per_identifier) }
     }
 
     /// Whose name stands on the receipts.
@@ -113,7 +110,7 @@ impl Observer {
         if target.caa_only && (target.caa_identities.is_empty() || target.name.base().is_none()) {
             return Err(ObserveError::NoCaa);
         }
-        let running = Arc::clone(&self.running).try_acquire_owned().map_err(|_| LocalFault::Busy)?;
+        let running = self.running.claim(target.account).ok_or(LocalFault::Busy)?;
         let identifier = self.identifiers.claim(target.name.clone()).ok_or(LocalFault::Busy)?;
         Ok(Admission { target, _running: running, _identifier: identifier })
     }

@@ -17,7 +17,7 @@ async fn chain(store: &dyn CaStore, number: u64) -> (AuditHead, Vec<AuditRecord>
     }
 }
 
-pub async fn m2_the_audit_chain_holds(fixture: &dyn Fixture) {
+pub async fn the_audit_chain_holds(fixture: &dyn Fixture) {
     let store = open(fixture, "one").await;
     join_all((0..30).map(|tag| {
         let store = &store;

@@ -123,7 +123,7 @@ macro_rules! contract_suite {
             an_incident_reads_back
             members_are_added_while_it_collects
             members_are_followed
-            m2_the_audit_chain_holds
+            the_audit_chain_holds
             a_change_without_effect_is_not_reported
             incarnations_have_chains_of_their_own
             refusals_add_up

@@ -44,6 +44,8 @@ pub(crate) struct Addresses {
     pub(crate) front_database: Option<String>,
     pub(crate) http_01_port: u16,
     pub(crate) tls_alpn_01_port: u16,
+    /// The front's `[limits]`, where they are not the defaults.
+    pub(crate) front_limits: &'static str,
     /// Whom the status node sets no limits, as its configuration has it.
     pub(crate) trusted_proxies: &'static str,
 }
@@ -197,6 +199,7 @@ impl Layout {
                 .replace("{resolver}", &addresses.resolver.to_string())
                 .replace("{http_01_port}", &addresses.http_01_port.to_string())
                 .replace("{tls_alpn_01_port}", &addresses.tls_alpn_01_port.to_string())
+                .replace("{front_limits}", addresses.front_limits)
                 .replace("{trusted_proxies}", addresses.trusted_proxies)
         };
         for (name, template) in [

@@ -47,6 +47,9 @@ pub(crate) struct DemoArgs {
     /// For measurements: the status node sets those who ask from this host no limits.
     #[arg(long, hide = true)]
     unlimited_status: bool,
+    /// For measurements: the front holds each address to its default limits, which a host that asks for everything would reach.
+    #[arg(long, hide = true)]
+    front_limits: bool,
     /// For measurements: the kind of the OCSP responder's key, as a ceremony names it.
     #[arg(long, hide = true, value_name = "ALGORITHM", default_value = "ecdsa-p256")]
     responder_algorithm: String,

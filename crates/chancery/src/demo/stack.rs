@@ -123,6 +123,16 @@ struct Sockets {
     status: Vec<std::net::TcpListener>,
 }
 
+/// Everybody is on this host.
+const UNLIMITED_FRONT: &str = "
+[limits]
+connections_per_peer = 10000
+handshakes_per_second = 1000000
+handshake_burst = 1000000
+work_per_second = 1000000
+work_burst = 1000000
+";
+
 impl Sockets {
     fn bind(
         args: &DemoArgs,
@@ -159,6 +169,7 @@ impl Sockets {
             front_database: args.front_database.clone(),
             http_01_port: args.http_01_port,
             tls_alpn_01_port: args.tls_alpn_01_port,
+            front_limits: if args.front_limits { "" } else { UNLIMITED_FRONT },
             trusted_proxies: if args.unlimited_status { "\"127.0.0.0/8\"" } else { "" },
         };
         let sockets = Self {

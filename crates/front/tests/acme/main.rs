@@ -22,6 +22,7 @@ mod pki_double;
 mod renewal;
 mod reuse;
 mod revocation;
+mod shares;
 mod stage;
 mod transport;
 mod validator;

@@ -103,6 +103,11 @@ impl Stage {
         let text = world.configuration(name, port, peer_port, peers);
         let mut config: Config = runtime::config::parse(&text, &world.path("front.toml")).unwrap();
         runtime::RoleConfig::check(&config).unwrap();
+        // All clients of a test are one address.
+        let limits = &mut config.limits;
+        (limits.work_per_second, limits.work_burst) = (1_000_000, 1_000_000);
+        (limits.handshakes_per_second, limits.handshake_burst) = (1_000_000, 1_000_000);
+        limits.connections_per_peer = 10_000;
         change(&mut config);
         let options = sqlite::Options::new(world.path(database));
         let asked = FaultyFrontStore::new(Arc::new(sqlite::Acme::open(options).await.unwrap()));

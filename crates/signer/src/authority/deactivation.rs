@@ -3,10 +3,12 @@
 use acme::authorization::Update;
 use acme::resource::Resource;
 use ca_store::{AuthorityChange, AuthorityChanges, AuthorityRow, DeactivationRow};
+use pki::{Period, Timestamp};
 
 use super::NameEvidence;
 use crate::audit::Event;
 use crate::ca::Ca;
+use crate::policy::DirectoryPolicy;
 use crate::refusal::{Outcome, Reason, Refusal};
 use crate::request::{AccountSlot, ClientRequest};
 
@@ -30,7 +32,7 @@ impl Ca {
             return Err(request.refuse(Reason::AuthorizationForeign, detail).into());
         }
         let found = AccountSlot::default();
-        let (account, verified) = self.authenticate(&request, &found).await?;
+        let (account, verified) = self.authenticate_now(&request, &found).await?;
         let directory = request.directory().name();
         match Update::from_verified(&verified) {
             Ok(Update::Deactivate) => {}
@@ -41,8 +43,11 @@ impl Ca {
             Err(error) => return Err(Refusal::from(error).directory(directory.as_str()).into()),
         }
         // Ids that no signer has made would fill the table for ever.
-        self.check_authorization_id(&request, account, authorization)?;
+        let minted = self.check_authorization_id(&request, account, authorization)?;
         let now = self.now()?;
+        if now > last_use(&request.directory().policy, minted) {
+            return Ok(());
+        }
         let row = DeactivationRow {
             authorization: id.to_string(),
             account: account.row.id.clone(),
@@ -58,4 +63,12 @@ impl Ca {
         let row = AuthorityRow::Deactivation(self.secrets.rows.seal(row));
         self.put(AuthorityChanges { changes: vec![AuthorityChange { row, expected: None }], audit }).await
     }
+}
+
+/// When the last receipt for an authorization that was made then has lost its worth: nothing has to be remembered of it.
+fn last_use(policy: &DirectoryPolicy, minted: Timestamp) -> Timestamp {
+    // Twice, so that a clock that is off by a little, or a policy that was shortened, costs nothing.
+    let lives = policy.authorization_lifetime.seconds().saturating_mul(2);
+    let counts = policy.order_lifetime.max(policy.validation_reuse).seconds().saturating_mul(2);
+    minted.plus(Period::from_seconds(lives.saturating_add(counts)))
 }

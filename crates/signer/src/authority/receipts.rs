@@ -188,9 +188,10 @@ impl Witnesses<'_> {
         })
     }
 
-    /// Not before its authorization, not from the future, and young enough: as old as an order may get, or for an
+    /// Made while its authorization could be met, not from the future, and young enough: as old as an order may get, or for an
     /// authorization of another request as old as the directory lets validations be reused. One that was made without an
-    /// order (RFC 8555 §7.4.1) waits for its first as long as an order would.
+    /// order (RFC 8555 §7.4.1) waits for its first as long as an order would. Afterwards only CAA is asked again: what was shown
+    /// for an old token later on, nobody asked the client for (BR 3.2.2.4: random values are for 30 days).
     fn check_time(
         &self,
         receipt: &Receipt,
@@ -206,17 +207,24 @@ impl Witnesses<'_> {
             Some(_) => policy.validation_reuse,
             None => policy.order_lifetime.max(policy.validation_reuse),
         };
-        let oldest = self.cap(oldest, receipt, evidence);
         let skew = Period::from_seconds(self.skew.as_secs());
         let stale =
             |reason, detail| Err(self.refuse(reason, format!("a receipt for {} is {detail}", evidence.name)));
         if receipt.started.plus(skew) < minted {
             return stale(Reason::ReceiptEarly, "older than its authorization");
         }
+        let ended = minted.plus(policy.authorization_lifetime).plus(skew);
+        if receipt.started > ended && receipt.outcome != Observation::Caa {
+            return stale(Reason::ReceiptLate, "younger than its authorization lived");
+        }
         if receipt.finished > self.claim.now.plus(skew) {
             return stale(Reason::ReceiptFuture, "from the future");
         }
-        if self.claim.now.since(receipt.finished) > oldest {
+        let another = self.claim.own.is_some_and(|own| evidence.created_by != own);
+        if another && oldest.seconds() == 0 {
+            return stale(Reason::ReceiptStale, "of another order, and this directory reuses nothing");
+        }
+        if self.claim.now.since(receipt.finished) > self.cap(oldest, receipt, evidence) {
             return stale(Reason::ReceiptStale, "too old");
         }
         Ok(())

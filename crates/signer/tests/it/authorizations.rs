@@ -46,6 +46,20 @@ async fn d9_an_authorization_is_given_up_for_good() {
 }
 
 #[tokio::test]
+async fn d9_what_has_lost_its_worth_is_given_up_without_a_row() {
+    let world = World::start().await;
+    let client = world.client().await;
+    let ready = world.ready(&client, &["a.example.org", "b.example.org"]).await;
+    for (evidence, days, kept) in [(&ready.evidence[0], 0, true), (&ready.evidence[1], 90, false)] {
+        world.clock.advance(Duration::from_secs(days * 86_400));
+        let request = client.deactivation(&evidence.authorization);
+        world.ca.deactivate_authorization(&request, evidence).await.unwrap();
+        let ids = [evidence.authorization.to_string()];
+        assert_eq!(!world.store.deactivated(&ids).await.unwrap().is_empty(), kept, "after {days} days");
+    }
+}
+
+#[tokio::test]
 async fn d9_only_the_owner_gives_up_and_only_what_it_names() {
     let world = World::start().await;
     let (client, other) = (world.client().await, world.client().await);
@@ -212,6 +226,19 @@ async fn i5_a_domain_above_counts_nowhere_by_default() {
         ..above
     }];
     assert_eq!(world.refusal(ready.finalized_by(&client)).await, Reason::AncestorForeign);
+}
+
+#[tokio::test]
+async fn i5_nobody_has_authority_over_a_public_suffix() {
+    let world = below_domains().await;
+    let client = world.client().await;
+    for (name, above) in [("x.co.uk", "co.uk"), ("x.example.org", "org"), ("x.y.kawasaki.jp", "kawasaki.jp")]
+    {
+        let mut identifier = dns(name);
+        identifier["ancestorDomain"] = above.into();
+        let new_order = client.request("new-order", &json!({ "identifiers": [identifier] }));
+        assert_eq!(reason(world.ca.authorize_order(&new_order).await), Reason::NameRejected, "{above}");
+    }
 }
 
 /// The open directory with RFC 9444.

@@ -136,6 +136,34 @@ async fn an_account_that_changes_at_one_signer_is_forgotten_at_the_other() {
     assert_eq!(reason(refused), Reason::AccountInactive);
 }
 
+/// A signer that has not heard yet of a key change goes by the store where no later transaction looks at the account again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn c7_a_former_key_revokes_and_gives_up_nothing_where_the_change_was_not_heard_of() {
+    let cluster = Cluster::start();
+    let one = World::on_server(&cluster, Limits::default()).await;
+    let deaf = one.beside(&cluster, 2).await;
+    let client = one.client().await;
+    let ready = deaf.ready_one(&client, "a.example.org").await;
+    let issued = deaf.issue(ready.finalized_by(&client)).await.unwrap();
+    let successor = crate::support::Client::new(crate::support::OPEN).of_account(client.account.unwrap());
+    one.ca.change_key(&client.key_change(&successor)).await.unwrap();
+    let order = client.new_order(&["b.example.org"]);
+    deaf.ca.authorize_order(&order).await.expect("it is deaf, or this test shows nothing");
+    let evidence = &ready.evidence[0];
+    let request = client.deactivation(&evidence.authorization);
+    assert_eq!(reason(deaf.ca.deactivate_authorization(&request, evidence).await), Reason::KeyFormer);
+    let two = one.beside(&cluster, 3).await;
+    // In its memory before a second change.
+    two.ready_one(&successor, "c.example.org").await;
+    let last = crate::support::Client::new(crate::support::OPEN).of_account(client.account.unwrap());
+    one.ca.change_key(&successor.key_change(&last)).await.unwrap();
+    let certificate = acme::base64url::encode(&issued.certificate);
+    let request = successor.request("revoke-cert", &json!({ "certificate": certificate }));
+    assert_eq!(reason(two.ca.revoke(&request, Vec::new()).await), Reason::KeyFormer);
+    let request = last.request("revoke-cert", &json!({ "certificate": certificate }));
+    two.ca.revoke(&request, Vec::new()).await.unwrap();
+}
+
 /// A signer that cannot hear the others says so, and forgets what it knew, before anybody relies on it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_signer_that_may_have_missed_something_says_so() {

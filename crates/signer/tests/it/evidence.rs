@@ -278,10 +278,34 @@ async fn d10_where_nothing_is_reused_nothing_is_reused() {
     let account = world.ca.register_account(&client.new_account()).await.unwrap().account.id;
     client = client.of_account(account);
     let first = world.ready(&client, &["example.org"]).await;
-    world.clock.advance(Duration::from_secs(1));
-    let mut second = world.ready(&client, &["example.org"]).await;
-    second.evidence = first.evidence.clone();
-    assert_eq!(world.refusal(second.finalized_by(&client)).await, Reason::ReceiptStale);
+    // Not in the same second, nor by a perspective whose clock is ahead.
+    let receipt = world.receipt(&client, &first.evidence[0].name, &first.evidence[0]);
+    let ahead = receipt.finished.plus(Period::from_seconds(30));
+    for receipt in [receipt.clone(), Receipt { started: ahead, finished: ahead, ..receipt }] {
+        let mut second = world.ready(&client, &["example.org"]).await;
+        second.evidence = first.evidence.clone();
+        second.evidence[0].receipts = world.sign_receipts(&receipt, &[0, 1, 2]);
+        assert_eq!(world.refusal(second.finalized_by(&client)).await, Reason::ReceiptStale);
+    }
+}
+
+#[tokio::test]
+async fn g9_a_token_shows_nothing_after_its_authorization_has_ended() {
+    let mut scene = Scene::new().await;
+    let old = scene.ready.evidence.clone();
+    for (days, expected) in [(6, None), (60, Some(Reason::ReceiptLate))] {
+        scene.world.clock.advance(Duration::from_secs(days * 86_400));
+        scene.ready = scene.world.ready(&scene.client, &["example.org"]).await;
+        // Looked at just now, and whatever answers there still knows the old token.
+        scene.ready.evidence.clone_from(&old);
+        let now = scene.world.now();
+        let receipt = Receipt { started: now, finished: now, ..scene.receipt() };
+        let receipts = scene.world.sign_receipts(&receipt, &[0, 1, 2]);
+        match expected {
+            None => drop(scene.world.issue(scene.order_with(receipts)).await.unwrap()),
+            Some(reason) => assert_eq!(scene.world.refusal(scene.order_with(receipts)).await, reason),
+        }
+    }
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Who asks, and what one of them may take up: connections, bodies that are read, and answers that cost a signature.
+//! Who asks, and what one of them may take up at once (connections, bodies that are read) or in a second (work).
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -8,31 +8,35 @@ use std::time::Duration;
 use http::HeaderMap;
 use ipnet::IpNet;
 use parking_lot::Mutex;
-use runtime::{TrustedProxies, client_network};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::proxies::{TrustedProxies, client_network};
+
 /// What each client holds of something at once.
 #[derive(Debug, Clone)]
-pub(crate) struct Shares {
+pub struct Shares {
     each: usize,
     held: Arc<Mutex<HashMap<IpAddr, usize>>>,
 }
 
 /// A client's place, free again when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Share {
+pub struct Share {
     client: IpAddr,
     shares: Shares,
 }
 
 impl Shares {
-    pub(crate) fn new(each: usize) -> Self {
+    /// So many for each.
+    #[must_use]
+    pub fn new(each: usize) -> Self {
         Self { each, held: Arc::default() }
     }
 
     /// Takes a place; `None` when this client has as many as it may.
-    pub(crate) fn take(&self, client: IpAddr) -> Option<Share> {
+    #[must_use]
+    pub fn take(&self, client: IpAddr) -> Option<Share> {
         let mut held = self.held.lock();
         let count = held.entry(client).or_insert(0);
         if *count >= self.each {
@@ -57,14 +61,14 @@ impl Drop for Share {
 
 /// Open connections by peer.
 #[derive(Debug, Clone)]
-pub(crate) struct Peers {
+pub struct Peers {
     trusted: TrustedProxies,
     open: Shares,
 }
 
 /// A connection's peer, counted while it lives.
 #[derive(Debug)]
-pub(crate) struct Peer {
+pub struct Peer {
     address: IpAddr,
     /// None for a trusted proxy.
     _share: Option<Share>,
@@ -73,12 +77,15 @@ pub(crate) struct Peer {
 }
 
 impl Peers {
-    pub(crate) fn new(each: usize, trusted: Vec<IpNet>) -> Self {
+    /// So many connections for each; as many as they like for trusted proxies.
+    #[must_use]
+    pub fn new(each: usize, trusted: Vec<IpNet>) -> Self {
         Self { trusted: TrustedProxies::new(trusted), open: Shares::new(each) }
     }
 
     /// Counts a connection; `None` when its peer has as many as it may.
-    pub(crate) fn enter(&self, address: IpAddr) -> Option<Peer> {
+    #[must_use]
+    pub fn enter(&self, address: IpAddr) -> Option<Peer> {
         let share =
             if self.trusted.trusts(address) { None } else { Some(self.open.take(client_network(address))?) };
         Some(Peer { address, _share: share, trusted: self.trusted.clone(), end: CancellationToken::new() })
@@ -87,19 +94,21 @@ impl Peers {
 
 impl Peer {
     /// Ends the connection, whatever is under way on it.
-    pub(crate) fn end(&self) -> &CancellationToken {
+    #[must_use]
+    pub fn end(&self) -> &CancellationToken {
         &self.end
     }
 
     /// Whose limits a request counts against; nobody's when it comes from a trusted proxy that names no client.
-    pub(crate) fn client(&self, headers: &HeaderMap) -> Option<IpAddr> {
+    #[must_use]
+    pub fn client(&self, headers: &HeaderMap) -> Option<IpAddr> {
         self.trusted.client(self.address, headers)
     }
 }
 
-/// A token bucket for each client.
+/// A token bucket for each client: an IPv4 address or an IPv6 /64 ([`client_network`]).
 #[derive(Debug)]
-pub(crate) struct Rates {
+pub struct Rates {
     per_second: f64,
     burst: f64,
     buckets: Mutex<Buckets>,
@@ -122,12 +131,23 @@ struct Bucket {
 const BUCKETS: usize = 65_536;
 
 impl Rates {
-    pub(crate) fn new(per_second: u32, burst: u32) -> Self {
-        Self { per_second: per_second.into(), burst: burst.into(), buckets: Mutex::default() }
+    /// So many a second, and so many at once after a silence; both at least 1.
+    #[must_use]
+    pub fn new(per_second: u32, burst: u32) -> Self {
+        Self { per_second: per_second.max(1).into(), burst: burst.max(1).into(), buckets: Mutex::default() }
     }
 
     /// Takes one from a client's bucket; false when it is empty.
-    pub(crate) fn allow(&self, client: IpAddr, now: Instant) -> bool {
+    pub fn allow(&self, client: IpAddr, now: Instant) -> bool {
+        self.take(client, 1, now).is_ok()
+    }
+
+    /// Takes what a piece of work costs from a client's bucket.
+    ///
+    /// # Errors
+    ///
+    /// When there is not enough in it: how long until there is. Nothing was taken.
+    pub fn take(&self, client: IpAddr, cost: u32, now: Instant) -> Result<(), Duration> {
         let mut buckets = self.buckets.lock();
         if buckets.by_client.len() >= BUCKETS && !buckets.by_client.contains_key(&client) {
             self.sweep(&mut buckets, now);
@@ -138,11 +158,13 @@ impl Rates {
         let since = now.saturating_duration_since(bucket.at).as_secs_f64();
         bucket.left = (bucket.left + since * self.per_second).min(self.burst);
         bucket.at = now;
-        let allowed = bucket.left >= 1.0;
-        if allowed {
-            bucket.left -= 1.0;
+        // What costs more than a full bucket takes a full one.
+        let cost = f64::from(cost).min(self.burst);
+        if bucket.left < cost {
+            return Err(Duration::from_secs_f64((cost - bucket.left) / self.per_second));
         }
-        allowed
+        bucket.left -= cost;
+        Ok(())
     }
 
     /// Forgets full buckets: once a second, because it looks at all of them.
@@ -191,6 +213,18 @@ mod tests {
         assert!(!rates.allow(one, start + Duration::from_millis(700)));
         assert!((0..3).all(|_| rates.allow(one, start + Duration::from_secs(60))));
         assert!(!rates.allow(one, start + Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn work_has_its_price_and_what_is_refused_costs_nothing() {
+        let rates = Rates::new(10, 20);
+        let (client, start) = (ip("192.0.2.1"), Instant::now());
+        assert_eq!(rates.take(client, 15, start), Ok(()));
+        assert_eq!(rates.take(client, 10, start), Err(Duration::from_millis(500)));
+        assert_eq!(rates.take(client, 5, start), Ok(()));
+        assert_eq!(rates.take(client, 10, start + Duration::from_secs(1)), Ok(()));
+        assert_eq!(rates.take(client, 1000, start + Duration::from_secs(3)), Ok(()), "a full bucket");
+        assert_eq!(rates.take(client, 1000, start + Duration::from_secs(3)), Err(Duration::from_secs(2)));
     }
 
     #[test]
