@@ -160,7 +160,7 @@ impl NewIntent {
     }
 }
 
-pub async fn a_serial_is_taken_once(fixture: &dyn Fixture) {
+pub async fn j1_a_serial_is_taken_once(fixture: &dyn Fixture) {
     let store = open(fixture, "one").await;
     let rival = |tag| intent_of(JournalRow { serial: serial(1), ..journal_row(tag) });
     let outcomes = store.commit_intents(vec![rival(2), rival(3)]).await.unwrap();

@@ -89,7 +89,7 @@ macro_rules! contract_suite {
             one_order_has_one_intent
             one_new_order_has_one_intent
             a_certificate_has_one_successor
-            a_serial_is_taken_once
+            j1_a_serial_is_taken_once
             a_precertificate_shares_serial_and_order
             what_an_intent_cites_is_checked
             a_deactivated_authorization_does_not_count

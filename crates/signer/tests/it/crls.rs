@@ -1,5 +1,6 @@
 //! CRLs of the journal's revocations: numbers, entries, what a crash and a bad disk leave.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -210,6 +211,50 @@ async fn f7_a_revoked_certificate_is_in_the_next_crl() {
     let kinds = world.audit_kinds().await;
     let count = |kind: &str| kinds.iter().filter(|one| *one == kind).count();
     assert_eq!((count("crl.intended"), count("crl.published")), (5, 5));
+}
+
+#[tokio::test]
+async fn k5_shards_together_list_all_that_is_revoked() {
+    let world = World::start().await;
+    let works = Works::start(&world);
+    works.all_reach(&world, 2).await;
+    world.later(0);
+    let client = world.client().await;
+    let (mut revoked, mut shards) = (BTreeMap::new(), BTreeSet::new());
+    while revoked.len() < 8 || shards.len() < 2 {
+        let name = format!("n{}.example.org", revoked.len());
+        let ready = world.ready_one(&client, &name).await;
+        let issued = world.issue(ready.finalized_by(&client)).await.unwrap();
+        let entry = world.store.journal(&JournalKey::Serial(issued.serial)).await.unwrap().remove(0);
+        let shard = entry.row.unverified().shard;
+        world.withdraw(issued.serial).await;
+        revoked.insert(issued.serial, (shard, issued.certificate));
+        shards.insert(shard);
+    }
+    world.later(0);
+    let mut listed = BTreeMap::new();
+    for shard in 0..SHARDS {
+        let wanted = revoked.values().filter(|(of, _)| *of == shard).count() as u64;
+        let crl = loop {
+            let der = works.fetch(&path(&world, shard)).await.unwrap();
+            let crl = Crl::from_der(&der).unwrap();
+            if crl.entry_count() >= wanted {
+                break der;
+            }
+            world.later(0);
+            world.nudge(shard);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        };
+        // Each names itself in a critical extension, by the very URL of its certificates: the lints look at it.
+        if let Some((_, certificate)) = revoked.values().find(|(of, _)| *of == shard) {
+            assert!(judge(&world, shard, &crl, certificate).unwrap().contains("certificate revoked"));
+        }
+        for entry in Crl::from_der(&crl).unwrap().entries() {
+            assert_eq!(listed.insert(entry.unwrap().serial, shard), None, "in two shards");
+        }
+    }
+    assert_eq!(listed, revoked.iter().map(|(serial, (shard, _))| (*serial, *shard)).collect());
+    works.stop().await;
 }
 
 #[tokio::test]
