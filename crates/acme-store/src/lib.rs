@@ -22,7 +22,7 @@ mod word;
 
 pub use authorization::{AuthorizationChange, AuthorizationRow, AuthorizationStatus, Identifier};
 pub use error::StoreError;
-pub use limit::{FailureNote, FailureRow, Hit, HitCount, ValidationEnd};
+pub use limit::{Ended, FailureNote, FailureRow, Hit, HitCount, ValidationEnd};
 pub use order::{CreateOutcome, NewOrder, OrderChange, OrderRow, OrderStatus, ProcessingClaim};
 pub use page::{Cursor, Page, Paged};
 /// Types of [`pki`] that rows are made of, for backends.

@@ -1,5 +1,7 @@
 //! Counters of limits that fronts share (DESIGN §5, "Limits by trust").
 
+use std::collections::BTreeSet;
+
 use pki::Timestamp;
 
 use crate::Identifier;
@@ -39,6 +41,31 @@ pub struct FailureNote {
     pub at: Timestamp,
     /// When it can be forgotten.
     pub expires_at: Timestamp,
+}
+
+/// What the ends of a batch leave, one after another.
+#[derive(Debug, Default)]
+pub struct Ended<'a> {
+    /// Accounts and identifiers (value, wildcard) whose failures from before the batch are forgotten.
+    pub forgotten: BTreeSet<(&'a str, &'a str, bool)>,
+    /// Failures that are remembered.
+    pub failed: Vec<(&'a ValidationEnd, FailureNote)>,
+}
+
+impl<'a> FromIterator<&'a ValidationEnd> for Ended<'a> {
+    fn from_iter<I: IntoIterator<Item = &'a ValidationEnd>>(ends: I) -> Self {
+        let mut ended = Self::default();
+        for end in ends {
+            if let Some(note) = end.failure {
+                ended.failed.push((end, note));
+                continue;
+            }
+            ended.failed.retain(|(of, _)| of.account != end.account || of.identifier != end.identifier);
+            let identifier = &end.identifier;
+            ended.forgotten.insert((&end.account, &identifier.value, identifier.wildcard));
+        }
+        ended
+    }
 }
 
 /// A failed validation of an account, none of the same identifier having succeeded since.

@@ -75,7 +75,7 @@ impl<'de> Deserialize<'de> for Setting {
 
 /// Declares the limits once: field, documentation, and what a public directory has.
 macro_rules! limits {
-    ($($(#[$doc:meta])* $field:ident = $most:literal in $period:expr, $what:literal;)*) => {
+    ($($(#[$doc:meta])* $field:ident = $public:expr, $what:literal;)*) => {
         /// The limits that hold, each absent where there is none.
         #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
         pub struct Limits { $($(#[$doc])* pub $field: Option<Rate>,)* }
@@ -94,7 +94,13 @@ macro_rules! limits {
 
         impl Limits {
             /// What a publicly trusted directory has: the table that its clients know from others.
-            pub const PUBLIC: Self = Self { $($field: Some(Rate::of($most, $period)),)* };
+            pub const PUBLIC: Self = Self { $($field: $public,)* };
+
+            /// The limit of this name.
+            #[must_use]
+            pub const fn of(&self, name: LimitName) -> Option<Rate> {
+                match name.0 { $(Field::$field => self.$field,)* }
+            }
 
             /// With what is set in the place of what was.
             #[must_use]
@@ -104,16 +110,15 @@ macro_rules! limits {
         }
 
         impl LimitSettings {
-            /// Sets the limit of this name.
-            ///
-            /// # Errors
-            /// When there is none of this name.
-            pub fn set(&mut self, name: &str, setting: Setting) -> Result<(), UnknownLimit> {
-                match name {
-                    $(stringify!($field) => self.$field = Some(setting),)*
-                    _ => return Err(UnknownLimit),
-                }
-                Ok(())
+            /// Sets the limit of this name; with nothing it is again as it was.
+            pub const fn set(&mut self, name: LimitName, setting: Option<Setting>) {
+                match name.0 { $(Field::$field => self.$field = setting,)* }
+            }
+
+            /// What is set for the limit of this name.
+            #[must_use]
+            pub const fn of(&self, name: LimitName) -> Option<Setting> {
+                match name.0 { $(Field::$field => self.$field,)* }
             }
 
             /// Whether nothing is set.
@@ -129,8 +134,8 @@ macro_rules! limits {
                 pub const fn $field() -> Self { Self(Field::$field) }
             )*
 
-            /// Every name.
-            pub const ALL: &'static [&'static str] = &[$(stringify!($field),)*];
+            /// Every limit.
+            pub const ALL: &'static [Self] = &[$(Self(Field::$field),)*];
 
             /// The name in configurations and messages.
             #[must_use]
@@ -143,6 +148,16 @@ macro_rules! limits {
                 match self.0 { $(Field::$field => $what,)* }
             }
         }
+
+        impl FromStr for LimitName {
+            type Err = UnknownLimit;
+            fn from_str(text: &str) -> Result<Self, UnknownLimit> {
+                match text {
+                    $(stringify!($field) => Ok(Self(Field::$field)),)*
+                    _ => Err(UnknownLimit),
+                }
+            }
+        }
     };
 }
 
@@ -152,23 +167,31 @@ pub struct LimitName(Field);
 
 /// There is no such limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("there is no such limit; there are {}", LimitName::ALL.join(", "))]
+#[error("there is no such limit; there are {}", names().join(", "))]
 pub struct UnknownLimit;
+
+fn names() -> Vec<&'static str> {
+    LimitName::ALL.iter().map(|name| name.as_str()).collect()
+}
 
 limits! {
     /// Certificates with a name at or under one registered domain (the public suffix and a label). Counted by the signers.
-    certificates_per_domain = 50 in Period::from_days(7), "certificates";
+    certificates_per_domain = Some(Rate::of(50, Period::from_days(7))), "certificates";
     /// Certificates with exactly the same names. Counted by the signers.
-    duplicate_certificates = 5 in Period::from_days(7), "certificates with exactly these names";
+    duplicate_certificates = Some(Rate::of(5, Period::from_days(7))), "certificates with exactly these names";
+    /// Certificates of one account. Counted by the signers.
+    certificates_per_account = None, "certificates of the account";
+    /// Certificates of all accounts of one registration. Counted by the signers.
+    certificates_per_registration = None, "certificates of the account's registration";
     /// Failed validations of one account for one name. Counted by the fronts.
-    failed_validations = 5 in Period::from_hours(1), "failed validations";
+    failed_validations = Some(Rate::of(5, Period::from_hours(1))), "failed validations";
     /// Accounts that one address (of IPv6 one /64) registers. Counted by the fronts.
-    accounts_per_address = 10 in Period::from_hours(3), "new accounts";
-    /// Orders of one account. Counted by the fronts.
-    orders_per_account = 300 in Period::from_hours(3), "new orders";
+    accounts_per_address = Some(Rate::of(10, Period::from_hours(3))), "new accounts";
+    /// Orders, and authorizations without an order, of one account. Counted by the fronts.
+    orders_per_account = Some(Rate::of(300, Period::from_hours(3))), "new orders";
     /// Failed validations in a row of one account for one name, none successful in between: its orders for the name rest for
     /// the period after the last one. Counted by the fronts.
-    failures_until_paused = 100 in Period::from_days(7), "failed validations in a row";
+    failures_until_paused = Some(Rate::of(100, Period::from_days(7))), "failed validations in a row";
 }
 
 /// What a client is told that ran into a limit: which, whose, and when to come again.
@@ -178,7 +201,7 @@ pub struct Reached {
     pub limit: LimitName,
     /// The limit.
     pub rate: Rate,
-    /// Whose: a domain, a name, an address. Empty for the account itself.
+    /// Whose: a domain, names, an address. Empty for the account itself.
     pub of: String,
     /// From when on it is free again.
     pub free_at: Timestamp,
@@ -228,10 +251,22 @@ mod tests {
         let mut settings = LimitSettings::default();
         assert!(settings.is_empty());
         for name in LimitName::ALL {
-            settings.set(name, Setting(None)).unwrap();
+            assert_eq!(settings.of(*name), None);
+            settings.set(*name, Some(Setting(None)));
+            assert_eq!(settings.of(*name), Some(Setting(None)));
+            assert_eq!(name.as_str().parse(), Ok(*name));
+            assert_eq!(Limits::PUBLIC.with(&settings).of(*name), None);
         }
         assert_eq!(Limits::PUBLIC.with(&settings), Limits::default());
-        assert_eq!(settings.set("orders", Setting(None)), Err(UnknownLimit));
+        for name in LimitName::ALL {
+            settings.set(*name, None);
+        }
+        assert_eq!(Limits::PUBLIC.with(&settings), Limits::PUBLIC);
+        let unknown = "orders".parse::<LimitName>().unwrap_err().to_string();
+        assert!(
+            unknown.starts_with("there is no such limit; there are certificates_per_domain, "),
+            "{unknown}"
+        );
     }
 
     #[test]
@@ -240,6 +275,7 @@ mod tests {
         let limits = Limits::PUBLIC;
         assert_eq!(text(limits.certificates_per_domain), "50 in 7d");
         assert_eq!(text(limits.duplicate_certificates), "5 in 7d");
+        assert_eq!((limits.certificates_per_account, limits.certificates_per_registration), (None, None));
         assert_eq!(text(limits.failed_validations), "5 in 1h");
         assert_eq!(text(limits.accounts_per_address), "10 in 3h");
         assert_eq!(text(limits.orders_per_account), "300 in 3h");

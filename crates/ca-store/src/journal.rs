@@ -74,6 +74,8 @@ sealed_row! {
         /// The serial of the certificate that it replaces (RFC 9773 §5): at most one entry of a kind
         /// that is not abandoned.
         pub replaces: Option<Serial>,
+        /// Whether limits count it: not where it renewed a certificate at its time (RFC 9773 §5).
+        pub counted: bool,
     }
 }
 
@@ -152,14 +154,17 @@ word_enum! {
     }
 }
 
-/// At most `most` entries since `since` in the scope, this one included.
+/// At most `most` entries since `since` in the scope, the one that asks included.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limit {
-    /// What is counted: entries of kind [`JournalKind::Final`] that were not abandoned.
+    /// Whose entries are counted: a directory's.
+    pub directory: String,
+    /// What is counted: entries of kind [`JournalKind::Final`] that are [`counted`](JournalRow::counted) and were not
+    /// abandoned.
     pub scope: LimitScope,
     /// From when on.
     pub since: Timestamp,
-    /// How many.
+    /// How many. Not 0.
     pub most: u32,
 }
 

@@ -221,6 +221,12 @@ pub(crate) mod tests {
         }
     }
 
+    impl AlteredColumn for bool {
+        fn altered(&self) -> Self {
+            !self
+        }
+    }
+
     impl AlteredColumn for u32 {
         fn altered(&self) -> Self {
             self ^ 1

@@ -10,7 +10,7 @@ use crate::{
     AccountUpdate, AuditEvent, AuditHead, AuditRecord, Authority, AuthorityChanges, AuthoritySelector,
     BeginCrl, BlockedAfter, BlockedKeyRow, CertificateQuery, CrlDraft, CrlEdits, CrlEntries, CrlJournal,
     CrlPiece, CrlShardRow, CrlSince, Digest, Evidence, FollowMembers, ImportCrl, ImportOutcome, ImportedCrl,
-    IncidentMember, IncidentRow, IntentOutcome, JoinTokenRow, JournalEntry, JournalKey, LedgerEntry,
+    IncidentMember, IncidentRow, IntentOutcome, JoinTokenRow, JournalEntry, JournalKey, LedgerEntry, Limit,
     MemberCount, NewAccount, NewIntent, NewMember, NewRevocation, NodeRow, Page, Paged, PublishCrl,
     PublishOutcome, PutOutcome, RecordOutcome, RefusalCount, RegisterOutcome, RegistrationRow, Registry,
     RevokeOutcome, Revoked, RevokedAfter, Sealed, SignedRow, StoreError, UpdateOutcome,
@@ -118,6 +118,10 @@ pub trait CaStore: Send + Sync + 'static {
 
     /// What the entries of a serial rest on.
     async fn evidence(&self, serial: &pki::Serial) -> Result<Option<Evidence>, StoreError>;
+
+    /// For each of these limits, if it is reached: when the entry was intended that has to leave before there is room for
+    /// another, the `most`-th newest.
+    async fn reached_limits(&self, limits: &[Limit]) -> Result<Vec<Option<Timestamp>>, StoreError>;
 
     /// Certificates.
     async fn certificates(&self, query: &CertificateQuery) -> Result<Paged<JournalEntry>, StoreError>;

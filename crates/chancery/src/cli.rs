@@ -42,7 +42,7 @@ enum Command {
     /// Make keys and certificates of a CA from a reviewed file.
     #[command(subcommand)]
     Ceremony(CeremonyCommand),
-    /// A PostgreSQL server's schemas.
+    /// A PostgreSQL server's schemas; pauses in the fronts' database.
     #[command(subcommand)]
     Database(DatabaseCommand),
     /// Join a node with a token; list and revoke nodes.
@@ -119,6 +119,7 @@ impl Cli {
             Command::Demo(args) => block_on(demo::run(args)),
             Command::Ceremony(CeremonyCommand::Run { file, json }) => block_on(ceremony::command(file, json)),
             Command::Database(DatabaseCommand::Migrate(args)) => block_on(database::migrate(args)),
+            Command::Database(DatabaseCommand::Unpause(args)) => block_on(database::unpause(args)),
             Command::Node(NodeArgs { operator, command }) => match command {
                 NodeSubcommand::Join(args) => block_on(node::join(args, operator.json)),
                 NodeSubcommand::Operator(command) => {

@@ -44,13 +44,18 @@ async fn signer_store(config: &signer::Config) -> Result<Arc<dyn CaStore>, Failu
 
 pub(crate) fn front(args: &RoleArgs) -> ExitCode {
     run_role("front", args, |config: front::Config, lifecycle: Lifecycle| async move {
-        let store: Arc<dyn AcmeStore> = match config.database.place().map_err(Failure::usage)? {
-            Database::Sqlite(path) => Arc::new(sqlite::Acme::open(sqlite::Options::new(&**path)).await?),
-            Database::Postgres { url, password_file } => {
-                Arc::new(postgres::Acme::open(server(url, password_file.map(|file| &**file))?).await?)
-            }
-        };
+        let store = front_store(&config).await?;
         front::run(config, lifecycle, store).await
+    })
+}
+
+/// The fronts' database; other fronts may have it open too.
+pub(crate) async fn front_store(config: &front::Config) -> Result<Arc<dyn AcmeStore>, Failure> {
+    Ok(match config.database.place().map_err(Failure::usage)? {
+        Database::Sqlite(path) => Arc::new(sqlite::Acme::open(sqlite::Options::new(&**path)).await?),
+        Database::Postgres { url, password_file } => {
+            Arc::new(postgres::Acme::open(server(url, password_file.map(|file| &**file))?).await?)
+        }
     })
 }
 

@@ -227,7 +227,7 @@ pub struct LimitsSection {
     pub pending_authorizations_per_account: u64,
     /// Nonces that stay redeemable; older ones are `badNonce`. Takes a quarter of a byte each. Default 1048576.
     pub nonce_window: u32,
-    /// Accounts whose keys are kept in memory. Default 100000.
+    /// Accounts whose keys, and for a minute the limits, are kept in memory. Default 100000.
     pub cached_accounts: u64,
     /// Orders, authorizations and certificates, of each kind, that are kept in memory for a minute after they were written;
     /// some 3 kB each (longer ones count for several). Orders and authorizations only where no `[[peer]]` is configured: where several

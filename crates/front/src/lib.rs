@@ -44,4 +44,5 @@ mod validation;
 pub use config::{
     Config, DatabaseSection, HttpsSection, LimitsSection, PeerSection, PeersSection, ValidationSection,
 };
+pub use limits::unpause;
 pub use run::run;

@@ -5,10 +5,12 @@
 //! that never more than the limit happens in any period of its length, whatever the clock's position in a slot.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use acme::limit::{LimitName, Limits, Rate, Reached};
 use acme::{AccountId, DirectoryName};
-use acme_store::{FailureNote, FailureRow, Hit, HitCount, ValidationEnd};
+use acme_store::{AcmeStore, FailureNote, FailureRow, Hit, HitCount, StoreError, ValidationEnd};
+use moka::sync::Cache;
 use pki::{Name, Period, Timestamp};
 
 use crate::refusal::Refusal;
@@ -17,6 +19,9 @@ use crate::stored;
 
 /// Slots of a period.
 const SLOTS: u64 = 6;
+/// How long it is remembered which limits an account has: so long after an operator has set others, an account that had
+/// reached the former ones may be refused still.
+const LEARNED_FOR: Duration = Duration::from_secs(60);
 
 /// Something that is limited, and whose it is.
 pub(crate) struct Counted {
@@ -35,7 +40,7 @@ impl Counted {
         Self { limit, rate, key: format!("accounts {directory} {address}"), of: address.to_string() }
     }
 
-    /// An order of an account.
+    /// An order of an account, or an authorization without one.
     pub(crate) fn order_of(rate: Rate, account: &AccountId) -> Self {
         let limit = LimitName::orders_per_account();
         Self { limit, rate, key: format!("orders {account}"), of: String::new() }
@@ -77,7 +82,18 @@ impl Counted {
     }
 }
 
+/// The limits of accounts, as signers have said a moment ago: who has reached his is refused without asking one.
+pub(crate) struct Learned(Cache<AccountId, Limits>);
+
+impl Learned {
+    /// Remembers those of up to so many accounts.
+    pub(crate) fn new(accounts: u64) -> Self {
+        Self(Cache::builder().max_capacity(accounts).time_to_live(LEARNED_FOR).build())
+    }
+}
+
 /// Room that was taken for something. What comes to nothing gives it back; a crash in between costs its owner one.
+#[derive(Debug)]
 #[must_use]
 pub(crate) struct Room(Option<Hit>);
 
@@ -120,17 +136,57 @@ impl Front {
         Err(Refusal::Limited { reached: Box::new(Reached { limit, rate, of, free_at }), now })
     }
 
-    /// Whether the account may ask for these names again after its failures.
+    /// Takes room for an order before a signer is asked, if the account's limit is known. One that may be exempt, as it names a
+    /// certificate that it replaces, is not counted before the signer has said whether it is.
+    ///
+    /// # Errors
+    /// [`Refusal::Limited`] when the limit is reached.
+    pub(crate) async fn take_order_room_early(
+        &self,
+        account: &AccountId,
+        may_be_exempt: bool,
+    ) -> Result<Option<Room>, Refusal> {
+        match self.learned.0.get(account) {
+            Some(limits) if !may_be_exempt => self.take_order_room(&limits, account).await,
+            _ => Ok(None),
+        }
+    }
+
+    /// Takes room for an order where there is a limit.
+    ///
+    /// # Errors
+    /// [`Refusal::Limited`] when the limit is reached.
+    pub(crate) async fn take_order_room(
+        &self,
+        limits: &Limits,
+        account: &AccountId,
+    ) -> Result<Option<Room>, Refusal> {
+        match limits.orders_per_account {
+            Some(rate) => self.take_room(Counted::order_of(rate, account)).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Remembers what a signer has said.
+    pub(crate) fn learn(&self, account: AccountId, limits: Limits) {
+        self.learned.0.insert(account, limits);
+    }
+
+    /// Whether the account may ask for these names again after its failures. What renews a certificate at its time is held only
+    /// to the failures that are one after another without end.
     ///
     /// # Errors
     /// [`Refusal::Limited`], for the name that is free again last.
     pub(crate) async fn check_failures<'a>(
         &self,
         limits: &Limits,
+        exempt: bool,
         account: &AccountId,
         names: impl Iterator<Item = &'a Name>,
-        now: Timestamp,
     ) -> Result<(), Refusal> {
+        let now = self.now();
+        let failed_validations = limits.failed_validations.filter(|_| !exempt);
+        let limits = &Limits { failed_validations, ..*limits };
         let most = [limits.failed_validations, limits.failures_until_paused].into_iter().flatten();
         let Some(most) = most.map(|rate| rate.most).max() else { return Ok(()) };
         let names: Vec<&Name> = names.collect();
@@ -174,6 +230,18 @@ impl Front {
         let end = ValidationEnd { account: account.to_string(), identifier, failure };
         Ok(self.store.end_validations(vec![end]).await?)
     }
+}
+
+/// Forgets the failed validations of an account for these names: it may try them again at once, as after a success.
+///
+/// # Errors
+/// By the store.
+pub async fn unpause(store: &dyn AcmeStore, account: &AccountId, names: &[Name]) -> Result<(), StoreError> {
+    let forgotten = |name| {
+        let identifier = stored::identifier(name);
+        ValidationEnd { account: account.to_string(), identifier, failure: None }
+    };
+    store.end_validations(names.iter().map(forgotten).collect()).await
 }
 
 /// The limit that keeps a name longest, from the times of its failures, latest first.

@@ -18,7 +18,7 @@ use pki::{Name, Timestamp};
 use rpc::{Account, AuthorizedOrder};
 
 use crate::finalize;
-use crate::limits::{Counted, Room};
+use crate::limits::Room;
 use crate::refusal::Refusal;
 use crate::reply::Reply;
 use crate::request::Signed;
@@ -43,6 +43,39 @@ pub(crate) async fn create(front: &Front, request: Signed<'_>) -> Result<Reply, 
     let wanted =
         NewOrder::from_verified(&request.verified, MAXIMUM_NAMES).map_err(|error| error.problem())?;
     bound_pending(front, account, wanted.names.len(), now).await?;
+    let mut room = front.take_order_room_early(&account.id, wanted.replaces.is_some()).await?;
+    let placed = place(front, &request, wanted, &mut room, now).await;
+    let (order, used) = match placed {
+        Ok(Placed::New(order)) => (Ok(order), true),
+        Ok(Placed::There(order)) => (Ok(order), false),
+        Err(refusal) => (Err(refusal), false),
+    };
+    match room {
+        Some(room) if used => room.keep(),
+        Some(room) => room.give_back(front).await?,
+        None => {}
+    }
+    let order = order?;
+    tracing::info!(order = %order.facts.id, names = order.facts.names.len(), status = order.state.status().as_str(), "order");
+    Ok(show(&request, &order, StatusCode::CREATED, now))
+}
+
+/// What became of a newOrder.
+enum Placed {
+    New(Order),
+    /// An earlier answer to this very request was lost.
+    There(Order),
+}
+
+/// Has the order authorized, and keeps it. Takes room for it that was not taken before.
+async fn place(
+    front: &Front,
+    request: &Signed<'_>,
+    wanted: NewOrder,
+    room: &mut Option<Room>,
+    now: Timestamp,
+) -> Result<Placed, Refusal> {
+    let account = request.account()?;
     let (authorized, held) = tokio::join!(front.signer.authorize_order(request.jws()), async {
         match request.place.directory.reuses() {
             true => Held::find(front, &request.place.directory, account, &wanted.names, now).await,
@@ -51,35 +84,18 @@ pub(crate) async fn create(front: &Front, request: Signed<'_>) -> Result<Reply, 
     });
     let (authorized, held) = (authorized?, held?);
     let (limits, exempt) = (authorized.limits, authorized.limits_exempt);
-    let made = assemble(&request, wanted, authorized, &held, now)?;
-    if !exempt {
-        front.check_failures(&limits, &account.id, made.to_validate.iter(), now).await?;
+    front.learn(account.id, limits);
+    let made = assemble(request, wanted, authorized, &held, now)?;
+    front.check_failures(&limits, exempt, &account.id, made.to_validate.iter()).await?;
+    if room.is_none() && !exempt {
+        *room = front.take_order_room(&limits, &account.id).await?;
     }
-    let room = match limits.orders_per_account {
-        Some(rate) if !exempt => front.take_room(Counted::order_of(rate, &account.id)).await?,
-        _ => Room::UNLIMITED,
-    };
     let row = stored::order_row(&made.order)?;
     let new = acme_store::NewOrder { order: row, authorizations: made.new_rows };
-    let kept = match keep(front, new, now).await {
-        Ok(kept) => kept,
-        Err(refusal) => {
-            room.give_back(front).await?;
-            return Err(refusal);
-        }
-    };
-    let order = match kept {
-        Some(existing) => {
-            room.give_back(front).await?;
-            stored::order(&existing)?.object
-        }
-        None => {
-            room.keep();
-            made.order
-        }
-    };
-    tracing::info!(order = %order.facts.id, names = order.facts.names.len(), status = order.state.status().as_str(), "order");
-    Ok(show(&request, &order, StatusCode::CREATED, now))
+    Ok(match keep(front, new, now).await? {
+        Some(existing) => Placed::There(stored::order(&existing)?.object),
+        None => Placed::New(made.order),
+    })
 }
 
 /// An order, read.

@@ -18,6 +18,7 @@ use crate::certificate::FreshCertificates;
 use crate::config::{Config, HttpsSection};
 use crate::directory::Directories;
 use crate::https::{OwnIssue, Served};
+use crate::limits::Learned;
 use crate::nonce::{Nonces, PeerService};
 use crate::recent::Recent;
 use crate::renewal::RenewalInfos;
@@ -96,6 +97,7 @@ fn assemble(
         room: Semaphore::new(config.limits.requests),
         bodies: Semaphore::new(config.limits.bodies),
         fresh: FreshCertificates::new(config.limits.cached_rows),
+        learned: Learned::new(config.limits.cached_accounts),
         renewal_infos: RenewalInfos::new(
             config.limits.cached_renewal_infos,
             Duration::from_secs(config.limits.renewal_info_seconds),

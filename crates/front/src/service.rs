@@ -14,6 +14,7 @@ use crate::accounts::Accounts;
 use crate::certificate::FreshCertificates;
 use crate::config::{LimitsSection, ValidationSection};
 use crate::directory::Directories;
+use crate::limits::Learned;
 use crate::nonce::Nonces;
 use crate::refusal::Refusal;
 use crate::renewal::RenewalInfos;
@@ -41,6 +42,7 @@ pub(crate) struct Front {
     pub(crate) bodies: Semaphore,
     pub(crate) fresh: FreshCertificates,
     pub(crate) renewal_infos: RenewalInfos,
+    pub(crate) learned: Learned,
     /// Validations whose outcome a client's look may wait for.
     pub(crate) under_way: UnderWay,
     /// Validations and issuances, which do not depend on a client's staying connected.

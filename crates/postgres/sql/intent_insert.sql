@@ -3,11 +3,12 @@
 WITH entered AS (
     INSERT INTO journal (
         id, serial, kind, order_id, new_order, directory, account, issuer, profile, shard, spki_sha256, csr_sha256,
-        not_before, not_after, tbs, created_at, mac_version, mac, name_count, replaces)
+        not_before, not_after, tbs, created_at, mac_version, mac, name_count, replaces,
+        counted)
     SELECT * FROM UNNEST(
         $1::bigint[], $2::bytea[], $3::text[], $4::text[], $5::bytea[], $6::text[], $7::text[], $8::text[], $9::text[],
         $10::bigint[], $11::bytea[], $12::bytea[], $13::bigint[], $14::bigint[], $15::bytea[], $16::bigint[],
-        $17::bigint[], $18::bytea[], $19::bigint[], $29::bytea[])
+        $17::bigint[], $18::bytea[], $19::bigint[], $29::bytea[], $30::boolean[])
     ON CONFLICT DO NOTHING
     RETURNING id
 ), waiting AS (

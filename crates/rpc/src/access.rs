@@ -79,6 +79,8 @@ pub const ADMIN: &[Rule] = &[
     rule("/chancery.admin.v1.Admin/CreateRegistration", OPERATOR),
     rule("/chancery.admin.v1.Admin/ListRegistrations", OPERATOR),
     rule("/chancery.admin.v1.Admin/SetProfiles", OPERATOR),
+    rule("/chancery.admin.v1.Admin/ListLimits", OPERATOR),
+    rule("/chancery.admin.v1.Admin/SetLimits", OPERATOR),
     rule("/chancery.admin.v1.Admin/AddGrant", OPERATOR),
     rule("/chancery.admin.v1.Admin/RemoveGrant", OPERATOR),
     rule("/chancery.admin.v1.Admin/ListGrants", OPERATOR),

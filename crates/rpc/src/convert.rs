@@ -122,7 +122,7 @@ pub struct AuthorizedOrder {
     pub names: Vec<AuthorizedName>,
     /// What fronts count for the account.
     pub limits: Limits,
-    /// Whether the order is exempt from limits.
+    /// Whether the order is exempt from those of orders.
     pub limits_exempt: bool,
 }
 
@@ -158,6 +158,8 @@ pub struct AuthorizedIdentifier {
     pub directory: DirectoryName,
     /// The name and its authorization.
     pub name: AuthorizedName,
+    /// What fronts count for the account.
+    pub limits: Limits,
 }
 
 impl From<AuthorizedIdentifier> for signer::AuthorizeIdentifierResponse {
@@ -166,6 +168,7 @@ impl From<AuthorizedIdentifier> for signer::AuthorizeIdentifierResponse {
             account_id: authorized.account.to_string(),
             directory: authorized.directory.to_string(),
             name: Some(authorized.name.into()),
+            limits: Some(limits_message(&authorized.limits)),
         }
     }
 }
@@ -178,6 +181,7 @@ impl TryFrom<signer::AuthorizeIdentifierResponse> for AuthorizedIdentifier {
             account: text("account_id", &wire.account_id)?,
             directory: text("directory", &wire.directory)?,
             name: wire.name.ok_or(ConvertError { field: "name" })?.try_into()?,
+            limits: limits(wire.limits.as_ref())?,
         })
     }
 }

@@ -171,13 +171,13 @@ fn detail<T: Message + Default>(status: &Status, type_url: &str) -> Option<T> {
     T::decode(any.value.as_slice()).ok()
 }
 
-fn milliseconds(duration: Duration) -> u32 {
+fn milliseconds(duration: Duration) -> u64 {
     // Rounded up: a hint below a millisecond is a hint nevertheless.
-    u32::try_from(duration.as_micros().div_ceil(1000)).unwrap_or(u32::MAX)
+    u64::try_from(duration.as_micros().div_ceil(1000)).unwrap_or(u64::MAX)
 }
 
-fn duration(milliseconds: u32) -> Option<Duration> {
-    (milliseconds > 0).then(|| Duration::from_millis(milliseconds.into()))
+fn duration(milliseconds: u64) -> Option<Duration> {
+    (milliseconds > 0).then(|| Duration::from_millis(milliseconds))
 }
 
 const REFUSAL_TYPE: &str = "type.googleapis.com/chancery.signer.v1.Refusal";
@@ -244,6 +244,9 @@ mod tests {
         assert_eq!(retry_after(&unavailable("away", hint)), Some(hint));
         let limited = Refusal::new(Problem::new(ErrorType::RateLimited, "slow")).with_retry_after(hint);
         assert_eq!(retry_after(&limited.into_status()), Some(hint));
+        let quarter = Duration::from_secs(90 * 86_400);
+        let limited = Refusal::new(Problem::new(ErrorType::RateLimited, "slow")).with_retry_after(quarter);
+        assert_eq!(retry_after(&limited.into_status()), Some(quarter));
         assert_eq!(retry_after(&Status::unavailable("plain")), None);
         assert!(refusal(&busy("full", hint)).is_none());
         assert!(refusal(&Status::with_details(Code::Internal, "x", Bytes::from_static(b"junk"))).is_none());

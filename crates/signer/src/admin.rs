@@ -20,7 +20,7 @@ use crate::ca::Ca;
 use crate::crl::CrlState;
 use crate::doors::Tokens;
 use crate::node::{JOIN_LIFETIME, NodeSettings};
-use crate::operator::{EAB_LIFETIME, RegistrationSettings, page, parse_name};
+use crate::operator::{EAB_LIFETIME, LimitInForce, RegistrationSettings, page, parse_name};
 use crate::publication::Objects;
 use crate::refusal::{Outcome, Reason, Refusal};
 use crate::revoke::names_of;
@@ -138,6 +138,26 @@ impl Admin for AdminService {
         let request = request.into_inner();
         let set = self.ca.set_profiles(&operator, &request.registration_id, &request.profiles).await;
         self.answer(set.map(registration))
+    }
+
+    async fn list_limits(
+        &self,
+        request: Request<proto::ListLimitsRequest>,
+    ) -> Result<Response<proto::ListLimitsResponse>, Status> {
+        self.operator(&request).await?;
+        let limits = self.ca.list_limits(&request.into_inner().registration_id).await;
+        self.answer(limits.map(|limits| limits_message(&limits)))
+    }
+
+    async fn set_limits(
+        &self,
+        request: Request<proto::SetLimitsRequest>,
+    ) -> Result<Response<proto::ListLimitsResponse>, Status> {
+        let operator = self.operator(&request).await?;
+        let request = request.into_inner();
+        let limits: Vec<_> = request.limits.into_iter().map(|one| (one.name, one.rate)).collect();
+        let set = self.ca.set_limits(&operator, &request.registration_id, &limits).await;
+        self.answer(set.map(|limits| limits_message(&limits)))
     }
 
     async fn add_grant(
@@ -530,6 +550,15 @@ const fn kind(scope: NameScope) -> proto::GrantKind {
 
 fn or_default(seconds: u64, default: Duration) -> Duration {
     if seconds == 0 { default } else { Duration::from_secs(seconds) }
+}
+
+fn limits_message(limits: &[LimitInForce]) -> proto::ListLimitsResponse {
+    let message = |limit: &LimitInForce| proto::Limit {
+        name: limit.name.as_str().to_owned(),
+        rate: limit.rate.map_or_else(|| "none".to_owned(), |rate| rate.to_string()),
+        own: limit.own,
+    };
+    proto::ListLimitsResponse { limits: limits.iter().map(message).collect() }
 }
 
 fn registration(row: ca_store::RegistrationRow) -> proto::Registration {

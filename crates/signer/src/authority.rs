@@ -19,6 +19,7 @@ pub use rpc::Evidence as NameEvidence;
 
 use crate::account::Account;
 use crate::ca::Ca;
+use crate::limits::{Counted, limits_of};
 use crate::order::{Terms, check_agreement, read_terms};
 use crate::refusal::{Outcome, Reason, Refusal};
 use crate::registrant::Registrant;
@@ -102,6 +103,8 @@ pub(crate) struct Authorized {
     pub(crate) record: Vec<u8>,
     /// For the audit row: `{"name": "3/3"}`; none when every name is granted.
     pub(crate) quorum: Option<Value>,
+    /// The limits that it counts in; none, and it counts in none, where it renews a certificate at its time (RFC 9773 §5).
+    pub(crate) counted: Option<Vec<Counted>>,
     /// The time of this decision.
     pub(crate) at: Timestamp,
 }
@@ -123,7 +126,7 @@ impl Ca {
             let detail = format!("the order was made for profile {shown:?}, and would get {given:?} by now");
             return Err(request.finalize.refuse(Reason::ProfileMismatch, detail).into());
         }
-        self.check_replaced(&request.finalize, account, &terms, false).await?;
+        let exempt = self.check_replaced(&request.finalize, account, &terms, false, now).await?;
         let csr = Finalize::from_verified(&finalize)
             .map_err(|error| Refusal::from(error).directory(request.finalize.directory().name().as_str()))?
             .csr;
@@ -142,6 +145,9 @@ impl Ca {
         cites.extend(registrant.as_ref().map(|registrant| registrant.citation().clone()));
         cites.extend(terms.permits.iter().cloned());
         cites.extend(evidence.grants);
+        let limits = limits_of(&request.finalize, registrant.as_ref());
+        let registration = account.row.registration.as_deref();
+        let counted = (!exempt).then(|| Counted::of(&limits, &account.row.id, registration, &terms.names));
         Ok(Authorized {
             account: Arc::clone(account),
             terms,
@@ -150,6 +156,7 @@ impl Ca {
             authorizations: evidence.authorizations,
             record: Value::Array(evidence.record).to_string().into_bytes(),
             quorum: (!evidence.quorum.is_empty()).then(|| json!(evidence.quorum)),
+            counted,
             at: now,
         })
     }

@@ -11,6 +11,7 @@ use pki::{Serial, Tbs};
 use crate::authority::{Finalization, IssueOrder};
 use crate::ca::Ca;
 use crate::journal::{CertificateDraft, CertificateIntent, Commit, Journaled, Record};
+use crate::limits::rate_limited;
 use crate::refusal::{Failure, Outcome, Reason};
 use crate::renewal::already_replaced;
 
@@ -91,7 +92,8 @@ impl Ca {
                 // Step 4: an order that has an entry is answered with it, whatever speaks against it by now.
                 Err(failure) => return self.answer_known(request, flight).await?.ok_or(failure),
             };
-            let draft = CertificateDraft { past: past.clone(), ..linted.draft };
+            let Linted { draft, counted } = linted;
+            let draft = CertificateDraft { past: past.clone(), ..draft };
             match self.journal.commit(draft).await? {
                 Commit::Committed(intent) => return self.finish(intent, flight).await.map(Issuance::Issued),
                 Commit::OrderTaken(entry) => return self.answer(request, *entry, flight).await,
@@ -105,7 +107,12 @@ impl Ca {
                     return Err(request.finalize.refuse(Reason::AuthorizationDeactivated, detail).into());
                 }
                 Commit::LimitReached(_) => {
-                    return Err(request.finalize.refuse(Reason::RateLimited, "a limit is reached").into());
+                    let now = self.now()?;
+                    let directory = request.finalize.directory().name();
+                    if let Some(reached) = self.reached_limit(directory, &counted, now).await? {
+                        return Err(rate_limited(&request.finalize, &reached, now).into());
+                    }
+                    // What stood in the way has left in this moment.
                 }
                 Commit::OrderHasPast => match self.look_back(request).await? {
                     Past::Open(entry) => return self.answer(request, *entry, flight).await,

@@ -25,6 +25,7 @@ mod events;
 pub mod issue;
 pub mod journal;
 pub mod ledger;
+mod limits;
 mod membership;
 mod membership_service;
 pub mod node;

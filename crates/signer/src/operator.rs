@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use acme::directory::DirectoryName;
 use acme::eab::EabKeyId;
+use acme::limit::LimitSettings;
 use aws_lc_rs::digest;
 use ca_store::{
     Authority, AuthorityChange, AuthorityChanges, AuthorityRow, AuthoritySelector, Cursor, EabKeyRow,
@@ -17,10 +18,12 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use crate::audit::Event;
-use acme::limit::LimitSettings;
-
 use crate::ca::Ca;
 use crate::refusal::{Failure, Outcome, Reason, Refusal};
+
+mod limits;
+
+pub use limits::LimitInForce;
 
 /// How long an EAB key lives if the operator does not say.
 pub const EAB_LIFETIME: Duration = Duration::from_secs(30 * 86_400);

@@ -18,6 +18,7 @@ use pki::{DnsName, Name, NameSet, Profile, Timestamp, ValidityError};
 
 use crate::account::Account;
 use crate::ca::Ca;
+use crate::limits::{Counted, limits_of, rate_limited};
 use crate::refusal::{Outcome, Reason, Refusal};
 use crate::registrant::Registrant;
 use crate::registry::Directory;
@@ -42,8 +43,7 @@ pub(crate) struct Terms {
     pub(crate) permits: Vec<Citation>,
     /// The domains above names that the client named for them (RFC 9444); none where that is not offered.
     pub(crate) ancestors: BTreeMap<Name, DnsName>,
-    /// The certificate that it replaces, where the directory takes that: [`Ca::check_replaced`] judges it. Such an order is a
-    /// renewal, from which limits by account, domain and names are to keep off.
+    /// The certificate that it replaces, where the directory takes that: [`Ca::check_replaced`] judges it.
     pub(crate) replaces: Option<CertificateId>,
 }
 
@@ -66,7 +66,7 @@ pub struct AuthorizedOrder {
     pub names: Vec<AuthorizedName>,
     /// The limits that hold for the account.
     pub limits: Limits,
-    /// Whether the order is exempt from them.
+    /// Whether the order is exempt from those of certificates and orders: it renews a certificate at its time (RFC 9773 §5).
     pub limits_exempt: bool,
 }
 
@@ -124,8 +124,16 @@ impl Ca {
         let registrant = self.registrant(&request, account, now).await?;
         let terms = read_terms(&request, &verified, registrant.as_ref())?;
         self.check_validity(&request, &terms, now)?;
-        self.check_replaced(&request, account, &terms, true).await?;
+        let exempt = self.check_replaced(&request, account, &terms, true, now).await?;
         let directory = request.directory();
+        let limits = limits_of(&request, registrant.as_ref());
+        if !exempt {
+            let registration = account.row.registration.as_deref();
+            let counted = Counted::of(&limits, &account.row.id, registration, &terms.names);
+            if let Some(reached) = self.reached_limit(directory.name(), &counted, now).await? {
+                return Err(rate_limited(&request, &reached, now).into());
+            }
+        }
         let digest = request.jws().digest();
         self.verified.0.insert(digest, verified.remember());
         let ids = &self.secrets.ids;
@@ -139,8 +147,8 @@ impl Ca {
             replaces: terms.replaces,
             expires: now.plus(directory.policy.order_lifetime),
             names,
-            limits: directory.policy.limits_of(&registrant.map(|one| one.limits()).unwrap_or_default()),
-            limits_exempt: false,
+            limits,
+            limits_exempt: exempt,
         })
     }
 

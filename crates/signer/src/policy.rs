@@ -272,9 +272,9 @@ pub struct DirectoryPolicy {
     #[serde(default)]
     pub names: NamePolicy,
     /// Limits (RFC 8555 §6.6), each as `"50 in 7d"` or `"none"`: `certificates_per_domain`, `duplicate_certificates`,
-    /// `failed_validations`, `accounts_per_address`, `orders_per_account`, `failures_until_paused`. Default for a publicly
-    /// trusted directory: `50 in 7d`, `5 in 7d`, `5 in 1h`, `10 in 3h`, `300 in 3h`, `100 in 7d`; for others none. A
-    /// registration may have others.
+    /// `failed_validations`, `accounts_per_address`, `orders_per_account`, `failures_until_paused`, `certificates_per_account`,
+    /// `certificates_per_registration`. Default for a publicly trusted directory: `50 in 7d`, `5 in 7d`, `5 in 1h`, `10 in 3h`,
+    /// `300 in 3h`, `100 in 7d`, and for the last two none; for others none at all. A registration may have others.
     #[serde(default, skip_serializing_if = "LimitSettings::is_empty")]
     pub limits: LimitSettings,
     /// The reasons that clients may give for a revocation (RFC 8555 §7.6), by their names in RFC 5280 §5.3.1. Default

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use acme::authorization::{NewAuthorization, NewAuthorizationError};
 use acme::id::Scope;
 use acme::identifier::IdentifierError;
+use acme::limit::Limits;
 use acme::resource::Resource;
 use acme::{AccountId, DirectoryName};
 use pki::Profile;
 
 use crate::ca::Ca;
+use crate::limits::limits_of;
 use crate::order::{AuthorizedName, check_agreement, check_name};
 use crate::refusal::{Outcome, Reason, Refusal};
 use crate::request::{AccountSlot, ClientRequest};
@@ -23,6 +25,8 @@ pub struct AuthorizedIdentifier {
     pub directory: DirectoryName,
     /// The name with its authorization.
     pub name: AuthorizedName,
+    /// The limits that hold for the account.
+    pub limits: Limits,
 }
 
 impl Ca {
@@ -80,7 +84,8 @@ impl Ca {
             ancestor: None,
             name: wanted.name,
         };
-        Ok(AuthorizedIdentifier { account: account.id, directory: directory.name().clone(), name })
+        let limits = limits_of(&request, registrant.as_ref());
+        Ok(AuthorizedIdentifier { account: account.id, directory: directory.name().clone(), name, limits })
     }
 }
 

@@ -15,7 +15,7 @@ use crate::policy::RenewalPolicy;
 use crate::refusal::{Outcome, Reason, Refusal};
 use crate::registry::Directory;
 use crate::request::ClientRequest;
-use crate::revoke::names_of;
+use crate::revoke::{is_by_the_ca, names_of};
 
 /// What a directory says of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,20 +85,22 @@ impl Ca {
     }
 
     /// The certificate that an order is to replace (RFC 9773 §5): the account's own, of the same directory, with at least one
-    /// name in common. Whether it has a successor, the intent's transaction says in the end; `is_new` asks already now.
+    /// name in common. Whether it has a successor, the intent's transaction says in the end; `is_new` asks already now. Says
+    /// whether the order renews it at its time, and is exempt from limits.
     pub(crate) async fn check_replaced(
         &self,
         request: &ClientRequest,
         account: &Account,
         terms: &Terms,
         is_new: bool,
-    ) -> Outcome<()> {
-        let Some(id) = &terms.replaces else { return Ok(()) };
+        now: Timestamp,
+    ) -> Outcome<bool> {
+        let Some(id) = &terms.replaces else { return Ok(false) };
         let directory = request.directory();
         let found = self.certificate_with_id(directory, id).await?;
         let of_directory =
             |(row, _): &(JournalRow, _)| row.directory.as_deref() == Some(directory.name().as_str());
-        let Some((row, _)) = found.filter(of_directory) else {
+        let Some((row, revocation)) = found.filter(of_directory) else {
             let detail = "replaces: there is no such certificate in this directory";
             return Err(request.refuse(Reason::ReplacedUnknown, detail).status(404).into());
         };
@@ -114,8 +116,37 @@ impl Ca {
         if is_new && !self.store.journal(&JournalKey::Replacing(id.serial)).await?.is_empty() {
             return Err(already_replaced(request).into());
         }
-        Ok(())
+        self.is_due(directory, &row, revocation.as_ref(), now).await
     }
+
+    /// Whether it is time for a certificate's successor. What its client brings about by itself makes it no time: or else one
+    /// certificate would be followed by as many as somebody likes that no limit counts.
+    async fn is_due(
+        &self,
+        directory: &Directory,
+        row: &JournalRow,
+        revocation: Option<&RevocationRow>,
+        now: Timestamp,
+    ) -> Outcome<bool> {
+        if let Some(revocation) = revocation {
+            return Ok(is_by_the_ca(&revocation.source));
+        }
+        let policy = &directory.policy.renewal;
+        let usual = usual(policy, row);
+        let whole = directory.profile(Some(&row.profile)).map(|profile| profile.validity());
+        if now >= usual.start() && now >= earliest(policy, row, whole) {
+            return Ok(true);
+        }
+        let moved = self.moved_window(&row.serial, usual).await?;
+        Ok(moved.is_some_and(|(window, _)| now >= window.start()))
+    }
+}
+
+/// When a certificate of its profile's validity would be renewed at the earliest: this one may be shorter, by its client's wish
+/// (RFC 8555 §7.4, `notAfter`).
+fn earliest(policy: &RenewalPolicy, row: &JournalRow, whole: Option<Period>) -> Timestamp {
+    let whole = whole.map_or(0, Period::seconds);
+    row.not_before.plus(Period::from_seconds(whole.saturating_mul(policy.renewal_at_percent.into()) / 100))
 }
 
 /// The certificate has a successor.
@@ -178,6 +209,7 @@ mod tests {
             signed_at: None,
             abandoned_at: None,
             replaces: None,
+            counted: true,
         }
     }
 
@@ -204,6 +236,18 @@ mod tests {
         assert_eq!(window_of(other, lifetime, &policy), (71, 81));
         let late = RenewalPolicy { renewal_at_percent: 80, renewal_window_percent: 20, ..policy };
         assert_eq!(window_of(with(0xff), lifetime, &late), (89, 99));
+    }
+
+    #[test]
+    fn a18_a_short_life_is_not_renewed_sooner_than_a_whole_one() {
+        let (policy, whole) = (RenewalPolicy::default(), Period::from_days(90));
+        let hour = row([7; 16], 3600);
+        let at = |whole| earliest(&policy, &hour, whole).since(hour.not_before).seconds();
+        assert_eq!(at(Some(whole)), whole.seconds() * 66 / 100);
+        assert_eq!(at(None), 0, "its profile is gone: so is what it could be renewed with");
+        // A whole one's window begins no sooner than that.
+        let ninety = row([0; 16], whole.seconds());
+        assert!(usual(&policy, &ninety).start() >= earliest(&policy, &ninety, Some(whole)));
     }
 
     #[test]

@@ -67,6 +67,14 @@ impl By {
     }
 }
 
+/// Whether a revocation, by what its row has, was the CA's own decision and nothing that a client could bring about.
+pub(crate) fn is_by_the_ca(source: &str) -> bool {
+    [OPERATOR, INCIDENT].iter().any(|word| source.split_once(' ').is_some_and(|(first, _)| first == *word))
+}
+
+const OPERATOR: &str = "operator";
+const INCIDENT: &str = "incident";
+
 /// As the revocation's row has it.
 impl std::fmt::Display for By {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -75,9 +83,9 @@ impl std::fmt::Display for By {
             Self::Key => f.write_str("certificate key"),
             Self::Block(who) => write!(f, "key blocked by {who}"),
             Self::SharedKey(serial) => write!(f, "certificate key of {serial}"),
-            Self::Operator(name) => write!(f, "operator {name}"),
-            Self::Run(name, run) => write!(f, "operator {name} run {run}"),
-            Self::Incident(id) => write!(f, "incident {id}"),
+            Self::Operator(name) => write!(f, "{OPERATOR} {name}"),
+            Self::Run(name, run) => write!(f, "{OPERATOR} {name} run {run}"),
+            Self::Incident(id) => write!(f, "{INCIDENT} {id}"),
         }
     }
 }

@@ -160,6 +160,7 @@ impl Authority for AuthorityService {
             account_id: authorized.account.to_string(),
             directory: authorized.directory.to_string(),
             name: Some(authorized_name(authorized.name)),
+            limits: Some(rpc::limits_message(&authorized.limits)),
         })
     }
 

@@ -290,6 +290,7 @@ async fn issue(ca: &dyn CaStore, keys: &RowMacKeys, client: u64, tag: u64) {
         signed_at: None,
         abandoned_at: None,
         replaces: None,
+        counted: true,
     };
     let cited = keys.seal(account(client));
     let intent = NewIntent {

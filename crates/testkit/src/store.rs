@@ -12,8 +12,8 @@ use ca_store::{
     BeginCrl, BlockedAfter, BlockedKeyRow, CaStore, CertificateQuery, Changes, Clock, CrlDraft, CrlEdits,
     CrlEntries, CrlJournal, CrlPiece, CrlShardRow, CrlSince, Epoch, Evidence, FollowMembers, ImportCrl,
     ImportOutcome, ImportedCrl, IncidentMember, IncidentRow, Info, IntentOutcome, JoinTokenRow, JournalEntry,
-    JournalKey, LeaseOutcome, LedgerEntry, MemberCount, NewAccount, NewIntent, NewMember, NewRevocation,
-    NodeRow, Page, Paged, PublishCrl, PublishOutcome, PutOutcome, RecordOutcome, RefusalCount,
+    JournalKey, LeaseOutcome, LedgerEntry, Limit, MemberCount, NewAccount, NewIntent, NewMember,
+    NewRevocation, NodeRow, Page, Paged, PublishCrl, PublishOutcome, PutOutcome, RecordOutcome, RefusalCount,
     RegisterOutcome, RegistrationRow, Registry, RevokeOutcome, Revoked, RevokedAfter, Sealed, SignedRow,
     StoreError, UpdateOutcome,
 };
@@ -284,6 +284,7 @@ passed_on! {
     fn begin_crl(begin: BeginCrl) -> CrlDraft;
     fn crl_entries(entries: &CrlEntries) -> CrlPiece;
     fn crl_edits(since: &CrlSince) -> Option<CrlEdits>, by edits;
+    fn reached_limits(limits: &[Limit]) -> Vec<Option<Timestamp>>;
     fn journal_crl(crl: CrlJournal) -> ();
     fn publish_crl(publish: PublishCrl) -> PublishOutcome;
     fn import_crl(import: ImportCrl) -> ImportOutcome;

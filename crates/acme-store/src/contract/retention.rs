@@ -96,4 +96,19 @@ pub async fn failures_are_counted_until_a_success(fixture: &dyn Fixture) {
     one.end_validations(vec![succeeded(identifier("x")), failure("a", "x", 5, 90)]).await.unwrap();
     assert_eq!(times(two.failures("a", &both, 10).await.unwrap()), [row("x", 5), row("y", 2)]);
     assert_eq!(times(two.failures("b", &both, 10).await.unwrap()), [row("x", 4)]);
+    // One after another within a batch, and in batches at once.
+    let mixed = vec![
+        failure("c", "x", 1, 90),
+        failure("c", "y", 2, 90),
+        ValidationEnd { account: "c".to_owned(), ..succeeded(identifier("x")) },
+        failure("c", "x", 3, 90),
+        failure("c", "x", 3, 90),
+    ];
+    let others = (4..10).map(|time| one.end_validations(vec![failure("d", "x", time, 90)]));
+    let (mixed, others) = futures::join!(one.end_validations(mixed), futures::future::join_all(others));
+    mixed.unwrap();
+    others.into_iter().for_each(Result::unwrap);
+    assert_eq!(times(two.failures("c", &both, 10).await.unwrap()), [row("x", 3), row("x", 3), row("y", 2)]);
+    assert_eq!(two.failures("d", &both, 10).await.unwrap().len(), 6);
+    one.end_validations(vec![]).await.unwrap();
 }

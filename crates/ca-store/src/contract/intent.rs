@@ -299,8 +299,13 @@ pub async fn a_bad_intent_does_not_fail_its_neighbours(fixture: &dyn Fixture) {
     }
 }
 
+/// A limit of the directory `main`.
+fn limit(scope: LimitScope, since: u64, most: u32) -> Limit {
+    Limit { directory: "main".to_owned(), scope, since: at(since), most }
+}
+
 fn limited(tag: u64, scope: LimitScope, most: u32) -> NewIntent {
-    NewIntent { limits: vec![Limit { scope, since: at(0), most }], ..intent(tag) }
+    NewIntent { limits: vec![limit(scope, 0, most)], ..intent(tag) }
 }
 
 pub async fn limits_hold_within_a_batch(fixture: &dyn Fixture) {
@@ -334,9 +339,80 @@ pub async fn limits_hold_within_a_batch(fixture: &dyn Fixture) {
     }
 }
 
+/// What is exempt fills no limit: neither from the same batch nor from before.
+pub async fn what_is_exempt_is_not_counted(fixture: &dyn Fixture) {
+    let store = open(fixture, "one").await;
+    let scopes = [
+        LimitScope::Account("account".to_owned()),
+        LimitScope::Domain("example.org".to_owned()),
+        LimitScope::Names(vec!["example.org".to_owned(), "www.example.org".to_owned()]),
+    ];
+    let exempt = |tag| intent_of(JournalRow { counted: false, ..journal_row(tag) });
+    let limits = |most| scopes.clone().map(|scope| limit(scope, 0, most)).to_vec();
+    let counted = |tag| NewIntent { limits: limits(1), ..intent(tag) };
+    let outcomes = store.commit_intents(vec![exempt(1), exempt(2), counted(3), exempt(4)]).await.unwrap();
+    assert_eq!(outcomes, vec![IntentOutcome::Committed; 4]);
+    assert_eq!(commit(store.as_ref(), exempt(5)).await, IntentOutcome::Committed);
+    assert_eq!(store.reached_limits(&limits(2)).await.unwrap(), [None; 3]);
+    assert_eq!(store.reached_limits(&limits(1)).await.unwrap(), [Some(at(23)); 3]);
+    assert_eq!(commit(store.as_ref(), counted(6)).await, IntentOutcome::LimitReached(0));
+    let entries = store.journal(&JournalKey::Serial(serial(5))).await.unwrap();
+    assert!(!keys().verify(&entries[0].row).unwrap().counted);
+}
+
+/// The oldest of the newest so many has to leave.
+pub async fn a_reached_limit_says_what_must_leave(fixture: &dyn Fixture) {
+    let store = open(fixture, "one").await;
+    let store = store.as_ref();
+    found(store).await;
+    let mut member = new_account("member");
+    member.account = seal(AccountRow { registration: Some("client".to_owned()), ..account("member") });
+    store.register_account(member).await.unwrap();
+    for tag in [3, 1, 5, 2] {
+        let row = JournalRow { account: Some("member".to_owned()), ..journal_row(tag) };
+        // More names of the domain than one are one entry.
+        issue(store, row, &["a.example.org", "b.example.org"]).await;
+    }
+    let given_up = JournalRow { account: Some("member".to_owned()), ..journal_row(9) };
+    commit(store, intent_of(given_up.clone())).await;
+    let given_up = JournalRow { abandoned_at: Some(at(50)), ..given_up };
+    store.abandon(vec![Abandonment { row: seal(given_up), audit: vec![] }]).await.unwrap();
+
+    let scopes = [
+        LimitScope::Account("member".to_owned()),
+        LimitScope::Registration("client".to_owned()),
+        LimitScope::Domain("example.org".to_owned()),
+        LimitScope::Names(["b.example.org", "a.example.org"].map(str::to_owned).to_vec()),
+    ];
+    // Entries are of the times 21, 22, 23 and 25.
+    let cases = [
+        (0, 1, Some(25)),
+        (0, 2, Some(23)),
+        (0, 4, Some(21)),
+        (0, 5, None),
+        (22, 3, Some(22)),
+        (22, 4, None),
+        (25, 1, Some(25)),
+        (26, 1, None),
+    ];
+    for scope in &scopes {
+        let limits = cases.map(|(since, most, _)| limit(scope.clone(), since, most)).to_vec();
+        let expected: Vec<_> = cases.iter().map(|(.., leaves)| leaves.map(at)).collect();
+        assert_eq!(store.reached_limits(&limits).await.unwrap(), expected, "{scope:?}");
+    }
+    let limits = scopes.map(|scope| limit(scope, 0, 4));
+    assert_eq!(store.reached_limits(&limits).await.unwrap(), [Some(at(21)); 4]);
+    let elsewhere = limits.map(|limit| Limit { directory: "other".to_owned(), ..limit });
+    assert_eq!(store.reached_limits(&elsewhere).await.unwrap(), [None; 4]);
+    let of_others = LimitScope::Registration("other".to_owned());
+    let none = [limit(of_others, 0, 1)];
+    assert_eq!(store.reached_limits(&none).await.unwrap(), [None]);
+    assert_eq!(store.reached_limits(&[]).await.unwrap(), []);
+}
+
 /// Whether a limit is reached, asked by an intent that is taken back.
 async fn reaches(store: &dyn CaStore, probe: u64, scope: LimitScope, since: u64, most: u32) -> bool {
-    let limits = vec![Limit { scope, since: at(since), most }];
+    let limits = vec![limit(scope, since, most)];
     let probe = NewIntent { limits, ..intent(probe) };
     let mut row = probe.row.unverified().clone();
     match commit(store, probe).await {
@@ -364,6 +440,7 @@ pub async fn limits_count_what_they_say(fixture: &dyn Fixture) {
     let own = JournalRow { kind: JournalKind::Server, ..of(4, "member") };
     issue(store, own, &["b.example.org"]).await;
     issue(store, of(5, "other"), &["www.example-x.org"]).await;
+    issue(store, JournalRow { counted: false, ..of(6, "member") }, &["b.example.org"]).await;
 
     let names = |names: &[&str]| LimitScope::Names(names.iter().map(|&name| name.to_owned()).collect());
     let counts = [

@@ -97,6 +97,8 @@ macro_rules! contract_suite {
             a_bad_intent_does_not_fail_its_neighbours
             limits_hold_within_a_batch
             limits_count_what_they_say
+            what_is_exempt_is_not_counted
+            a_reached_limit_says_what_must_leave
             an_intent_can_be_repeated
             a_signature_is_recorded_once
             a_signature_needs_an_intent

@@ -276,6 +276,7 @@ pub fn journal_row(tag: u64) -> JournalRow {
         signed_at: None,
         abandoned_at: None,
         replaces: None,
+        counted: true,
     }
 }
 

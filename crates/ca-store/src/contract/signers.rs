@@ -19,7 +19,7 @@ pub async fn limits_hold_between_signers(fixture: &dyn Fixture) {
     }
     let (one, two) = (open(fixture, "one").await, open(fixture, "two").await);
     let scope = LimitScope::Domain("example.org".to_owned());
-    let limits = vec![Limit { scope, since: at(0), most: 7 }];
+    let limits = vec![Limit { directory: "main".to_owned(), scope, since: at(0), most: 7 }];
     // One at a time from each, so that their transactions meet.
     let both = [(&one, 0), (&two, 100)].map(|(store, first)| {
         let limits = &limits;

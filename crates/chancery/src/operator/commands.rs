@@ -29,6 +29,40 @@ pub(crate) enum RegistrationCommand {
         /// The profiles, of the directory's; none: all.
         profiles: Vec<String>,
     },
+    /// Show the limits that hold for a registration's accounts, or set some.
+    ///
+    /// Without NAME=RATE it shows all: what holds, and whether it is the registration's own or its directory's
+    /// (`[directory.limits]` of policy.toml). With some it sets these, in place of the directory's, and shows all.
+    ///
+    /// RATE is so many in so long ("200 in 7d", "1000 in 1h"), "none" for no limit, or "default" for the directory's again.
+    /// NAME is one of:
+    ///
+    ///   certificates_per_domain        with a name at or under one registered domain
+    ///   duplicate_certificates         with exactly the same names
+    ///   certificates_per_account       of one account
+    ///   certificates_per_registration  of all accounts of the registration
+    ///   orders_per_account             orders, and authorizations without one
+    ///   failed_validations             of one account for one name
+    ///   failures_until_paused          the same in a row, none successful in between: the name rests
+    ///
+    /// A renewal that comes when renewal information (ARI) says is not counted in those of certificates and orders. New limits
+    /// hold at once; a front may refuse an account that had reached the former ones for another minute.
+    ///
+    /// Examples:
+    ///
+    ///   chancery registration limits ID certificates_per_domain='500 in 7d' duplicate_certificates=none
+    ///
+    ///   chancery registration limits ID failures_until_paused=none     # its paused names may try again
+    ///
+    ///   chancery registration limits ID failures_until_paused=default  # when they have succeeded
+    #[command(verbatim_doc_comment)]
+    Limits {
+        /// The registration's id.
+        registration: String,
+        /// A limit to be set.
+        #[arg(value_name = "NAME=RATE", value_parser = limit_setting)]
+        limits: Vec<(String, String)>,
+    },
     /// List the registrations of a directory.
     List {
         /// The directory; all when left out.
@@ -222,6 +256,13 @@ fn show_registration(args: &OperatorArgs, row: admin::Registration) -> anyhow::R
     )
 }
 
+/// `NAME=RATE`; the signer knows which there are.
+fn limit_setting(text: &str) -> Result<(String, String), &'static str> {
+    let (name, rate) =
+        text.split_once('=').ok_or("a limit is set by NAME=RATE, such as orders_per_account='500 in 3h'")?;
+    Ok((name.trim().to_owned(), rate.trim().to_owned()))
+}
+
 /// The profiles of a registration, for people.
 fn profiles(profiles: &[String]) -> String {
     if profiles.is_empty() { "all".to_owned() } else { profiles.join(" ") }
@@ -240,6 +281,23 @@ pub(crate) async fn registration(args: &OperatorArgs, command: RegistrationComma
             let request = admin::SetProfilesRequest { registration_id: registration, profiles };
             let set = signer.set_profiles(request).await.map_err(explain)?.into_inner();
             show_registration(args, set)
+        }
+        RegistrationCommand::Limits { registration, limits } => {
+            let answer = if limits.is_empty() {
+                let request = admin::ListLimitsRequest { registration_id: registration };
+                signer.list_limits(request).await
+            } else {
+                let limits =
+                    limits.into_iter().map(|(name, rate)| admin::LimitSetting { name, rate }).collect();
+                signer.set_limits(admin::SetLimitsRequest { registration_id: registration, limits }).await
+            };
+            let limits = answer.map_err(explain)?.into_inner().limits;
+            let of = |own| if own { "registration" } else { "directory" };
+            let rows: Vec<_> = limits
+                .into_iter()
+                .map(|limit| vec![limit.name.into(), limit.rate.into(), of(limit.own).into()])
+                .collect();
+            show::list(args.json, &["name", "rate", "of"], &rows, "")
         }
         RegistrationCommand::List { directory, page } => {
             let request = admin::ListRegistrationsRequest {

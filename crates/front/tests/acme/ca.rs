@@ -40,6 +40,9 @@ const ALL: &[&str] = &["http-01", "dns-01", "tls-alpn-01", "dns-account-01", "dn
 /// How long orders and authorizations last.
 const LIFETIME: Period = Period::from_hours(24);
 
+/// The directories that have newAuthz.
+const PRE_AUTHORIZING: [&str; 3] = ["pre", "sub", "limited"];
+
 /// The double.
 pub(crate) struct FakeCa {
     bases: Vec<BaseUrl>,
@@ -56,6 +59,9 @@ pub(crate) struct FakeCa {
     issue_gate: Mutex<Option<Gate>>,
     deactivated: Mutex<HashSet<AuthorizationId>>,
     pub(crate) issue_calls: AtomicU32,
+    pub(crate) order_calls: AtomicU32,
+    /// What the next issuance is answered with.
+    refused_issuance: Mutex<Option<rpc::Refusal>>,
     pub(crate) look_ups: AtomicU32,
     pub(crate) renewal_calls: AtomicU32,
 }
@@ -124,6 +130,8 @@ impl FakeCa {
             issue_gate: Mutex::default(),
             deactivated: Mutex::default(),
             issue_calls: AtomicU32::new(0),
+            order_calls: AtomicU32::new(0),
+            refused_issuance: Mutex::default(),
             look_ups: AtomicU32::new(0),
             renewal_calls: AtomicU32::new(0),
         }
@@ -136,6 +144,11 @@ impl FakeCa {
     /// The next so many issuances fail as if the token were away.
     pub(crate) fn fail_issuances(&self, count: u32) {
         self.failing_issuances.store(count, Ordering::SeqCst);
+    }
+
+    /// The next issuance is refused.
+    pub(crate) fn refuse_issuance(&self, refusal: rpc::Refusal) {
+        *self.refused_issuance.lock() = Some(refusal);
     }
 
     /// Holds the next newOrder.
@@ -240,7 +253,7 @@ impl FakeCa {
             authorization_lifetime_seconds: 86_400,
             validation_reuse_seconds: if ["reuse", "sub"].contains(&name) { 86_400 } else { 0 },
             limits: Some(service::limits(name)),
-            pre_authorization: ["pre", "sub"].contains(&name),
+            pre_authorization: PRE_AUTHORIZING.contains(&name),
             subdomain_authorization: name == "sub",
             renewal_info: name != "eab",
         }

@@ -1,11 +1,13 @@
 //! Limits that fronts count (RFC 8555 §6.6): which, whose, until when.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use acme::ErrorType;
+use acme::{ErrorType, Problem};
 use serde_json::{Value, json};
 
 use crate::client::{Answer, Client, Wire};
+use crate::renewal::{issued, replace};
 use crate::stage::Stage;
 use crate::validator::Sight;
 
@@ -74,14 +76,22 @@ async fn a18_an_account_makes_so_many_orders() {
     let stage = Stage::new().await;
     let client = Client::registered(&stage.wire, "limited").await;
     let other = Client::registered(&stage.wire, "limited").await;
-    for number in 0..6 {
+    let (_, id) = issued(&stage, &client, "exempt.granted.test").await;
+    for number in 1..6 {
         client.order(&[&format!("{number}.granted.test")]).await.ok(201);
     }
     let wait = limited(&client.order(&["six.granted.test"]).await, "orders_per_account is 6 in 3h");
     assert!(wait <= 3 * HOUR + HOUR / 2, "{wait:?}");
     other.order(&["six.granted.test"]).await.ok(201);
-    // A renewal that comes when it should is exempt.
-    client.order(&["exempt.example.org"]).await.ok(201);
+    // Who floods is refused without a question to the signer.
+    let asked = stage.ca.order_calls.load(Ordering::SeqCst);
+    for number in 0..20 {
+        limited(&client.order(&[&format!("{number}.granted.test")]).await, "orders_per_account");
+    }
+    assert_eq!(stage.ca.order_calls.load(Ordering::SeqCst), asked);
+    // A renewal that comes when it should is exempt, and does not count; one that only says that it is one is not.
+    limited(&replace(&client, "six.granted.test", &id).await, "orders_per_account");
+    replace(&client, "exempt.granted.test", &id).await.ok(201);
     stage.clock.advance(wait);
     for number in 0..6 {
         client.order(&[&format!("{number}.granted.test")]).await.ok(201);
@@ -136,4 +146,68 @@ async fn a18_a_hopeless_client_is_paused() {
     client.order(&["other.example.org"]).await.ok(201);
     stage.clock.advance(wait);
     client.order(&["never.example.org"]).await.ok(201);
+}
+
+/// newAuthz is another way to a validation, and to a signer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a18_authorizations_without_an_order_count_too() {
+    let stage = Stage::new().await;
+    let client = Client::registered(&stage.wire, "limited").await;
+    let authorize = |name: &str| {
+        let payload = json!({"identifier": {"type": "dns", "value": name}});
+        let (client, url) = (&client, client.url("newAuthz"));
+        async move { client.post(&url, &payload).await }
+    };
+    stage.validator.plan("bad.example.org", vec![Sight::Invalid(ErrorType::Unauthorized); 2]);
+    for _ in 0..2 {
+        let made = authorize("bad.example.org").await.ok(201);
+        assert_eq!(stage.authorize(&client, &made.location()).await["status"], "invalid");
+    }
+    let wait = limited(
+        &authorize("bad.example.org").await,
+        "for bad.example.org: the limit failed_validations is 2 in 1h",
+    );
+    limited(&client.order(&["bad.example.org"]).await, "failed_validations");
+    // Two so far; what was refused gave its room back.
+    for number in 2..6 {
+        authorize(&format!("{number}.example.org")).await.ok(201);
+    }
+    let full = limited(&authorize("six.example.org").await, "orders_per_account is 6 in 3h");
+    limited(&client.order(&["six.example.org"]).await, "orders_per_account is 6 in 3h");
+    assert!(wait < full);
+    stage.clock.advance(full);
+    authorize("bad.example.org").await.ok(201);
+}
+
+/// What renews a certificate at its time may fail more often than others, and not for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a18_a_renewal_that_never_succeeds_is_paused() {
+    let stage = Stage::new().await;
+    let client = Client::registered(&stage.wire, "limited").await;
+    let (_, id) = issued(&stage, &client, "exempt.example.org").await;
+    stage.validator.plan("exempt.example.org", vec![Sight::Invalid(ErrorType::Unauthorized); 4]);
+    for _ in 0..4 {
+        let order = replace(&client, "exempt.example.org", &id).await.ok(201).json();
+        let authorization = stage.authorize(&client, order["authorizations"][0].as_str().unwrap()).await;
+        assert_eq!(authorization["status"], "invalid");
+    }
+    limited(&replace(&client, "exempt.example.org", &id).await, "failures_until_paused is 4 in 2d");
+}
+
+/// Limits that the signer counts: its words and its time reach the client, and the order is not lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn a18_a_limit_of_the_signers_leaves_the_order_ready() {
+    let stage = Stage::new().await;
+    let client = Client::registered(&stage.wire, "open").await;
+    let (order, url) = stage.ready_order(&client, &["full.granted.test"]).await;
+    let detail = "too many certificates for granted.test: the limit certificates_per_domain is 50 in 7d; retry after 2027";
+    let problem = Problem::new(ErrorType::RateLimited, detail);
+    let wait = Duration::from_secs(3 * 86_400 + 1);
+    stage.ca.refuse_issuance(rpc::Refusal::new(problem).with_retry_after(wait));
+    let refused = stage.finalize(&client, &order, &["full.granted.test"]).await;
+    assert_eq!(limited(&refused, detail), wait);
+    let there = client.post_as_get(&url).await.ok(200).json();
+    assert_eq!(there["status"], "ready", "{there}");
+    stage.finalize(&client, &order, &["full.granted.test"]).await.ok(200);
+    stage.poll(&client, &url, &["valid"]).await;
 }

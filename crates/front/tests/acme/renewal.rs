@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use crate::client::{Answer, Client};
 use crate::stage::Stage;
 
-/// A certificate for a name that needs no challenge, and its id.
-async fn issued(stage: &Stage, client: &Client, name: &str) -> (Certificate, String) {
+/// A certificate for a name, and its id.
+pub(crate) async fn issued(stage: &Stage, client: &Client, name: &str) -> (Certificate, String) {
     let url = stage.issue(client, &[name]).await;
     let certificate = Certificate::from_der(&stage.leaf(client, &url).await).unwrap();
     let id = CertificateId {
@@ -22,7 +22,7 @@ async fn issued(stage: &Stage, client: &Client, name: &str) -> (Certificate, Str
     (certificate, id.to_string())
 }
 
-async fn replace(client: &Client, name: &str, id: &str) -> Answer {
+pub(crate) async fn replace(client: &Client, name: &str, id: &str) -> Answer {
     let payload = json!({"identifiers": [{"type": "dns", "value": name}], "replaces": id});
     client.post(&client.url("newOrder"), &payload).await
 }

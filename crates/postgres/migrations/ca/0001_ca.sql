@@ -258,6 +258,7 @@ CREATE TABLE journal (
     spki_sha256    BYTEA  NOT NULL,
     csr_sha256     BYTEA,
     replaces       BYTEA,
+    counted        BOOLEAN NOT NULL,
     tbs            BYTEA  NOT NULL,
     mac            BYTEA  NOT NULL
 );

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use acme_store::{FailureRow, Hit, HitCount, Identifier, ValidationEnd};
+use acme_store::{Ended, FailureRow, Hit, HitCount, Identifier, ValidationEnd};
 use sqlx::PgConnection;
 
 use crate::{
     failure::Failure,
     stored::{Table, columns, seconds},
-    writer::{Change, Job},
+    writer::Job,
 };
 
 const COUNTERS: Table = Table("counters");
@@ -92,43 +92,56 @@ async fn add(
     Ok(())
 }
 
-/// [`end_validations`](acme_store::AcmeStore::end_validations).
-pub(super) struct EndValidations(pub(super) Vec<ValidationEnd>);
+type Ends = Job<Vec<ValidationEnd>, ()>;
 
-impl Change<()> for EndValidations {
-    type Outcome = ();
-
-    async fn apply(&self, connection: &mut PgConnection, (): &mut ()) -> Result<(), Failure> {
-        for end in &self.0 {
-            match end.failure {
-                Some(failure) => {
-                    sqlx::query!(
-                        "INSERT INTO failures (account, identifier, wildcard, at, expires_at) VALUES ($1, $2, $3, $4, $5)",
-                        end.account,
-                        end.identifier.value,
-                        end.identifier.wildcard,
-                        seconds(failure.at),
-                        seconds(failure.expires_at)
-                    )
-                    .execute(&mut *connection)
-                    .await?
-                }
-                None => {
-                    sqlx::query!(
-                        "DELETE FROM failures
-                         WHERE substr(account, 1, 12) = substr($1, 1, 12) AND account = $1
-                           AND identifier = $2 AND wildcard = $3",
-                        end.account,
-                        end.identifier.value,
-                        end.identifier.wildcard
-                    )
-                    .execute(&mut *connection)
-                    .await?
-                }
-            };
-        }
-        Ok(())
+/// Notes how the validations of all jobs ended.
+pub(super) async fn end_validations(
+    connection: &mut PgConnection,
+    jobs: &mut [&mut Ends],
+) -> Result<(), Failure> {
+    let ended: Ended<'_> = jobs.iter().flat_map(|job| &job.input).collect();
+    if !ended.forgotten.is_empty() {
+        columns!(&ended.forgotten, |forgotten| {
+            accounts: &str = forgotten.0,
+            identifiers: &str = forgotten.1,
+            wildcards: bool = forgotten.2,
+        });
+        sqlx::query!(
+            "DELETE FROM failures AS f
+             USING UNNEST($1::text[], $2::text[], $3::boolean[]) AS n (account, identifier, wildcard)
+             WHERE substr(f.account, 1, 12) = substr(n.account, 1, 12) AND f.account = n.account
+               AND f.identifier = n.identifier AND f.wildcard = n.wildcard",
+            &accounts as &[&str],
+            &identifiers as &[&str],
+            &wildcards
+        )
+        .execute(&mut *connection)
+        .await?;
     }
+    if !ended.failed.is_empty() {
+        columns!(&ended.failed, |failed| {
+            accounts: &str = failed.0.account.as_str(),
+            identifiers: &str = failed.0.identifier.value.as_str(),
+            wildcards: bool = failed.0.identifier.wildcard,
+            times: i64 = seconds(failed.1.at),
+            ends: i64 = seconds(failed.1.expires_at),
+        });
+        sqlx::query!(
+            "INSERT INTO failures (account, identifier, wildcard, at, expires_at)
+             SELECT * FROM UNNEST($1::text[], $2::text[], $3::boolean[], $4::bigint[], $5::bigint[])",
+            &accounts as &[&str],
+            &identifiers as &[&str],
+            &wildcards,
+            &times,
+            &ends
+        )
+        .execute(&mut *connection)
+        .await?;
+    }
+    for job in jobs {
+        job.outcome = Some(());
+    }
+    Ok(())
 }
 
 /// [`failures`](acme_store::AcmeStore::failures).

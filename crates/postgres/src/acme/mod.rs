@@ -10,7 +10,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-use acme_store::{CreateOutcome, Hit, HitCount, NewOrder, SaveOutcome, Unit};
+use acme_store::{CreateOutcome, Hit, HitCount, NewOrder, SaveOutcome, Unit, ValidationEnd};
 use sqlx::{PgConnection, migrate::Migrator};
 
 use crate::{
@@ -71,6 +71,7 @@ pub(crate) enum Write {
     Create(Job<Vec<NewOrder>, Vec<CreateOutcome>>),
     Save(Job<Vec<Unit>, Vec<SaveOutcome>>),
     Count(Job<Vec<Hit>, Vec<HitCount>>),
+    EndValidations(Job<Vec<ValidationEnd>, ()>),
     Other(Box<dyn Operation<()>>),
 }
 
@@ -91,6 +92,7 @@ impl Database for Fronts {
         create::create(connection, &mut creations(writes)).await?;
         save::save(connection, &mut saves(writes)).await?;
         limit::count(connection, &mut counts(writes)).await?;
+        limit::end_validations(connection, &mut ends(writes)).await?;
         for write in writes {
             if let Write::Other(operation) = write {
                 operation.apply(connection, &mut ()).await?;
@@ -110,6 +112,7 @@ impl Database for Fronts {
             Write::Create(job) => job.answer(result),
             Write::Save(job) => job.answer(result),
             Write::Count(job) => job.answer(result),
+            Write::EndValidations(job) => job.answer(result),
             Write::Other(operation) => operation.answer(result),
         }
     }
@@ -133,5 +136,12 @@ fn counts(writes: &mut [Write]) -> Vec<&mut Job<Vec<Hit>, Vec<HitCount>>> {
     writes
         .iter_mut()
         .filter_map(|write| if let Write::Count(job) = write { Some(job) } else { None })
+        .collect()
+}
+
+fn ends(writes: &mut [Write]) -> Vec<&mut Job<Vec<ValidationEnd>, ()>> {
+    writes
+        .iter_mut()
+        .filter_map(|write| if let Write::EndValidations(job) = write { Some(job) } else { None })
         .collect()
 }

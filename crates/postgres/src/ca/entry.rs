@@ -20,6 +20,7 @@ macro_rules! entries {
             r#"SELECT j.id, j.serial, j.kind, j.order_id, j.new_order, j.directory, j.account, j.issuer,
                       j.profile, j.shard, j.spki_sha256, j.csr_sha256, j.not_before, j.not_after, j.tbs,
                       j.created_at, s.signature AS "signature?", s.signed_at AS "signed_at?", j.abandoned_at, j.replaces,
+                      j.counted,
                       coalesce(s.mac_version, j.mac_version) AS "mac_version!",
                       coalesce(s.mac, j.mac) AS "mac!",
                       p.owner AS "owner?", p.lease_until_ms AS "lease_until_ms?",
@@ -64,6 +65,7 @@ pub(super) struct Stored {
     pub(super) signed_at: Option<i64>,
     pub(super) abandoned_at: Option<i64>,
     pub(super) replaces: Option<Vec<u8>>,
+    pub(super) counted: bool,
     pub(super) mac_version: i64,
     pub(super) mac: Vec<u8>,
     pub(super) owner: Option<i64>,
@@ -111,6 +113,7 @@ impl Stored {
             signed_at: JOURNAL.optional_time("signed_at", self.signed_at)?,
             abandoned_at: JOURNAL.optional_time("abandoned_at", self.abandoned_at)?,
             replaces: self.replaces.map(|serial| JOURNAL.serial("replaces", &serial)).transpose()?,
+            counted: self.counted,
         };
         let mac = JOURNAL.mac(self.mac_version, self.mac)?;
         Ok(JournalEntry { row: Sealed::from_stored(row, mac), lease, revocation })

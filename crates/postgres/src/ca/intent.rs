@@ -318,6 +318,7 @@ async fn insert(
         tbs: &[u8] = row.tbs.as_slice(),
         created_at: i64 = seconds(row.created_at),
         replaced: Option<&[u8]> = row.replaces.as_ref().map(Serial::as_bytes),
+        counted: bool = row.counted,
     });
     let proven = accepted.iter().filter_map(|(id, _, intent)| Some((*id, intent.evidence.as_ref()?)));
     columns!(proven, |evidence| {
@@ -361,7 +362,8 @@ async fn insert(
         &lints as &[&[u8]],
         &named_ids,
         &names,
-        &replaced as &[Option<&[u8]>]
+        &replaced as &[Option<&[u8]>],
+        &counted
     )
     .fetch_all(connection)
     .await?;

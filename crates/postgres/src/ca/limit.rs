@@ -1,14 +1,13 @@
-//! Limits, counted in the journal inside the intent's transaction (DESIGN §5, "Limits by trust").
+//! Limits, counted in the journal inside the intent's transaction (DESIGN §5, "Limits by trust"), and asked before.
 
-use ca_store::{CitedTable, JournalKind, LimitScope, NewIntent, indexed_name};
+use ca_store::{CitedTable, JournalKind, Limit, LimitScope, NewIntent, Timestamp, indexed_name};
 use sqlx::PgConnection;
 
+use super::entry::JOURNAL;
 use crate::{
     failure::Failure,
-    stored::{Table, columns, seconds},
+    stored::{columns, seconds},
 };
-
-const JOURNAL: Table = Table("journal");
 
 /// Keeps the entries that these intents' limits count still: another signer that counts the same waits for our commit.
 /// (One that writes without counting does not: an intent of a directory without a limit.)
@@ -42,9 +41,45 @@ pub(super) async fn reached(
     connection: &mut PgConnection,
     round: &[(usize, &NewIntent)],
 ) -> Result<Vec<(usize, usize)>, Failure> {
-    let limits = (0i64..).zip(round).flat_map(|(number, (_, intent))| {
-        (0i64..).zip(&intent.limits).map(move |(place, limit)| (number, place, limit))
-    });
+    let mut limits = Vec::new();
+    for (number, (_, intent)) in (0..).zip(round) {
+        limits.extend((0..).zip(&intent.limits).map(|(place, limit)| (number, place, limit)));
+    }
+    let mut reached: Vec<(usize, usize)> = Vec::new();
+    for Reached { number, place, .. } in look(connection, &limits).await? {
+        if reached.last().is_none_or(|(last, _)| *last != number) {
+            reached.push((number, place));
+        }
+    }
+    Ok(reached)
+}
+
+/// [`reached_limits`](ca_store::CaStore::reached_limits).
+pub(super) async fn newest(
+    connection: &mut PgConnection,
+    limits: &[Limit],
+) -> Result<Vec<Option<Timestamp>>, Failure> {
+    let mut newest = vec![None; limits.len()];
+    let placed: Vec<_> = (0..).zip(limits).map(|(place, limit)| (0, place, limit)).collect();
+    for reached in look(connection, &placed).await? {
+        if let Some(found) = newest.get_mut(reached.place) {
+            *found = Some(JOURNAL.time("created_at", reached.oldest)?);
+        }
+    }
+    Ok(newest)
+}
+
+/// A limit that is reached.
+struct Reached {
+    /// Of the intent, or whatever has it.
+    number: usize,
+    place: usize,
+    /// When the oldest of the newest `most` entries was intended.
+    oldest: i64,
+}
+
+/// Those of these limits that are reached, by number and place.
+async fn look(connection: &mut PgConnection, limits: &[(i64, i64, &Limit)]) -> Result<Vec<Reached>, Failure> {
     columns!(limits, |limit| {
         numbers: i64 = limit.0,
         places: i64 = limit.1,
@@ -52,16 +87,27 @@ pub(super) async fn reached(
         scopes: String = text(&limit.2.scope).1,
         since: i64 = seconds(limit.2.since),
         most: i64 = i64::from(limit.2.most),
+        directories: &str = limit.2.directory.as_str(),
     });
     if numbers.is_empty() {
         return Ok(Vec::new());
     }
-    let rows =
-        sqlx::query_file!("sql/limits.sql", &numbers, &places, &kinds as &[&str], &scopes, &since, &most)
-            .fetch_all(connection)
-            .await?;
+    let rows = sqlx::query_file!(
+        "sql/limits.sql",
+        &numbers,
+        &places,
+        &kinds as &[&str],
+        &scopes,
+        &since,
+        &most,
+        &directories as &[&str]
+    )
+    .fetch_all(connection)
+    .await?;
     let place = |value: i64| usize::try_from(value).map_err(|_| JOURNAL.corrupt("limit"));
-    rows.into_iter().map(|row| Ok((place(row.number)?, place(row.place)?))).collect()
+    rows.into_iter()
+        .map(|row| Ok(Reached { number: place(row.number)?, place: place(row.place)?, oldest: row.oldest }))
+        .collect()
 }
 
 /// A scope as the statements have it. Names hold no comma.
@@ -86,6 +132,7 @@ pub(super) fn sorted(names: &[String]) -> Vec<String> {
 pub(super) fn counts(earlier: &NewIntent, later: &NewIntent) -> bool {
     let row = earlier.row.unverified();
     row.kind == JournalKind::Final
+        && row.counted
         && later.limits.iter().any(|limit| match &limit.scope {
             LimitScope::Account(account) => row.account.as_ref() == Some(account),
             // An account's registration is in what the intent cites, or in its own limits.

@@ -9,16 +9,16 @@ use ca_store::{
     BeginCrl, BlockedAfter, BlockedKeyRow, CaStore, CertificateQuery, Changes, Clock, CrlDraft, CrlEdits,
     CrlEntries, CrlJournal, CrlPiece, CrlShardRow, CrlSince, Digest, Epoch, Evidence, FollowMembers,
     ImportCrl, ImportOutcome, ImportedCrl, IncidentMember, IncidentRow, Info, IntentOutcome, JoinTokenRow,
-    JournalEntry, JournalKey, LeaseOutcome, LedgerEntry, MemberCount, NewAccount, NewIntent, NewMember,
-    NewRevocation, NodeRow, Page, Paged, PublishCrl, PublishOutcome, PutOutcome, RecordOutcome, RefusalCount,
-    RegisterOutcome, RegistrationRow, Registry, RevokeOutcome, Revoked, RevokedAfter, Sealed, SignedRow,
-    StoreError, UpdateOutcome,
+    JournalEntry, JournalKey, LeaseOutcome, LedgerEntry, Limit, MemberCount, NewAccount, NewIntent,
+    NewMember, NewRevocation, NodeRow, Page, Paged, PublishCrl, PublishOutcome, PutOutcome, RecordOutcome,
+    RefusalCount, RegisterOutcome, RegistrationRow, Registry, RevokeOutcome, Revoked, RevokedAfter, Sealed,
+    SignedRow, StoreError, UpdateOutcome,
 };
 use ca_store::{Serial, Timestamp};
 
 use super::{
-    Ca, Write, account, audit, authority, certificates, changes, crl, entry, imported, incident, meta, node,
-    orphan, registry, revocation,
+    Ca, Write, account, audit, authority, certificates, changes, crl, entry, imported, incident, limit, meta,
+    node, orphan, registry, revocation,
 };
 use crate::reader::read;
 
@@ -126,6 +126,10 @@ impl CaStore for Ca {
 
     async fn evidence(&self, serial: &Serial) -> Result<Option<Evidence>, StoreError> {
         Ok(read!(self.readers, |connection| entry::evidence(connection, serial))?)
+    }
+
+    async fn reached_limits(&self, limits: &[Limit]) -> Result<Vec<Option<Timestamp>>, StoreError> {
+        Ok(read!(self.readers, |connection| limit::newest(connection, limits))?)
     }
 
     async fn certificates(&self, query: &CertificateQuery) -> Result<Paged<JournalEntry>, StoreError> {

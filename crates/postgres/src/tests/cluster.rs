@@ -52,8 +52,8 @@ async fn counting_other(server: &Server) -> PgConnection {
         Locks::NONE.begin(),
         "SELECT pg_advisory_xact_lock(hashtextextended('domain org.example', 0))",
         "INSERT INTO journal (not_before, not_after, created_at, shard, mac_version, name_count, serial, kind, issuer,
-                              profile, spki_sha256, tbs, mac)
-         VALUES (0, 9, 1900000000, 0, 1, 1, 'x', 'final', 'i', 'p', '', '', '')",
+                              profile, spki_sha256, tbs, mac, counted, directory)
+         VALUES (0, 9, 1900000000, 0, 1, 1, 'x', 'final', 'i', 'p', '', '', '', true, 'main')",
         "INSERT INTO journal_names SELECT 'org.example.www', id FROM journal",
     ] {
         sqlx::raw_sql(statement).execute(&mut other).await.unwrap();
@@ -68,7 +68,7 @@ async fn a_limit_counts_what_is_being_committed_elsewhere() {
     let ca = Ca::open(server.signer(), incarnation(1)).await.unwrap();
     let mut other = counting_other(&server).await;
     let scope = LimitScope::Domain("example.org".to_owned());
-    let limits = vec![Limit { scope, since: at(0), most: 1 }];
+    let limits = vec![Limit { directory: "main".to_owned(), scope, since: at(0), most: 1 }];
     let limited = ca.commit_intents(vec![NewIntent { limits, ..intent(1) }]);
     let commit = async {
         somebody_waits(&mut other).await;

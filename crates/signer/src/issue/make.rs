@@ -14,6 +14,7 @@ use crate::audit::Event;
 use crate::authority::{Authorized, Finalization};
 use crate::ca::Ca;
 use crate::journal::CertificateDraft;
+use crate::limits::Counted;
 use crate::refusal::{Failure, Outcome, Reason, Refusal};
 use crate::registry::{IssuerEntry, IssuerPool};
 use crate::request::ClientRequest;
@@ -32,7 +33,8 @@ impl Ca {
             not_after: authorized.terms.not_after,
             at: authorized.at,
         })?;
-        Ok(Linted { draft: draft_of(request, authorized, &csr, made, &findings) })
+        let counted = authorized.counted.clone().unwrap_or_default();
+        Ok(Linted { draft: draft_of(request, authorized, &csr, made, &findings), counted })
     }
 
     /// Step 6: the CSR says what the order says, and its key is one that the profile takes. Whether it is blocked, or an
@@ -147,6 +149,8 @@ pub(crate) const fn csr_reason(error: &CsrError) -> Reason {
 /// A certificate whose bytes passed the lints.
 pub(super) struct Linted {
     pub(super) draft: CertificateDraft,
+    /// The limits of the draft, in its order.
+    pub(super) counted: Vec<Counted>,
 }
 
 /// What a certificate is to be made of.
@@ -180,8 +184,9 @@ fn draft_of(
     made: Made,
     findings: &[Finding],
 ) -> CertificateDraft {
-    let Authorized { account, terms, csr, cites, authorizations, record, quorum, at } = authorized;
-    let directory = request.finalize.directory().name().to_string();
+    let Authorized { account, terms, csr, cites, authorizations, record, quorum, counted, at } = authorized;
+    let name = request.finalize.directory().name();
+    let directory = name.to_string();
     let event = Event::CertificateIntended {
         serial: made.serial,
         actor: &account.row.id,
@@ -211,6 +216,7 @@ fn draft_of(
         signed_at: None,
         abandoned_at: None,
         replaces: terms.replaces.as_ref().map(|id| id.serial),
+        counted: counted.is_some(),
     };
     let evidence = Evidence {
         new_order: request.new_order_jws().to_vec(),
@@ -226,9 +232,7 @@ fn draft_of(
         authorizations,
         account_key: account::thumbprint_of(parsed.public_key()),
         past: Vec::new(),
-        // Limits by account, domain and registration will be counted here, inside of the transaction; not of renewals
-        // (`terms.replaces`).
-        limits: Vec::new(),
+        limits: counted.iter().flatten().map(|counted| counted.at(name, at)).collect(),
         audit,
     }
 }

@@ -69,6 +69,7 @@ impl From<OwnCertificate<'_>> for CertificateDraft {
             signed_at: None,
             abandoned_at: None,
             replaces: None,
+            counted: false,
         };
         Self {
             row,

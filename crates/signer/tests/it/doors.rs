@@ -41,6 +41,7 @@ async fn journaled(
         signed_at: None,
         abandoned_at: None,
         replaces: None,
+        counted: true,
     };
     let draft = CertificateDraft {
         row,

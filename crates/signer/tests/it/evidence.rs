@@ -521,6 +521,34 @@ async fn g3_public_trust_refuses_reserved_names_and_public_suffixes() {
     world.ca.authorize_order(&client.new_order(&["example.co.uk"])).await.unwrap();
 }
 
+/// The limits that clients know from others hold where nobody has set any.
+#[tokio::test]
+async fn a18_a_public_directory_has_the_well_known_limits() {
+    let world = public_world().await;
+    let client = world.client().await;
+    let told = async |name: &str| match world.ca.authorize_order(&client.new_order(&[name])).await {
+        Err(signer::Failure::Refused(refusal)) => refusal.problem.detail,
+        other => panic!("{other:?}"),
+    };
+    for number in 0..50 {
+        // Five of the same names, and then others.
+        let name = format!("n{}.example.org", number.max(4));
+        let mut ready = world.ready_one(&client, &name).await;
+        let plain = world.receipt(&client, &ready.evidence[0].name, &ready.evidence[0]);
+        let caa = caa(true, 60, plain.finished);
+        let receipt = Receipt { caa, addresses: vec!["8.8.8.8".parse().unwrap()], ..plain };
+        ready.evidence[0].receipts = world.sign_receipts(&receipt, &[0, 1, 2]);
+        world.issue(ready.finalized_by(&client)).await.unwrap();
+        if number == 4 {
+            let said = told("n4.example.org").await;
+            assert!(said.contains("the limit duplicate_certificates is 5 in 7d"), "{said}");
+        }
+    }
+    let said = told("n50.example.org").await;
+    assert!(said.contains("for example.org: the limit certificates_per_domain is 50 in 7d"), "{said}");
+    world.ca.authorize_order(&client.new_order(&["n50.example.net"])).await.unwrap();
+}
+
 #[tokio::test]
 async fn g8_a_persistent_record_is_relied_upon_as_long_as_its_ttl() {
     let world = public_world().await;

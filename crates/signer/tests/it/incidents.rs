@@ -6,20 +6,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use acme::renewal::CertificateId;
 use ca_store::{AuthorityRow, CaStore as _, JournalKey, RowMac, Sealed};
 use pki::{Period, Timestamp};
 use rpc::proto::admin::v1 as admin;
 use rpc::proto::admin::v1::admin_server::Admin as _;
+use serde_json::json;
 use signer::config::Limits;
 use signer::issue::Issued;
-use signer::{AdminService, IncidentRound};
+use signer::{AdminService, IncidentRound, Reason};
 use testkit::Cluster;
 use testkit::store::StoreFault;
 use tonic::Status;
 
 use crate::renewal::id_of;
 use crate::support::operator::{by_alice, detail};
-use crate::support::{Client, OPEN, World};
+use crate::support::{Client, OPEN, World, reason};
 
 const SUPERSEDED: u32 = 4;
 const KEY_COMPROMISE: u32 = 1;
@@ -185,6 +187,43 @@ impl World {
     async fn reason_of(&self, issued: &Issued) -> Option<u8> {
         let entries = self.store.journal(&JournalKey::Serial(issued.serial)).await.unwrap();
         entries[0].revocation.as_ref().map(|row| row.current_reason().code())
+    }
+}
+
+/// What the CA itself wants replaced is exempt from limits as soon as its wave has begun, and not before.
+#[tokio::test]
+async fn a18_what_an_incident_wants_replaced_is_exempt() {
+    let limit = "maximum_names = 5\nlimits = { certificates_per_domain = \"8 in 30d\" }";
+    let world = World::start().await.with_policy("maximum_names = 5", limit).await;
+    let office = Office::of(&world);
+    let client = world.client().await;
+    let mut certificates = Vec::new();
+    for n in 0..8 {
+        let name = format!("n{n}.example.org");
+        let id = id_of(&world.issue_for(&client, &[&name]).await);
+        certificates.push((name, id));
+    }
+    let order = async |(name, id): &(String, CertificateId)| {
+        let request = client.new_order_with(&[name], json!({ "replaces": id.to_string() }));
+        world.ca.authorize_order(&request).await
+    };
+    assert_eq!(reason(order(&certificates[0]).await), Reason::RateLimited);
+    office.incident(Office::plan(&world, 5, 3, SUPERSEDED), &under("example.org")).await;
+    for certificate in &certificates {
+        if world.info(&certificate.1).await.window.start() <= world.now() {
+            assert!(order(certificate).await.unwrap().limits_exempt);
+            let ready = world.replacing(&client, &[&certificate.0], &certificate.1).await;
+            world.issue(ready.finalized_by(&client)).await.unwrap();
+        } else {
+            assert_eq!(reason(order(certificate).await), Reason::RateLimited);
+        }
+    }
+    world.run_out(4).await;
+    for certificate in &certificates {
+        match order(certificate).await {
+            Ok(order) => assert!(order.limits_exempt),
+            replaced => assert_eq!(reason(replaced), Reason::AlreadyReplaced),
+        }
     }
 }
 

@@ -17,6 +17,7 @@ mod imported_crls;
 mod incidents;
 mod issue;
 mod keepers;
+mod limits;
 mod nodes;
 mod ocsp;
 mod ocsp_certificates;

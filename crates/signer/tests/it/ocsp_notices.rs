@@ -83,6 +83,7 @@ async fn intents(it: &OcspWorld, numbers: std::ops::Range<u32>) {
             signed_at: None,
             abandoned_at: None,
             replaces: None,
+            counted: true,
         };
         NewIntent {
             row: it.world.secrets.rows.seal(row),

@@ -316,6 +316,77 @@ async fn a_permit_narrows_what_was_decided_before_it() {
 }
 
 #[tokio::test]
+async fn a18_a_registration_has_limits_of_its_own() {
+    let world = World::start().await;
+    let world = world
+        .with_policy(
+            "external_account_required = true",
+            "external_account_required = true\nlimits = { certificates_per_domain = \"1 in 7d\" }",
+        )
+        .await;
+    let office = Office { admin: AdminService::new(world.ca.clone(), None), world };
+    let made = office.register(MANAGED, "acme corp").await.unwrap();
+    office.grant(&made.id, admin::GrantKind::Subtree, "example.org").await.unwrap();
+    let key = office.eab(&made.id, 1, 3600).await.unwrap();
+    let client = office.register_client(&key).await.unwrap();
+    let set = |limits: &[(&str, &str)]| {
+        let limit = |(name, rate): &(&str, &str)| admin::LimitSetting {
+            name: (*name).to_owned(),
+            rate: (*rate).to_owned(),
+        };
+        let limits = limits.iter().map(limit).collect();
+        office
+            .admin
+            .set_limits(by_alice(admin::SetLimitsRequest { registration_id: made.id.clone(), limits }))
+    };
+    let list = async |id: &str| {
+        let request = admin::ListLimitsRequest { registration_id: id.to_owned() };
+        let limits = office.admin.list_limits(by_alice(request)).await?.into_inner().limits;
+        Ok::<_, Status>(limits.into_iter().map(|it| (it.name, it.rate, it.own)).collect::<Vec<_>>())
+    };
+    let line = |name: &str, rate: &str, own| (name.to_owned(), rate.to_owned(), own);
+    let before = list(&made.id).await.unwrap();
+    assert_eq!(before.len(), acme::limit::LimitName::ALL.len() - 1);
+    assert!(before.contains(&line("certificates_per_domain", "1 in 7d", false)), "{before:?}");
+    assert!(before.contains(&line("failures_until_paused", "none", false)), "{before:?}");
+
+    assert_eq!(office.gets(&client, "a.example.org").await, Ok(()));
+    assert_eq!(office.gets(&client, "b.example.org").await, Err(Reason::RateLimited));
+    // Nothing of a setting holds that is wrong in part.
+    for (bad, said) in [
+        (
+            ("certificates_per_domains", "2 in 7d"),
+            "there is no such limit; there are certificates_per_domain, ",
+        ),
+        (("certificates_per_domain", "2"), "a limit is text such as"),
+        (("accounts_per_address", "none"), "policy.toml"),
+    ] {
+        let refused = detail(set(&[("certificates_per_domain", "none"), bad]).await);
+        assert!(refused.contains(said), "{refused}");
+    }
+    assert_eq!(detail(set(&[]).await), "no limit is named");
+    assert_eq!(list(&made.id).await.unwrap(), before);
+    assert!(detail(list("nobody").await).contains("no registration"));
+
+    let wide = [("certificates_per_domain", "2 in 7d"), ("orders_per_account", "9 in 1h")];
+    let after = set(&wide).await.unwrap().into_inner().limits;
+    assert!(after.iter().any(|it| it.name == "certificates_per_domain" && it.rate == "2 in 7d" && it.own));
+    let order = office.world.ca.authorize_order(&client.new_order(&["b.example.org"])).await.unwrap();
+    assert_eq!(order.limits.orders_per_account, "9 in 1h".parse().ok(), "fronts hear of theirs");
+    assert_eq!(office.gets(&client, "b.example.org").await, Ok(()));
+    assert_eq!(office.gets(&client, "c.example.org").await, Err(Reason::RateLimited));
+    set(&[("certificates_per_domain", "none")]).await.unwrap();
+    assert_eq!(office.gets(&client, "c.example.org").await, Ok(()));
+    set(&[("certificates_per_domain", "default")]).await.unwrap();
+    assert_eq!(office.gets(&client, "d.example.org").await, Err(Reason::RateLimited));
+    let last = list(&made.id).await.unwrap();
+    assert!(last.contains(&line("certificates_per_domain", "1 in 7d", false)), "{last:?}");
+    assert!(last.contains(&line("orders_per_account", "9 in 1h", true)), "{last:?}");
+    let kinds = office.world.audit_kinds().await;
+    assert_eq!(kinds.iter().filter(|kind| *kind == "registration.limits").count(), 3);
+}
+
+#[tokio::test]
 async fn i4_a_registration_may_be_held_to_some_profiles() {
     let office = Office::open().await;
     let directory = MANAGED.to_owned();

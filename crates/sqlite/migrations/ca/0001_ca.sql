@@ -252,6 +252,7 @@ CREATE TABLE journal (
     signed_at      INTEGER,
     abandoned_at   INTEGER,
     replaces       BLOB,
+    counted        INTEGER NOT NULL,
     mac_version    INTEGER NOT NULL,
     mac            BLOB    NOT NULL,
     owner          INTEGER,

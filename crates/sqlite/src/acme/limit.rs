@@ -1,13 +1,13 @@
 //! Counters of limits.
 
-use acme_store::{FailureRow, Hit, HitCount, Identifier, ValidationEnd};
+use acme_store::{Ended, FailureRow, Hit, HitCount, Identifier, ValidationEnd};
 use sqlx::SqliteConnection;
 
 use crate::{
     failure::Failure,
     rows::Rows,
     stored::{Table, seconds},
-    writer::Change,
+    writer::{Change, Job},
 };
 
 const COUNTERS: Table = Table("counters");
@@ -56,43 +56,55 @@ async fn add(connection: &mut SqliteConnection, hit: &Hit) -> Result<i64, Failur
     Ok(row.count)
 }
 
-/// [`end_validations`](acme_store::AcmeStore::end_validations).
-pub(super) struct EndValidations(pub(super) Vec<ValidationEnd>);
+type Ends = Job<Vec<ValidationEnd>, ()>;
 
-impl Change<()> for EndValidations {
-    type Outcome = ();
-
-    async fn apply(&self, connection: &mut SqliteConnection, (): &mut ()) -> Result<(), Failure> {
-        for end in &self.0 {
-            match end.failure {
-                Some(failure) => {
-                    sqlx::query!(
-                        "INSERT INTO failures (account, identifier, wildcard, at, expires_at) VALUES (?, ?, ?, ?, ?)",
-                        end.account,
-                        end.identifier.value,
-                        end.identifier.wildcard,
-                        seconds(failure.at),
-                        seconds(failure.expires_at)
-                    )
-                    .execute(&mut *connection)
-                    .await?
-                }
-                None => {
-                    sqlx::query!(
-                        "DELETE FROM failures
-                         WHERE substr(account, 1, 12) = substr(?1, 1, 12) AND account = ?1
-                           AND identifier = ?2 AND wildcard = ?3",
-                        end.account,
-                        end.identifier.value,
-                        end.identifier.wildcard
-                    )
-                    .execute(&mut *connection)
-                    .await?
-                }
-            };
+/// Notes how the validations of all jobs ended.
+pub(super) async fn end_validations(
+    connection: &mut SqliteConnection,
+    jobs: &mut [&mut Ends],
+) -> Result<(), Failure> {
+    let ended: Ended<'_> = jobs.iter().flat_map(|job| &job.input).collect();
+    if !ended.forgotten.is_empty() {
+        let mut forgotten = Rows::new();
+        for (account, identifier, wildcard) in &ended.forgotten {
+            forgotten.row().text(*account).text(*identifier).number(i64::from(*wildcard));
         }
-        Ok(())
+        let (forgotten, _) = forgotten.finish();
+        sqlx::query!(
+            "DELETE FROM failures WHERE row IN (
+                SELECT f.row FROM json_each(?) AS r CROSS JOIN failures AS f
+                WHERE substr(f.account, 1, 12) = substr(r.value ->> 0, 1, 12) AND f.account = r.value ->> 0
+                  AND f.identifier = r.value ->> 1 AND f.wildcard = r.value ->> 2)",
+            forgotten
+        )
+        .execute(&mut *connection)
+        .await?;
     }
+    if !ended.failed.is_empty() {
+        let mut failed = Rows::new();
+        for (end, note) in &ended.failed {
+            failed
+                .row()
+                .text(end.account.as_str())
+                .text(end.identifier.value.as_str())
+                .number(i64::from(end.identifier.wildcard))
+                .number(seconds(note.at))
+                .number(seconds(note.expires_at));
+        }
+        let (failed, _) = failed.finish();
+        sqlx::query!(
+            "INSERT INTO failures (account, identifier, wildcard, at, expires_at)
+             SELECT r.value ->> 0, r.value ->> 1, r.value ->> 2, r.value ->> 3, r.value ->> 4
+             FROM json_each(?) AS r",
+            failed
+        )
+        .execute(&mut *connection)
+        .await?;
+    }
+    for job in jobs {
+        job.outcome = Some(());
+    }
+    Ok(())
 }
 
 /// [`failures`](acme_store::AcmeStore::failures).

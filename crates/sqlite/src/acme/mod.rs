@@ -10,7 +10,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-use acme_store::{CreateOutcome, NewOrder, SaveOutcome, Unit};
+use acme_store::{CreateOutcome, NewOrder, SaveOutcome, Unit, ValidationEnd};
 use sqlx::{ConnectOptions, SqliteConnection};
 
 use crate::{
@@ -56,6 +56,7 @@ impl Acme {
 pub(crate) enum Write {
     Create(Job<Vec<NewOrder>, Vec<CreateOutcome>>),
     Save(Job<Vec<Unit>, Vec<SaveOutcome>>),
+    EndValidations(Job<Vec<ValidationEnd>, ()>),
     Other(Box<dyn Operation<()>>),
 }
 
@@ -70,6 +71,7 @@ impl Database for Fronts {
     async fn run(&mut self, connection: &mut SqliteConnection, writes: &mut [Write]) -> Result<(), Failure> {
         create::create(connection, &mut creations(writes)).await?;
         save::save(connection, &mut saves(writes)).await?;
+        limit::end_validations(connection, &mut ends(writes)).await?;
         for write in writes {
             if let Write::Other(operation) = write {
                 operation.apply(connection, &mut ()).await?;
@@ -88,6 +90,7 @@ impl Database for Fronts {
         match write {
             Write::Create(job) => job.answer(result),
             Write::Save(job) => job.answer(result),
+            Write::EndValidations(job) => job.answer(result),
             Write::Other(operation) => operation.answer(result),
         }
     }
@@ -104,5 +107,12 @@ fn saves(writes: &mut [Write]) -> Vec<&mut Job<Vec<Unit>, Vec<SaveOutcome>>> {
     writes
         .iter_mut()
         .filter_map(|write| if let Write::Save(job) = write { Some(job) } else { None })
+        .collect()
+}
+
+fn ends(writes: &mut [Write]) -> Vec<&mut Job<Vec<ValidationEnd>, ()>> {
+    writes
+        .iter_mut()
+        .filter_map(|write| if let Write::EndValidations(job) = write { Some(job) } else { None })
         .collect()
 }

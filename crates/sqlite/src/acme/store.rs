@@ -68,7 +68,7 @@ impl AcmeStore for Acme {
     }
 
     async fn end_validations(&self, ends: Vec<ValidationEnd>) -> Result<(), StoreError> {
-        self.change(limit::EndValidations(ends)).await
+        Ok(self.writer.write(ends, Write::EndValidations).await?)
     }
 
     async fn failures(

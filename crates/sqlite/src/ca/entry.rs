@@ -19,7 +19,8 @@ macro_rules! entries {
             crate::ca::entry::Stored,
             r#"SELECT j.id AS "id!", j.serial, j.kind, j.order_id, j.new_order, j.directory, j.account, j.issuer,
                       j.profile, j.shard, j.spki_sha256, j.csr_sha256, j.not_before, j.not_after, j.tbs,
-                      j.created_at, j.signature, j.signed_at, j.abandoned_at, j.replaces, j.mac_version, j.mac,
+                      j.created_at, j.signature, j.signed_at, j.abandoned_at, j.replaces, j.counted AS "counted: bool",
+                      j.mac_version, j.mac,
                       j.owner, j.lease_until_ms,
                       r.revision AS "revision?", r.revoked_at AS "revoked_at?", r.reason AS "reason?",
                       r.upgrade_revision AS "upgrade_revision?", r.upgraded_at AS "upgraded_at?",
@@ -60,6 +61,7 @@ pub(super) struct Stored {
     pub(super) signed_at: Option<i64>,
     pub(super) abandoned_at: Option<i64>,
     pub(super) replaces: Option<Vec<u8>>,
+    pub(super) counted: bool,
     pub(super) mac_version: i64,
     pub(super) mac: Vec<u8>,
     pub(super) owner: Option<i64>,
@@ -107,6 +109,7 @@ impl Stored {
             signed_at: JOURNAL.optional_time("signed_at", self.signed_at)?,
             abandoned_at: JOURNAL.optional_time("abandoned_at", self.abandoned_at)?,
             replaces: self.replaces.map(|serial| JOURNAL.serial("replaces", &serial)).transpose()?,
+            counted: self.counted,
         };
         let mac = JOURNAL.mac(self.mac_version, self.mac)?;
         Ok(JournalEntry { row: Sealed::from_stored(row, mac), lease, revocation })

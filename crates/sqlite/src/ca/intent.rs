@@ -314,7 +314,8 @@ async fn insert(
             .octets(mac.mac.as_slice())
             .number(milliseconds(intent.lease))
             .number(number(all.len() as u64))
-            .octets(row.replaces.as_ref().map(Serial::as_bytes));
+            .octets(row.replaces.as_ref().map(Serial::as_bytes))
+            .number(i64::from(row.counted));
         if let Some(it) = &intent.evidence {
             evidence
                 .row()

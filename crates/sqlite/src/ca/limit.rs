@@ -1,8 +1,9 @@
-//! Limits, counted in the journal inside the intent's transaction (DESIGN §5, "Limits by trust").
+//! Limits, counted in the journal inside the intent's transaction (DESIGN §5, "Limits by trust"), and asked before.
 
-use ca_store::{CitedTable, JournalKind, LimitScope, NewIntent, indexed_name};
+use ca_store::{CitedTable, JournalKind, Limit, LimitScope, NewIntent, Timestamp, indexed_name};
 use sqlx::SqliteConnection;
 
+use super::entry::JOURNAL;
 use crate::{
     failure::Failure,
     stored::{number, seconds},
@@ -17,8 +18,7 @@ pub(super) async fn reached(
     let mut reached = Vec::new();
     for (place_in_round, (_, intent)) in round.iter().enumerate() {
         for (place, limit) in intent.limits.iter().enumerate() {
-            let count = count(connection, &limit.scope, seconds(limit.since), i64::from(limit.most)).await?;
-            if count >= i64::from(limit.most) {
+            if oldest(connection, limit).await?.is_some() {
                 reached.push((place_in_round, place));
                 break;
             }
@@ -27,89 +27,104 @@ pub(super) async fn reached(
     Ok(reached)
 }
 
-/// How many entries there are, counted up to `most`.
-async fn count(
+/// [`reached_limits`](ca_store::CaStore::reached_limits).
+pub(super) async fn newest(
     connection: &mut SqliteConnection,
-    scope: &LimitScope,
-    since: i64,
-    most: i64,
-) -> Result<i64, Failure> {
-    let count = match scope {
+    limits: &[Limit],
+) -> Result<Vec<Option<Timestamp>>, Failure> {
+    let mut newest = Vec::with_capacity(limits.len());
+    for limit in limits {
+        let oldest = oldest(connection, limit).await?;
+        newest.push(oldest.map(|at| JOURNAL.time("created_at", at)).transpose()?);
+    }
+    Ok(newest)
+}
+
+/// When the oldest of the newest `most` entries was intended, if there are as many.
+async fn oldest(connection: &mut SqliteConnection, limit: &Limit) -> Result<Option<i64>, Failure> {
+    let since = seconds(limit.since);
+    let newer = i64::from(limit.most) - 1;
+    let directory = limit.directory.as_str();
+    let oldest = match &limit.scope {
         LimitScope::Account(account) => {
             sqlx::query_scalar!(
-                "SELECT count(*) FROM (
-                    SELECT 1 FROM journal
-                    WHERE substr(account, 1, 12) = substr(?1, 1, 12) AND account = ?1 AND created_at >= ?2
-                      AND kind = 'final' AND abandoned_at IS NULL LIMIT ?3)",
+                "SELECT created_at FROM journal
+                 WHERE substr(account, 1, 12) = substr(?1, 1, 12) AND account = ?1 AND created_at >= ?2
+                   AND kind = 'final' AND abandoned_at IS NULL AND counted AND directory = ?4
+                 ORDER BY created_at DESC LIMIT 1 OFFSET ?3",
                 account,
                 since,
-                most
+                newer,
+                directory
             )
-            .fetch_one(connection)
+            .fetch_optional(connection)
             .await?
         }
         LimitScope::Registration(registration) => {
             sqlx::query_scalar!(
-                "SELECT count(*) FROM (
-                    SELECT 1 FROM accounts AS a CROSS JOIN journal AS j
-                    WHERE a.registration = ? AND substr(j.account, 1, 12) = substr(a.id, 1, 12)
-                      AND j.account = a.id AND j.created_at >= ?
-                      AND j.kind = 'final' AND j.abandoned_at IS NULL LIMIT ?)",
+                "SELECT j.created_at FROM accounts AS a CROSS JOIN journal AS j
+                 WHERE a.registration = ? AND substr(j.account, 1, 12) = substr(a.id, 1, 12)
+                   AND j.account = a.id AND j.created_at >= ?
+                   AND j.kind = 'final' AND j.abandoned_at IS NULL AND j.counted AND j.directory = ?
+                 ORDER BY j.created_at DESC LIMIT 1 OFFSET ?",
                 registration,
                 since,
-                most
+                directory,
+                newer
             )
-            .fetch_one(connection)
+            .fetch_optional(connection)
             .await?
         }
         LimitScope::Domain(domain) => {
             let domain = indexed_name(domain);
             sqlx::query_scalar!(
-                "SELECT count(*) FROM (
-                    SELECT DISTINCT n.entry FROM journal_names AS n CROSS JOIN journal AS j
-                    WHERE n.name >= ?1 AND n.name < ?1 || '/'
-                      AND (n.name = ?1 OR substr(n.name, length(?1) + 1, 1) = '.')
-                      AND j.id = n.entry AND j.created_at >= ?2 AND j.kind = 'final'
-                      AND j.abandoned_at IS NULL LIMIT ?3)",
+                "SELECT j.created_at FROM (
+                    SELECT DISTINCT entry FROM journal_names
+                    WHERE name >= ?1 AND name < ?1 || '/'
+                      AND (name = ?1 OR substr(name, length(?1) + 1, 1) = '.')) AS i CROSS JOIN journal AS j
+                 WHERE j.id = i.entry AND j.created_at >= ?2 AND j.kind = 'final'
+                   AND j.abandoned_at IS NULL AND j.counted AND j.directory = ?4
+                 ORDER BY j.created_at DESC LIMIT 1 OFFSET ?3",
                 domain,
                 since,
-                most
+                newer,
+                directory
             )
-            .fetch_one(connection)
+            .fetch_optional(connection)
             .await?
         }
-        LimitScope::Names(names) => same_names(connection, names, since, most).await?,
+        LimitScope::Names(names) => same_names(connection, names, directory, (since, newer)).await?,
     };
-    Ok(count)
+    Ok(oldest)
 }
 
-/// How many entries have exactly these names: those of the first that have as many, all among them.
+/// As [`oldest`], of the entries that have exactly these names: those of the first that have as many, all among them.
 async fn same_names(
     connection: &mut SqliteConnection,
     names: &[String],
-    since: i64,
-    most: i64,
-) -> Result<i64, Failure> {
+    directory: &str,
+    (since, newer): (i64, i64),
+) -> Result<Option<i64>, Failure> {
     let names = sorted(names);
-    let Some(first) = names.first() else { return Ok(0) };
+    let Some(first) = names.first() else { return Ok(None) };
     let all = serde_json::Value::from(names.clone()).to_string();
     let names_in_all = number(names.len() as u64);
     Ok(sqlx::query_scalar!(
-        "SELECT count(*) FROM (
-            SELECT 1 FROM journal_names AS n CROSS JOIN journal AS j
-            WHERE n.name = ? AND j.id = n.entry AND j.name_count = ? AND j.created_at >= ?
-              AND j.kind = 'final' AND j.abandoned_at IS NULL
-              AND NOT EXISTS (
-                SELECT 1 FROM json_each(?) AS wanted WHERE NOT EXISTS (
-                    SELECT 1 FROM journal_names AS has WHERE has.name = wanted.value AND has.entry = j.id))
-            LIMIT ?)",
+        "SELECT j.created_at FROM journal_names AS n CROSS JOIN journal AS j
+         WHERE n.name = ? AND j.id = n.entry AND j.name_count = ? AND j.created_at >= ?
+           AND j.kind = 'final' AND j.abandoned_at IS NULL AND j.counted AND j.directory = ?
+           AND NOT EXISTS (
+             SELECT 1 FROM json_each(?) AS wanted WHERE NOT EXISTS (
+                 SELECT 1 FROM journal_names AS has WHERE has.name = wanted.value AND has.entry = j.id))
+         ORDER BY j.created_at DESC LIMIT 1 OFFSET ?",
         first,
         names_in_all,
         since,
+        directory,
         all,
-        most
+        newer
     )
-    .fetch_one(connection)
+    .fetch_optional(connection)
     .await?)
 }
 
@@ -125,6 +140,7 @@ pub(super) fn sorted(names: &[String]) -> Vec<String> {
 pub(super) fn counts(earlier: &NewIntent, later: &NewIntent) -> bool {
     let row = earlier.row.unverified();
     row.kind == JournalKind::Final
+        && row.counted
         && later.limits.iter().any(|limit| match &limit.scope {
             LimitScope::Account(account) => row.account.as_ref() == Some(account),
             // An account's registration is in what the intent cites, or in its own limits.

@@ -9,17 +9,17 @@ use ca_store::{
     BeginCrl, BlockedAfter, BlockedKeyRow, CaStore, CertificateQuery, Changes, Clock, CrlDraft, CrlEdits,
     CrlEntries, CrlJournal, CrlPiece, CrlShardRow, CrlSince, Digest, Epoch, Evidence, FollowMembers,
     ImportCrl, ImportOutcome, ImportedCrl, IncidentMember, IncidentRow, Info, IntentOutcome, JoinTokenRow,
-    JournalEntry, JournalKey, LeaseOutcome, LedgerEntry, MemberCount, NewAccount, NewIntent, NewMember,
-    NewRevocation, NodeRow, Page, Paged, PublishCrl, PublishOutcome, PutOutcome, RecordOutcome, RefusalCount,
-    RegisterOutcome, RegistrationRow, Registry, RevokeOutcome, Revoked, RevokedAfter, Sealed, SignedRow,
-    StoreChange, StoreError, UpdateOutcome,
+    JournalEntry, JournalKey, LeaseOutcome, LedgerEntry, Limit, MemberCount, NewAccount, NewIntent,
+    NewMember, NewRevocation, NodeRow, Page, Paged, PublishCrl, PublishOutcome, PutOutcome, RecordOutcome,
+    RefusalCount, RegisterOutcome, RegistrationRow, Registry, RevokeOutcome, Revoked, RevokedAfter, Sealed,
+    SignedRow, StoreChange, StoreError, UpdateOutcome,
 };
 use ca_store::{Serial, Timestamp};
 use sqlx::Connection;
 
 use super::{
-    Ca, Write, account, audit, authority, certificates, crl, entry, imported, incident, meta, node, orphan,
-    registry, revocation,
+    Ca, Write, account, audit, authority, certificates, crl, entry, imported, incident, limit, meta, node,
+    orphan, registry, revocation,
 };
 use crate::failure::Failure;
 
@@ -127,6 +127,10 @@ impl CaStore for Ca {
 
     async fn evidence(&self, serial: &Serial) -> Result<Option<Evidence>, StoreError> {
         Ok(entry::evidence(&mut *self.readers.take().await?, serial).await?)
+    }
+
+    async fn reached_limits(&self, limits: &[Limit]) -> Result<Vec<Option<Timestamp>>, StoreError> {
+        Ok(limit::newest(&mut *self.readers.take().await?, limits).await?)
     }
 
     async fn certificates(&self, query: &CertificateQuery) -> Result<Paged<JournalEntry>, StoreError> {

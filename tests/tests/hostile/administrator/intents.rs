@@ -37,9 +37,9 @@ pub(super) async fn prepare(scene: &mut Scene, database: &Database) -> (Intents,
         intents.statements.push(format!(
             "INSERT INTO journal (serial, kind, order_id, new_order, directory, account, issuer, profile, shard, \
              spki_sha256, csr_sha256, not_before, not_after, tbs, created_at, signature, signed_at, abandoned_at, \
-             mac_version, mac, owner, lease_until_ms, name_count) SELECT x'{serial}', '{kind}', order_id || '{at}', \
+             mac_version, mac, owner, lease_until_ms, name_count, counted) SELECT x'{serial}', '{kind}', order_id || '{at}', \
              randomblob(32), directory, account, {issuer}, profile, shard, spki_sha256, csr_sha256, not_before, \
-             not_after, x'{forged}', created_at, NULL, NULL, NULL, mac_version, mac, 1, 0, 0 {model}"
+             not_after, x'{forged}', created_at, NULL, NULL, NULL, mac_version, mac, 1, 0, 0, 1 {model}"
         ));
         intents.serials.push(serial);
     }

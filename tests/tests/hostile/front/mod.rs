@@ -81,6 +81,7 @@ attacks! {
     orders::new_order_of_another_profile => ["profile-unknown"];
     orders::replacement_of_anothers_certificate => ["replaced-foreign", "replaced-names", "replaced-unknown"];
     orders::replaced_twice => ["already-replaced"];
+    orders::more_than_a_limit => ["rate-limited"];
     orders::signers_name_ordered => ["identifier-unsupported", "name-rejected"];
     orders::name_that_is_not_permitted => ["name-rejected"];
     orders::finalize_replayed => [];

@@ -155,6 +155,28 @@ pub(super) async fn replaced_twice(scene: &mut Scene) {
     refuse!(scene, order(&new_order()));
 }
 
+/// Orders from a time when there was room, kept back and finalized at the same moment; and one that says it is a renewal.
+pub(super) async fn more_than_a_limit(scene: &mut Scene) {
+    let victim = scene.client_of("limited").await;
+    let mut kept_back = Vec::new();
+    for number in 0..8 {
+        kept_back.push(scene.ready(&victim, &[&format!("n{number}.limited.test")]).await);
+    }
+    let replaced = id_of(&scene.certificate(&victim, "newest.limited.test").await);
+    let requests = kept_back.iter().map(|ready| issue(scene.front.clone(), ready.finalized_by(&victim)));
+    let outcomes = futures::future::join_all(requests).await;
+    scene.meanwhile().await;
+    let (made, refused): (Vec<_>, Vec<_>) = kept_back.iter().zip(outcomes).partition(|(_, it)| it.is_ok());
+    scene.check(made.len() == 1, &format!("{} certificates where there was room for one", made.len()));
+    for (ready, outcome) in refused {
+        scene.refuse(outcome);
+        refuse!(scene, issue(ready.finalized_by(&victim)));
+    }
+    let payload = || json!({ "replaces": replaced });
+    refuse!(scene, order(&victim.new_order_with(&["newest.limited.test"], payload())));
+    refuse!(scene, order(&victim.new_order_with(&["newest.limited.test", "n9.limited.test"], payload())));
+}
+
 /// The id of a certificate (RFC 9773 §4.1).
 fn id_of(certificate: &[u8]) -> String {
     let certificate = pki::Certificate::from_der(certificate).expect("a certificate");

@@ -339,6 +339,15 @@ public_trust = true
 quorum = { perspectives = ["p-1", "p-2", "p-3"], maximum_dissent = 1 }
 
 [[directory]]
+name = "limited"
+tenant = "demo"
+base_urls = ["{base}"]
+pool = "tls"
+profiles = ["tls"]
+limits = { certificates_per_domain = "2 in 7d" }
+quorum = { perspectives = ["p-1", "p-2", "p-3"], maximum_dissent = 1 }
+
+[[directory]]
 name = "managed-2"
 tenant = "demo"
 base_urls = ["{base}"]

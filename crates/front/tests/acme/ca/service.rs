@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::{FakeCa, LIFETIME, jws, malformed, missing, random, refuse};
+use super::{FakeCa, LIFETIME, PRE_AUTHORIZING, jws, malformed, missing, random, refuse};
 
 #[async_trait::async_trait]
 impl Authority for FakeCa {
@@ -38,6 +38,7 @@ impl Authority for FakeCa {
         request: Request<wire::AuthorizeOrderRequest>,
     ) -> Result<Response<wire::AuthorizeOrderResponse>, Status> {
         self.check()?;
+        self.order_calls.fetch_add(1, Ordering::Relaxed);
         let gate = self.order_gate.lock().take();
         if let Some(gate) = gate {
             gate.pass().await;
@@ -65,7 +66,8 @@ impl Authority for FakeCa {
             expires: now.plus(LIFETIME),
             names: self.authorized_names(&account, &order, &digest, now)?,
             limits: rpc::limits(Some(&limits(account.directory.as_str()))).unwrap(),
-            limits_exempt: order.names.iter().any(|name| name.to_string() == "exempt.example.org"),
+            limits_exempt: order.replaces.is_some()
+                && order.names.iter().any(|name| name.to_string().starts_with("exempt.")),
         };
         Ok(Response::new(answer.into()))
     }
@@ -78,7 +80,7 @@ impl Authority for FakeCa {
         let jws = jws(&request.into_inner().new_authorization_jws)?;
         let located = self.locate(&jws.header().url)?;
         if located.resource != Resource::NewAuthorization
-            || !["pre", "sub"].contains(&located.directory.as_str())
+            || !PRE_AUTHORIZING.contains(&located.directory.as_str())
         {
             return Err(malformed("no pre-authorization"));
         }
@@ -97,7 +99,8 @@ impl Authority for FakeCa {
             ancestor: None,
             name: wanted.name,
         };
-        let answer = AuthorizedIdentifier { account: account.id, directory: account.directory, name };
+        let limits = rpc::limits(Some(&limits(account.directory.as_str()))).unwrap();
+        let answer = AuthorizedIdentifier { account: account.id, directory: account.directory, name, limits };
         Ok(Response::new(answer.into()))
     }
 
@@ -243,6 +246,9 @@ impl Authority for FakeCa {
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
         if fails.is_ok() {
             return Err(rpc::unavailable("the token is away", Duration::from_millis(100)));
+        }
+        if let Some(refusal) = self.refused_issuance.lock().take() {
+            return Err(refusal.into());
         }
         let certificate = self.issue_checked(request.into_inner())?;
         let outcome = Some(wire::issue_response::Outcome::Certificate(certificate));

@@ -188,6 +188,7 @@ async fn seed(world: &World, customers: &[Client]) -> Vec<Seeded> {
             signed_at: None,
             abandoned_at: None,
             replaces: None,
+            counted: true,
         };
         let signature = Some(world.issuer_key.sign_message(&row.tbs));
         let signed = JournalRow { signature, signed_at: Some(now), ..row.clone() };
