@@ -102,6 +102,8 @@ pub(crate) struct Authorized {
     pub(crate) record: Vec<u8>,
     /// For the audit row: `{"name": "3/3"}`; none when every name is granted.
     pub(crate) quorum: Option<Value>,
+    /// Whether somebody who counts looked at nothing: it may be issued under a test CA alone.
+    pub(crate) assumed: bool,
     /// The time of this decision.
     pub(crate) at: Timestamp,
 }
@@ -150,6 +152,7 @@ impl Ca {
             authorizations: evidence.authorizations,
             record: Value::Array(evidence.record).to_string().into_bytes(),
             quorum: (!evidence.quorum.is_empty()).then(|| json!(evidence.quorum)),
+            assumed: evidence.assumed,
             at: now,
         })
     }
@@ -193,7 +196,8 @@ impl Ca {
     }
 
     /// Whether an account holds all these names: by a grant, or by receipts that are no older than an order, or a
-    /// validation that may be reused, gets in the directory (RFC 8555 §7.6: revocation by another account).
+    /// validation that may be reused, gets in the directory (RFC 8555 §7.6: revocation by another account). `test_ca`: whether
+    /// it is about a test CA's certificate; that of another is not given up because nobody looked.
     ///
     /// # Errors
     /// A refusal when it does not.
@@ -203,12 +207,17 @@ impl Ca {
         account: &Account,
         names: &NameSet,
         authorizations: &[NameEvidence],
+        test_ca: bool,
     ) -> Outcome<()> {
         let now = self.now()?;
         let registrant = self.registrant(request, account, now).await?;
         let (registrant, ancestors) = (registrant.as_ref(), &BTreeMap::new());
         let claim = Claim { request, account, registrant, names, ancestors, own: None, issuance: false, now };
         let evidence = self.check_evidence(&claim, authorizations)?;
+        if evidence.assumed && !test_ca {
+            let detail = "nobody looked for control, and the certificate's issuer is no test CA";
+            return Err(request.refuse(Reason::IssuerNotTest, detail).into());
+        }
         if self.store.deactivated(&evidence.authorizations).await?.is_empty() {
             return Ok(());
         }
@@ -266,6 +275,7 @@ impl Ca {
                 }
             };
             checked.record.push(record);
+            checked.assumed |= tally.assumed;
             checked.quorum.insert(name.to_string(), tally.to_string());
         }
         checked.authorizations.sort_unstable();
@@ -349,4 +359,5 @@ struct CheckedEvidence {
     authorizations: Vec<String>,
     record: Vec<Value>,
     quorum: BTreeMap<String, String>,
+    assumed: bool,
 }

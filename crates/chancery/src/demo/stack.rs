@@ -159,6 +159,7 @@ impl Sockets {
             front_database: args.front_database.clone(),
             http_01_port: args.http_01_port,
             tls_alpn_01_port: args.tls_alpn_01_port,
+            always_valid: args.always_valid,
             trusted_proxies: if args.unlimited_status { "\"127.0.0.0/8\"" } else { "" },
         };
         let sockets = Self {
