@@ -45,6 +45,7 @@ fn issuer(common_name: &str, n: u8) -> Issuer {
         public_key: &key(n),
         signature: ALGORITHM,
         validity: VALIDITY,
+        test_ca: false,
     };
     let certificate = certificate(&tbs::root(request).unwrap());
     Issuer::new(certificate, ALGORITHM).unwrap().with_crl_url_base("http://pki.example.net/crl").unwrap()

@@ -63,6 +63,16 @@ impl Demo {
     /// When it does not come up.
     #[must_use]
     pub fn start_in(folder: TempDir) -> Self {
+        Self::start_with(folder, &[])
+    }
+
+    /// The same with more of what it can be told.
+    ///
+    /// # Panics
+    ///
+    /// When it does not come up.
+    #[must_use]
+    pub fn start_with(folder: TempDir, options: &[&str]) -> Self {
         let (http_01_port, tls_alpn_01_port) = (free_port(), free_port());
         let state = folder.path().join("state");
         let mut child = Command::new(ours("chancery"))
@@ -70,6 +80,7 @@ impl Demo {
             .args(["--tls-alpn-01-port", &tls_alpn_01_port.to_string()])
             .arg("--state")
             .arg(&state)
+            .args(options)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())

@@ -52,6 +52,84 @@ fn the_samples_make_a_ca_and_pass_their_checks() {
     }
 }
 
+/// A CA for tests says that it is one: in the ceremony's output, in its transcript, and in every CA's certificate but the node CA's.
+#[test]
+fn a_test_ca_is_marked_by_its_ceremony() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ceremony.toml");
+    let sample = std::fs::read_to_string(root().join("deploy/ceremony.toml")).unwrap();
+    std::fs::write(&file, &sample).unwrap();
+    tokens(folder.path());
+    let plain = std::fs::read_to_string(&file).unwrap();
+    let marked = plain.replace("# test_ca = true", "test_ca = true");
+    assert_ne!(marked, plain);
+    let ceremony = |json: &[&str]| {
+        let mut command = Command::new(ours("chancery"));
+        command.args(["ceremony", "run", "ceremony.toml"]).args(json).current_dir(folder.path());
+        command
+    };
+    let said = |command: &mut Command| String::from_utf8(succeed(command).stdout).unwrap();
+    let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
+    let is_test_ca = |name: &str| pki::chain::from_pem(&read(name)).unwrap()[0].is_test_ca();
+
+    assert!(!said(&mut ceremony(&[])).contains("test CA"));
+    assert!(!read("ca/transcript.jsonl").contains("test_ca"));
+    assert!(!is_test_ca("ca/root-x1.pem") && !is_test_ca("ca/tls-e1.pem"));
+    // The certificates that are there stay what they are.
+    std::fs::write(&file, &marked).unwrap();
+    let refused = ceremony(&[]).output().unwrap();
+    assert!(!refused.status.success());
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("begun with another ceremony file"));
+
+    std::fs::write(&file, marked.replace("output = \"ca\"", "output = \"test-ca\"")).unwrap();
+    assert!(said(&mut ceremony(&[])).contains("This is a test CA"));
+    let again: serde_json::Value = serde_json::from_str(&said(&mut ceremony(&["--json"]))).unwrap();
+    assert_eq!((&again["test_ca"], &again["signed"]), (&true.into(), &0.into()));
+    assert!(read("test-ca/transcript.jsonl").contains("\"test_ca\":true"));
+    assert!(is_test_ca("test-ca/root-x1.pem") && is_test_ca("test-ca/tls-e1.pem"));
+    assert!(!is_test_ca("test-ca/node-ca.pem"));
+    let shown = succeed(
+        Command::new("openssl")
+            .args(["x509", "-noout", "-text", "-in", "test-ca/tls-e1.pem"])
+            .current_dir(folder.path()),
+    );
+    assert!(
+        String::from_utf8(shown.stdout)
+            .unwrap()
+            .contains("1.2.840.113556.1.8000.2554.8159.42.15363.17507.42332.4744162.16393338")
+    );
+}
+
+/// The signer's `--check` holds directories to the marks of their issuers.
+#[test]
+fn a_policy_is_checked_against_the_marks_of_its_issuers() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["ceremony.toml", "signer.toml", "policy.toml"] {
+        std::fs::copy(root().join("deploy").join(name), folder.path().join(name)).unwrap();
+    }
+    tokens(folder.path());
+    succeed(
+        Command::new(ours("chancery")).args(["ceremony", "run", "ceremony.toml"]).current_dir(folder.path()),
+    );
+    let file = folder.path().join("policy.toml");
+    let policy = std::fs::read_to_string(&file).unwrap();
+    let name = "name = \"open\"\n";
+    assert!(policy.contains(name));
+    std::fs::write(&file, policy.replace(name, &format!("{name}always_valid = true\n"))).unwrap();
+    let mut check = Command::new(ours("chancery"));
+    let output = check
+        .args(["signer", "--config", "signer.toml", "--check"])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.contains("directory \"open\" has always_valid, but the certificate of issuer \"tls-e1\""),
+        "{said}"
+    );
+}
+
 #[test]
 fn a_misspelt_key_is_named_with_its_line() {
     let folder = tempfile::tempdir().unwrap();

@@ -200,7 +200,9 @@ fn certify(folder: &Path, public_key: &PublicKey, now: Timestamp) -> anyhow::Res
     let (key, subject) = (SoftKey::generate(), DistinguishedName::new(Some("XX"), Some("Bench"), "Root")?);
     let signature = SignatureAlgorithm::EcdsaSha256;
     let serial = Serial::from_random([1; 16]);
-    let root = RootRequest { serial, subject: &subject, public_key: key.public(), signature, validity };
+    let public = key.public();
+    let root =
+        RootRequest { serial, subject: &subject, public_key: public, signature, validity, test_ca: false };
     let root = signed(&tbs::root(root)?, &key)?;
     let above = Issuer::new(root, signature)?.with_crl_url_base("http://status.test/crl")?;
     let subject = DistinguishedName::new(Some("XX"), Some("Bench"), "Issuer")?;
@@ -213,6 +215,7 @@ fn certify(folder: &Path, public_key: &PublicKey, now: Timestamp) -> anyhow::Res
         path_length: Some(0),
         extended_key_usages: &[],
         policies: &[],
+        test_ca: false,
     };
     let issuer = signed(&tbs::intermediate(&above, issuer)?, &key)?;
     fs::write(folder.join("issuer.pem"), issuer.pem())?;

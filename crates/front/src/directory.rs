@@ -48,6 +48,8 @@ pub(crate) struct Directory {
     pub(crate) limits: Limits,
     /// Whether it has renewal information (RFC 9773).
     pub(crate) renewal_info: bool,
+    /// Whether it is one for tests, in which a perspective need not look.
+    pub(crate) always_valid: bool,
 }
 
 /// All that are served.
@@ -184,6 +186,7 @@ impl Directories {
             pre_authorization,
             limits,
             renewal_info: listed.renewal_info,
+            always_valid: listed.always_valid,
         })
     }
 }

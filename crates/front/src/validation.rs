@@ -163,7 +163,19 @@ pub(crate) async fn look(front: &Front, target: &Target, deadline: Duration) -> 
     if !response.silent.is_empty() {
         tracing::warn!(perspectives = ?response.silent, "perspectives do not answer");
     }
-    judge(target, response.receipts)
+    let always_valid = match front.directories.find(&target.directory) {
+        Ok(directory) => directory.is_some_and(|directory| directory.always_valid),
+        Err(_) => false,
+    };
+    judge(target, always_valid, response.receipts)
+}
+
+fn unseen() -> Problem {
+    tracing::warn!("a validator has always_valid, and this directory has not");
+    Problem::new(
+        ErrorType::ServerInternal,
+        "the validator looks at nothing, which this directory does not accept",
+    )
 }
 
 fn silence() -> Problem {
@@ -172,7 +184,7 @@ fn silence() -> Problem {
 
 /// What the receipts say, to be shown to the client. They are read, not verified: a validator that lied to a front would
 /// gain nothing, and the keys are the signer's to know.
-fn judge(target: &Target, receipts: Vec<String>) -> Seen {
+fn judge(target: &Target, always_valid: bool, receipts: Vec<String>) -> Seen {
     let read: Option<Vec<Receipt>> = receipts.iter().map(|compact| peek(compact)).collect();
     let Some(read) = read.filter(|read| !read.is_empty()) else { return Seen::Silence(silence()) };
     let others = |receipt: &Receipt| {
@@ -185,6 +197,9 @@ fn judge(target: &Target, receipts: Vec<String>) -> Seen {
     }
     let dissent = read.into_iter().find_map(|receipt| match receipt.outcome {
         Outcome::Valid | Outcome::Caa => None,
+        // The signer would not count it: better that the client hears of it now than at its finalize.
+        Outcome::Assumed if !always_valid => Some(unseen()),
+        Outcome::Assumed => None,
         Outcome::Invalid(problem) => Some(problem),
     });
     match dissent {

@@ -5,7 +5,10 @@ mod constraints;
 use std::{fmt, net::IpAddr, ops::Range, sync::Arc};
 
 use const_oid::{ObjectIdentifier, db::rfc5280 as oid};
-use der::{Decode, ErrorKind, SliceReader, asn1::OctetStringRef};
+use der::{
+    Decode, ErrorKind, SliceReader,
+    asn1::{Null, OctetStringRef},
+};
 use x509_cert::ext::pkix::{
     AuthorityInfoAccessSyntax, AuthorityKeyIdentifier, BasicConstraints, CrlDistributionPoints,
     ExtendedKeyUsage, KeyUsage,
@@ -16,6 +19,7 @@ use crate::{
     KeyError, Name, NameError, NameSet, PublicKey, Serial, SerialError, SignatureAlgorithm, SignatureError,
     Timestamp,
     decode::{self, ExtensionRef, Signed},
+    extension::TEST_CA,
 };
 use constraints::Constraints;
 
@@ -52,6 +56,7 @@ struct Extensions {
     ca: Option<Option<u8>>,
     key_usage: Option<KeyUsage>,
     signs_ocsp: bool,
+    test_ca: bool,
     constraints: Constraints,
 }
 
@@ -233,6 +238,12 @@ impl Certificate {
         self.0.extensions.ca.flatten()
     }
 
+    /// Whether it is a CA that its ceremony marked as one for tests: nobody should trust it with anything.
+    #[must_use]
+    pub fn is_test_ca(&self) -> bool {
+        self.is_ca() && self.0.extensions.test_ca
+    }
+
     /// Whether its key usage, if there is one, lets it sign certificates.
     #[must_use]
     pub fn may_sign_certificates(&self) -> bool {
@@ -373,6 +384,10 @@ impl Extensions {
         }
         if let Some(der) = value(oid::ID_CE_EXT_KEY_USAGE) {
             this.signs_ocsp = ExtendedKeyUsage::from_der(der)?.0.contains(&oid::ID_KP_OCSP_SIGNING);
+        }
+        if let Some(der) = value(TEST_CA) {
+            Null::from_der(der)?;
+            this.test_ca = true;
         }
         if let Some(der) = value(oid::ID_CE_NAME_CONSTRAINTS) {
             this.constraints = Constraints::read(der)?;

@@ -51,6 +51,8 @@ pub struct RootRequest<'a> {
     pub signature: SignatureAlgorithm,
     /// First and last second.
     pub validity: Validity,
+    /// Whether it is marked as a test CA: [`Certificate::is_test_ca`].
+    pub test_ca: bool,
 }
 
 /// An issuing CA below a root.
@@ -72,6 +74,8 @@ pub struct IntermediateRequest<'a> {
     pub extended_key_usages: &'a [ExtendedKeyUsage],
     /// Its policies (BR §7.1.2.10.5); none: no extension.
     pub policies: &'a [PolicyOid],
+    /// Whether it is marked as a test CA, as its issuer is: [`Certificate::is_test_ca`].
+    pub test_ca: bool,
 }
 
 /// A node of the CA itself.
@@ -287,6 +291,9 @@ fn self_signed(request: RootRequest<'_>, path_length: Option<u8>) -> Result<Tbs,
         extension::key_usage(e, &[key_usage::KEY_CERT_SIGN, key_usage::CRL_SIGN]);
         extension::subject_key_identifier(e, &key_id);
         e.raw(&extension::authority_key_identifier(&key_id));
+        if request.test_ca {
+            extension::test_ca(e);
+        }
     }))
 }
 
@@ -318,6 +325,9 @@ pub fn intermediate(issuer: &Issuer, request: IntermediateRequest<'_>) -> Result
         }
         let crl = issuer.crl_url(request.shard);
         publication(e, issuer.ocsp_url(), issuer.ca_issuers_url(), crl.as_deref());
+        if request.test_ca {
+            extension::test_ca(e);
+        }
     }))
 }
 

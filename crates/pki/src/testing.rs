@@ -131,6 +131,15 @@ impl Hierarchy {
     }
 
     pub(crate) fn build(root_key: Key, key: Key) -> Self {
+        Self::build_as(root_key, key, false)
+    }
+
+    /// [`Hierarchy::fixed`], marked as a test CA.
+    pub(crate) fn marked() -> Self {
+        Self::build_as(Key::fixed(1), Key::fixed(2), true)
+    }
+
+    fn build_as(root_key: Key, key: Key, test_ca: bool) -> Self {
         let public_key = root_key.public();
         let subject = DistinguishedName::new(Some("CH"), Some("Example"), "Root R1").unwrap();
         let signature = public_key.algorithm().default_signature();
@@ -140,6 +149,7 @@ impl Hierarchy {
             public_key: &public_key,
             signature,
             validity: validity(7300),
+            test_ca,
         })
         .unwrap();
         let root = published(Issuer::new(root_key.certify(&tbs), signature).unwrap());
@@ -156,6 +166,7 @@ impl Hierarchy {
                 path_length: Some(0),
                 extended_key_usages: &[crate::ExtendedKeyUsage::ServerAuth],
                 policies: &[crate::PolicyOid::DOMAIN_VALIDATED],
+                test_ca,
             },
         )
         .unwrap();

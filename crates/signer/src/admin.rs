@@ -82,6 +82,7 @@ impl Admin for AdminService {
                 .issuer(&entry.id)
                 .is_ok_and(|door| matches!(door.health(), hsm::KeyHealth::Ready(_))),
             shards: entry.shards,
+            test_ca: entry.issuer.certificate().is_test_ca(),
         });
         let names: Vec<&str> = self.tokens.iter().flat_map(Tokens::names).collect();
         let tokens = names.into_iter().map(|name| {
@@ -97,6 +98,12 @@ impl Admin for AdminService {
         Ok(Response::new(proto::OverviewResponse {
             signer: ca.node.clone(),
             directories: ca.registry.directories().map(|directory| directory.name().to_string()).collect(),
+            always_valid: ca
+                .registry
+                .directories()
+                .filter(|directory| directory.policy.always_valid)
+                .map(|directory| directory.name().to_string())
+                .collect(),
             issuers: issuers.collect(),
             tokens: tokens.collect(),
             epoch,

@@ -105,6 +105,8 @@ pub(crate) struct Authorized {
     pub(crate) quorum: Option<Value>,
     /// The limits that it counts in; none, and it counts in none, where it renews a certificate at its time (RFC 9773 §5).
     pub(crate) counted: Option<Vec<Counted>>,
+    /// Whether somebody who counts looked at nothing: it may be issued under a test CA alone.
+    pub(crate) assumed: bool,
     /// The time of this decision.
     pub(crate) at: Timestamp,
 }
@@ -157,6 +159,7 @@ impl Ca {
             record: Value::Array(evidence.record).to_string().into_bytes(),
             quorum: (!evidence.quorum.is_empty()).then(|| json!(evidence.quorum)),
             counted,
+            assumed: evidence.assumed,
             at: now,
         })
     }
@@ -200,7 +203,8 @@ impl Ca {
     }
 
     /// Whether an account holds all these names: by a grant, or by receipts that are no older than an order, or a
-    /// validation that may be reused, gets in the directory (RFC 8555 §7.6: revocation by another account).
+    /// validation that may be reused, gets in the directory (RFC 8555 §7.6: revocation by another account). `test_ca`: whether
+    /// it is about a test CA's certificate; that of another is not given up because nobody looked.
     ///
     /// # Errors
     /// A refusal when it does not.
@@ -210,12 +214,17 @@ impl Ca {
         account: &Account,
         names: &NameSet,
         authorizations: &[NameEvidence],
+        test_ca: bool,
     ) -> Outcome<()> {
         let now = self.now()?;
         let registrant = self.registrant(request, account, now).await?;
         let (registrant, ancestors) = (registrant.as_ref(), &BTreeMap::new());
         let claim = Claim { request, account, registrant, names, ancestors, own: None, issuance: false, now };
         let evidence = self.check_evidence(&claim, authorizations)?;
+        if evidence.assumed && !test_ca {
+            let detail = "nobody looked for control, and the certificate's issuer is no test CA";
+            return Err(request.refuse(Reason::IssuerNotTest, detail).into());
+        }
         if self.store.deactivated(&evidence.authorizations).await?.is_empty() {
             return Ok(());
         }
@@ -273,6 +282,7 @@ impl Ca {
                 }
             };
             checked.record.push(record);
+            checked.assumed |= tally.assumed;
             checked.quorum.insert(name.to_string(), tally.to_string());
         }
         checked.authorizations.sort_unstable();
@@ -356,4 +366,5 @@ struct CheckedEvidence {
     authorizations: Vec<String>,
     record: Vec<Value>,
     quorum: BTreeMap<String, String>,
+    assumed: bool,
 }

@@ -220,6 +220,12 @@ pub struct DirectoryPolicy {
     /// when BR 4.2.1 says so. Default false.
     #[serde(default)]
     pub public_trust: bool,
+    /// For tests of ACME clients: whether receipts of validators count that looked at nothing (`always_valid` of `validator.toml`),
+    /// so that every challenge succeeds; CAA need not be asked either. Only if the ceremony marked every issuer of the pool, with
+    /// all its chains, as a test CA (`test_ca`); never with `public_trust`. Receipts of validators that looked count as well.
+    /// Default false.
+    #[serde(default)]
+    pub always_valid: bool,
     /// Validation methods offered to clients: `http-01`, `dns-01`, `tls-alpn-01`; `dns-account-01` and `dns-persist-01` only if
     /// every client can do with them: some give up an authorization with a challenge that they do not know. `dns-persist-01`
     /// needs `caa_identities`. Default `["http-01"]`.

@@ -207,6 +207,8 @@ reasons! {
     ReceiptDnssec = "receipt-dnssec", Unauthorized;
     /// A receipt of an address that is reserved, in a directory of public trust.
     ReceiptAddress = "receipt-address", Unauthorized;
+    /// A receipt of a perspective that looked at nothing, in a directory that wants a proof.
+    ReceiptAssumed = "receipt-assumed", Unauthorized;
     /// A receipt is for a key that was not the account's then.
     ReceiptKey = "receipt-key", Unauthorized;
     /// A receipt is older than its authorization.
@@ -235,6 +237,8 @@ reasons! {
     CsrKeyWeak = "csr-key-weak", BadCsr;
     /// The CSR's key is not one that the profile takes.
     CsrKeyUnacceptable = "csr-key-unacceptable", BadCsr;
+    /// What rests on validations that nobody made, under an issuer that its ceremony did not mark as a test CA.
+    IssuerNotTest = "issuer-not-test", Unauthorized;
     /// The finished bytes did not pass the lints.
     Lint = "lint", BadCsr;
     /// A limit is reached.

@@ -139,6 +139,9 @@ pub async fn run(
     let secrets = Secrets::load(&config.tier_secret)?;
     let token_names: BTreeSet<&str> = config.token.iter().map(|token| token.name.as_str()).collect();
     let registry = Registry::load(&config.policy, &token_names)?;
+    for directory in registry.directories().filter(|directory| directory.policy.always_valid) {
+        tracing::warn!(directory = %directory.name(), "always_valid: challenges succeed without a look; its issuers are test CAs");
+    }
     let node_ca = config.node_ca.as_ref().map(NodeCa::load).transpose()?;
     let tokens = Tokens::start(&config.token, &config.state, &worker);
     let role = RunningRole {

@@ -71,6 +71,7 @@ impl Ca {
             names: csr.names(),
             not_before: None,
             not_after: None,
+            assumed: false,
             at: now,
         };
         let (made, findings) = self.make_tbs(&subject)?;

@@ -414,5 +414,6 @@ fn directory_message(directory: &Directory, now: Timestamp) -> wire::Directory {
         pre_authorization: policy.pre_authorization,
         subdomain_authorization: policy.subdomain_auth,
         renewal_info: policy.renewal.offered,
+        always_valid: policy.always_valid,
     }
 }

@@ -36,6 +36,11 @@ pub struct Config {
     /// resolver on this host: what it finds bogus fails the validation. Who holds it decides where validations go.
     #[serde(default)]
     pub resolver: ResolverSection,
+    /// Whether this node looks at nothing and signs that it assumes every challenge to be answered: for tests of ACME clients.
+    /// Signers count such receipts in directories alone whose policy says `always_valid`, and issue by them under test CAs
+    /// alone; a node that serves other directories must not have it. Default false.
+    #[serde(default)]
+    pub always_valid: bool,
     /// `[http_01]`
     #[serde(default)]
     pub http_01: Http01Section,

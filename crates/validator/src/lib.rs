@@ -4,7 +4,8 @@
 //! the signer alone. Each method is a module of its own behind the same [`Observer`].
 //!
 //! What this crate must never do: connect to an address that its [`AddressPolicy`] has not judged, believe a token that it
-//! did not compute, carry a result from one attempt to the next, or turn a fault of its own into a client's failure.
+//! did not compute, carry a result from one attempt to the next, call what it was told to assume a look, or turn a fault of
+//! its own into a client's failure.
 //!
 //! Specifications: RFC 8555 §8.3, §8.4 and §10.4, RFC 8737, RFC 8738, RFC 8659 and RFC 8657 (CAA),
 //! draft-ietf-acme-dns-account-label-03, draft-ietf-acme-dns-persist-00, BR 3.2.2.4.7, 3.2.2.4.19, 3.2.2.4.20 and 3.2.2.9.
@@ -34,7 +35,7 @@ pub use dns_01::{Dns01, DnsSettings, TextLookUp};
 pub use dns_persist_01::{DnsPersist01, PersistedQuestion};
 pub use failure::{Ending, Failure, FailureKind, LocalFault};
 pub use http_01::{Http01, Http01Attempt, Http01Settings};
-pub use observer::{Admission, Methods, ObserveError, Observer};
+pub use observer::{Admission, Eyes, Methods, ObserveError, Observer};
 pub use resolver::{Addresses, Resolver, ResolverError, ResolverSection, Resolvers, TextRecords};
 pub use role::{RunError, run};
 pub use service::{Remote, Service};

@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 
 use acme::challenge::{Method, key_authorization};
-use acme::receipt::{Caa, Outcome, Persisted, Receipt, ReceiptError, ReceiptKey, Run, requirement};
+use acme::receipt::{
+    Caa, NO_REQUIREMENT, Outcome, Persisted, Receipt, ReceiptError, ReceiptKey, Run, requirement,
+};
 use acme::{AccountId, ErrorType, Problem};
 use pki::{ErrorClass, Name, Timestamp};
 use rpc::Target;
@@ -35,10 +37,18 @@ pub struct Methods {
     pub caa: CaaLookUp,
 }
 
+/// What a perspective does when it is asked.
+pub enum Eyes {
+    /// It looks.
+    Open(Box<Methods>),
+    /// It looks at nothing, has nothing to look with, and signs that it assumes: for test CAs (`always_valid`).
+    Shut,
+}
+
 /// A perspective with its key and its bounds.
 pub struct Observer {
     key: ReceiptKey,
-    methods: Methods,
+    eyes: Eyes,
     clock: SharedClock,
     running: Room<AccountId>,
     identifiers: Slots<Name>,
@@ -85,12 +95,12 @@ impl Observer {
     #[must_use]
     pub fn new(
         key: ReceiptKey,
-        methods: Methods,
+        eyes: Eyes,
         clock: SharedClock,
         at_once: usize,
         per_identifier: usize,
     ) -> Self {
-        Self { key, methods, clock, running: Room::new(at_once), identifiers: Slots::new(per_identifier) }
+        Self { key, eyes, clock, running: Room::new(at_once), identifiers: Slots::new(per_identifier) }
     }
 
     /// Whose name stands on the receipts.
@@ -123,9 +133,44 @@ impl Observer {
         let target = &admission.target;
         let token = acme::id::token(&target.authorization);
         let started = Timestamp::from(self.clock.now());
+        let seen = match &self.eyes {
+            Eyes::Open(methods) => self.see(methods, target, &token).await?,
+            Eyes::Shut => Seen::assumed(),
+        };
+        count(target.method, &seen.outcome);
+        let receipt = Receipt {
+            authorization: target.authorization,
+            directory: target.directory.clone(),
+            account: target.account,
+            account_url: target.account_url.clone(),
+            thumbprint: target.thumbprint,
+            name: target.name.clone(),
+            method: target.method,
+            requirement: match seen.outcome {
+                Outcome::Assumed => NO_REQUIREMENT.to_owned(),
+                _ => requirement(target.method, &target.name),
+            },
+            token,
+            attempt: target.attempt,
+            run,
+            perspective: self.key.perspective().clone(),
+            addresses: seen.addresses,
+            caa: seen.caa,
+            persisted: seen.persisted,
+            dnssec: seen.dnssec,
+            started,
+            // A clock that was set back in between does not make the receipt end before it began.
+            finished: Timestamp::from(self.clock.now()).max(started),
+            outcome: seen.outcome,
+        };
+        Ok(self.key.sign(&receipt)?)
+    }
+
+    /// Control and CAA, at once.
+    async fn see(&self, methods: &Methods, target: &Target, token: &str) -> Result<Seen, LocalFault> {
         let mut addresses = Vec::new();
-        if !self.methods.resolver.is_to_be_trusted() {
-            return Err(LocalFault::Unvalidated.into());
+        if !methods.resolver.is_to_be_trusted() {
+            return Err(LocalFault::Unvalidated);
         }
         fail::fail_point!("validator.before-look");
         let question = CaaQuestion {
@@ -139,40 +184,18 @@ impl Observer {
             if target.caa_only {
                 return Ok(Outcome::Caa);
             }
-            persisted = self.look(target, &token, &mut addresses).await?;
+            persisted = self.look(methods, target, token, &mut addresses).await?;
             Ok(Outcome::Valid)
         };
-        let (control, asked) = futures::join!(control, self.methods.caa.ask(&question));
+        let (control, asked) = futures::join!(control, methods.caa.ask(&question));
         fail::fail_point!("validator.after-look");
         let (caa, outcome) = combine(control, asked)?;
-        count(target.method, &outcome);
-        let receipt = Receipt {
-            authorization: target.authorization,
-            directory: target.directory.clone(),
-            account: target.account,
-            account_url: target.account_url.clone(),
-            thumbprint: target.thumbprint,
-            name: target.name.clone(),
-            method: target.method,
-            requirement: requirement(target.method, &target.name),
-            token,
-            attempt: target.attempt,
-            run,
-            perspective: self.key.perspective().clone(),
-            addresses,
-            caa,
-            persisted,
-            dnssec: self.methods.resolver.validates(),
-            started,
-            // A clock that was set back in between does not make the receipt end before it began.
-            finished: Timestamp::from(self.clock.now()).max(started),
-            outcome,
-        };
-        Ok(self.key.sign(&receipt)?)
+        Ok(Seen { addresses, caa, persisted, dnssec: methods.resolver.validates(), outcome })
     }
 
     async fn look(
         &self,
+        methods: &Methods,
         target: &Target,
         token: &str,
         addresses: &mut Vec<IpAddr>,
@@ -186,17 +209,17 @@ impl Observer {
                     Name::Ip(IpAddr::V6(address)) => Host::Ipv6(*address),
                 };
                 let attempt = Http01Attempt { host, token, key_authorization: &key_authorization };
-                self.methods.http_01.observe(&attempt, addresses).await?;
+                methods.http_01.observe(&attempt, addresses).await?;
             }
             (Method::TlsAlpn01, name) => {
-                self.methods.tls_alpn_01.observe(name, &key_authorization, addresses).await?;
+                methods.tls_alpn_01.observe(name, &key_authorization, addresses).await?;
             }
             (Method::Dns01, Name::Dns(name) | Name::Wildcard(name)) => {
-                self.methods.dns_01.observe(name, None, &key_authorization).await?;
+                methods.dns_01.observe(name, None, &key_authorization).await?;
             }
             (Method::DnsAccount01, Name::Dns(name) | Name::Wildcard(name)) => {
                 let account = Some(&target.account_url);
-                self.methods.dns_01.observe(name, account, &key_authorization).await?;
+                methods.dns_01.observe(name, account, &key_authorization).await?;
             }
             (Method::DnsPersist01, name) => {
                 let question = PersistedQuestion {
@@ -205,12 +228,28 @@ impl Observer {
                     account_url: &target.account_url,
                     now: self.clock.now().into(),
                 };
-                let ttl_seconds = self.methods.dns_persist_01.observe(&question).await?;
+                let ttl_seconds = methods.dns_persist_01.observe(&question).await?;
                 return Ok(Some(Persisted { ttl_seconds }));
             }
             (Method::Dns01 | Method::DnsAccount01, Name::Ip(_)) => return Err(unfit()),
         }
         Ok(None)
+    }
+}
+
+/// What came of a look.
+struct Seen {
+    addresses: Vec<IpAddr>,
+    caa: Option<Caa>,
+    persisted: Option<Persisted>,
+    dnssec: bool,
+    outcome: Outcome,
+}
+
+impl Seen {
+    /// Nothing.
+    const fn assumed() -> Self {
+        Self { addresses: Vec::new(), caa: None, persisted: None, dnssec: false, outcome: Outcome::Assumed }
     }
 }
 
@@ -256,6 +295,7 @@ fn count(method: Method, outcome: &Outcome) {
     let result = match outcome {
         Outcome::Valid => "valid",
         Outcome::Caa => "caa-only",
+        Outcome::Assumed => "assumed",
         Outcome::Invalid(problem) => problem.kind.name(),
     };
     metrics::counter!("chancery_validations_total", "method" => method.name(), "result" => result)

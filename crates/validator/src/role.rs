@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::dns_01::{Dns01, TextLookUp};
 use crate::dns_persist_01::DnsPersist01;
 use crate::http_01::Http01;
-use crate::observer::{Methods, Observer};
+use crate::observer::{Eyes, Methods, Observer};
 use crate::receipt_key::{self, ReceiptKeyError};
 use crate::resolver::{Resolver, ResolverError};
 use crate::service::{Remote, Service};
@@ -67,6 +67,41 @@ pub async fn run(config: Config, lifecycle: Lifecycle) -> Result<(), RunError> {
         return Err(RunError::Role(identity));
     }
     let key = receipt_key::load(&config.receipt_key, &identity.name)?;
+    let eyes = eyes(&config, &lifecycle).await?;
+    let resolver = match &eyes {
+        Eyes::Open(methods) => Some(methods.resolver.clone()),
+        Eyes::Shut => None,
+    };
+    let limits = &config.limits;
+    let observer =
+        Observer::new(key, eyes, lifecycle.clock(), limits.at_once.get(), limits.per_identifier.get());
+    let remotes = remotes(&config, &credentials)?;
+    // A remote's attempt and the ways there and back.
+    let service = Service::new(observer, remotes, config.attempt() + Duration::from_secs(2));
+    let signer = Channel::connect_lazy(config.signers.clone(), Role::Signer, Arc::clone(&credentials))
+        .map_err(|source| RunError::Address { key: "signers".to_owned(), source })?;
+    let listener = lifecycle.listen(&config.listen).await?;
+    lifecycle.renew_credentials(&credentials, signer);
+    if let Some(resolver) = resolver {
+        watch_resolver(resolver, &lifecycle);
+    }
+    let limits = Limits { request_bytes: REQUEST_BYTES, ..Limits::default() };
+    let access = AccessTable::validator();
+    let routes = service.routes();
+    // Revoked nodes are a signer's to know; a front's certificate that was revoked ends within days here.
+    rpc::serve(listener, credentials, routes, access, Revocations::new(), limits, lifecycle.draining())
+        .await?;
+    Ok(())
+}
+
+/// What it looks with; nothing, where it is not to look.
+async fn eyes(config: &Config, lifecycle: &Lifecycle) -> Result<Eyes, RunError> {
+    if config.always_valid {
+        tracing::warn!(
+            "always_valid: this validator looks at nothing; its receipts are good for test CAs alone"
+        );
+        return Ok(Eyes::Shut);
+    }
     let mut resolver = Resolver::new(&config.resolver.servers, config.query())?;
     if config.resolver.dnssec {
         resolver = resolver.validating();
@@ -77,32 +112,14 @@ pub async fn run(config: Config, lifecycle: Lifecycle) -> Result<(), RunError> {
     }
     let policy = AddressPolicy::new(config.addresses.clone());
     let texts = TextLookUp::new(config.dns_settings(), resolver.clone());
-    let methods = Methods {
+    Ok(Eyes::Open(Box::new(Methods {
         http_01: Http01::new(config.http_01_settings(), resolver.clone(), policy.clone())?,
         tls_alpn_01: TlsAlpn01::new(config.tls_alpn_01_settings(), resolver.clone(), policy)?,
         dns_01: Dns01::new(texts.clone()),
         dns_persist_01: DnsPersist01::new(texts),
         resolver: resolver.clone(),
-        caa: Caa::new(resolver.clone(), lifecycle.clock(), config.attempt()),
-    };
-    let limits = &config.limits;
-    let observer =
-        Observer::new(key, methods, lifecycle.clock(), limits.at_once.get(), limits.per_identifier.get());
-    let remotes = remotes(&config, &credentials)?;
-    // A remote's attempt and the ways there and back.
-    let service = Service::new(observer, remotes, config.attempt() + Duration::from_secs(2));
-    let signer = Channel::connect_lazy(config.signers.clone(), Role::Signer, Arc::clone(&credentials))
-        .map_err(|source| RunError::Address { key: "signers".to_owned(), source })?;
-    let listener = lifecycle.listen(&config.listen).await?;
-    lifecycle.renew_credentials(&credentials, signer);
-    watch_resolver(resolver, &lifecycle);
-    let limits = Limits { request_bytes: REQUEST_BYTES, ..Limits::default() };
-    let access = AccessTable::validator();
-    let routes = service.routes();
-    // Revoked nodes are a signer's to know; a front's certificate that was revoked ends within days here.
-    rpc::serve(listener, credentials, routes, access, Revocations::new(), limits, lifecycle.draining())
-        .await?;
-    Ok(())
+        caa: Caa::new(resolver, lifecycle.clock(), config.attempt()),
+    })))
 }
 
 /// A target has a few ids and one name.

@@ -163,7 +163,7 @@ fn remote(name: &str, address: SocketAddr) -> String {
 
 fn kind(receipt: &Receipt) -> Option<ErrorType> {
     match &receipt.outcome {
-        Outcome::Valid | Outcome::Caa => None,
+        Outcome::Valid | Outcome::Caa | Outcome::Assumed => None,
         Outcome::Invalid(problem) => Some(problem.kind),
     }
 }
@@ -202,6 +202,69 @@ async fn a_receipt_says_who_saw_what_of_whom_and_when() {
     };
     assert_eq!(receipt, expected);
     node.stop().await;
+}
+
+/// For test CAs: it signs that it assumes, and there is nothing in it that could look.
+#[tokio::test]
+async fn who_is_told_to_assume_looks_at_nothing_and_says_so() {
+    let world = World::new().await;
+    let node = world.start("v-1", "always_valid = true", "").await;
+    let now = Timestamp::from(runtime::Clock::now(&world.clock));
+    let mut asked =
+        vec![(NAME, Method::Http01), ("127.0.0.1", Method::Http01), ("127.0.0.1", Method::TlsAlpn01)];
+    asked.extend(
+        [Method::TlsAlpn01, Method::Dns01, Method::DnsAccount01, Method::DnsPersist01].map(|one| (NAME, one)),
+    );
+    asked.push(("*.example.org", Method::Dns01));
+    for (name, method) in asked {
+        let caa_identities = vec!["ca.example".parse().unwrap()];
+        let target = Target { method, caa_identities, ..target(name) };
+        let response = world.validate(&node, &target).await.unwrap();
+        let receipt = node.key.verify(&response.receipts[0]).unwrap();
+        let expected = Receipt {
+            authorization: target.authorization,
+            directory: target.directory.clone(),
+            account: target.account,
+            account_url: target.account_url.clone(),
+            thumbprint: target.thumbprint,
+            name: target.name.clone(),
+            method,
+            requirement: "none".to_owned(),
+            token: acme::id::token(&target.authorization),
+            attempt: 1,
+            run: receipt.run,
+            perspective: "v-1".parse().unwrap(),
+            addresses: Vec::new(),
+            caa: None,
+            persisted: None,
+            dnssec: false,
+            started: now,
+            finished: now,
+            outcome: Outcome::Assumed,
+        };
+        assert_eq!(receipt, expected);
+    }
+    // What no method can show, it does not assume either.
+    let unfit = world.validate(&node, &target("*.example.org")).await.unwrap_err();
+    assert_eq!(unfit.code(), Code::InvalidArgument, "{unfit}");
+    assert!(node.lifecycle.readiness().report(false).is_ready());
+    // Not even whether there is a resolver.
+    assert_eq!((world.web.requests().len(), world.dns.questions().len()), (0, 0));
+    node.stop().await;
+}
+
+/// Each perspective signs for itself: one that looks goes on looking beside one that does not.
+#[tokio::test]
+async fn a_primary_that_assumes_says_nothing_for_its_remotes() {
+    let world = World::new().await;
+    let second = world.start("v-2", "", "").await;
+    let first = world.start("v-1", "always_valid = true", &remote("v-2", second.address)).await;
+    let response = world.validate(&first, &target(NAME)).await.unwrap();
+    let [own, other] = response.receipts.as_slice() else { unreachable!("{response:?}") };
+    assert_eq!(first.key.verify(own).unwrap().outcome, Outcome::Assumed);
+    assert_eq!(kind(&second.key.verify(other).unwrap()), Some(ErrorType::Unauthorized));
+    first.stop().await;
+    second.stop().await;
 }
 
 #[tokio::test]

@@ -52,6 +52,18 @@ fn receipt(perspective: &str) -> Receipt {
     }
 }
 
+/// Of a perspective that looks at nothing.
+fn assumed(perspective: &str) -> Receipt {
+    Receipt {
+        requirement: NO_REQUIREMENT.to_owned(),
+        addresses: Vec::new(),
+        caa: None,
+        dnssec: false,
+        outcome: Outcome::Assumed,
+        ..receipt(perspective)
+    }
+}
+
 /// A compact JWS as a test wants it, rightly signed.
 fn forge(key: &ReceiptKey, header: &str, payload: &str) -> String {
     use josekit::jws::JwsSigner;
@@ -72,7 +84,7 @@ fn what_is_signed_is_read() {
         ..receipt("eu-1")
     };
     let caa_only = Receipt { outcome: Outcome::Caa, ..receipt("eu-1") };
-    for receipt in [receipt("eu-1"), failed, caa_only] {
+    for receipt in [receipt("eu-1"), failed, caa_only, assumed("eu-1")] {
         let compact = key.sign(&receipt).unwrap();
         assert_eq!(perspective(&compact).unwrap().as_str(), "eu-1");
         assert_eq!(verifier(&key).verify(&compact), Ok(receipt));
@@ -169,6 +181,35 @@ fn the_payload_is_exactly_a_receipt() {
         assert_ne!(payload, good);
         let refused = verifier(&key).verify(&forge(&key, HEADER, &payload));
         assert_eq!(refused, Err(ReceiptError::Payload), "{payload}");
+    }
+}
+
+/// Who looked at nothing has nothing to show for it, and who looked says what for.
+#[test]
+fn an_assumed_receipt_says_so_in_every_field() {
+    let key = key("eu-1", 1);
+    let good = assumed("eu-1");
+    assert!(serde_json::to_string(&good).unwrap().contains(r#""outcome":"assumed""#));
+    let looked = receipt("eu-1");
+    let persisted = Some(Persisted { ttl_seconds: 60 });
+    for bad in [
+        Receipt { requirement: looked.requirement.clone(), ..good.clone() },
+        Receipt { requirement: format!("none {}", Method::Http01.section(&good.name)), ..good.clone() },
+        Receipt { addresses: looked.addresses.clone(), ..good.clone() },
+        Receipt { caa: looked.caa.clone(), ..good.clone() },
+        Receipt { dnssec: true, ..good.clone() },
+        Receipt { method: Method::DnsPersist01, persisted, ..good.clone() },
+        Receipt { requirement: NO_REQUIREMENT.to_owned(), ..looked.clone() },
+        Receipt { outcome: Outcome::Valid, ..good.clone() },
+        Receipt { outcome: Outcome::Caa, ..good.clone() },
+    ] {
+        let refused = verifier(&key).verify(&key.sign(&bad).unwrap());
+        assert_eq!(refused, Err(ReceiptError::Payload), "{bad:?}");
+    }
+    // By whatever method the client answered.
+    for method in [Method::Dns01, Method::TlsAlpn01, Method::DnsAccount01, Method::DnsPersist01] {
+        let receipt = Receipt { method, ..good.clone() };
+        assert_eq!(verifier(&key).verify(&key.sign(&receipt).unwrap()), Ok(receipt));
     }
 }
 

@@ -39,9 +39,15 @@ pub(crate) async fn command(file: PathBuf, json: bool) -> anyhow::Result<()> {
     let outcome = run(&file, worker, &runtime::SystemClock).await?;
     let files: Vec<_> = outcome.files.iter().map(|file| file.display().to_string()).collect();
     if json {
-        println!("{}", serde_json::json!({ "signed": outcome.signed, "kept": outcome.kept, "files": files }));
+        let said = serde_json::json!({
+            "signed": outcome.signed, "kept": outcome.kept, "files": files, "test_ca": outcome.test_ca,
+        });
+        println!("{said}");
     } else {
         println!("{} objects signed, {} were there already.", outcome.signed, outcome.kept);
+        if outcome.test_ca {
+            println!("This is a test CA: its certificates are marked, and are to be trusted by nobody.");
+        }
         files.iter().for_each(|file| println!("  {file}"));
     }
     Ok(())

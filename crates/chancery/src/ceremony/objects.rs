@@ -32,13 +32,20 @@ fn within(issuer: &Certificate, now: Timestamp, period: Period) -> Validity {
     }
 }
 
-pub(crate) fn root(plan: &Root, key: &PublicKey, serial: Serial, now: Timestamp) -> anyhow::Result<Tbs> {
+pub(crate) fn root(
+    plan: &Root,
+    test_ca: bool,
+    key: &PublicKey,
+    serial: Serial,
+    now: Timestamp,
+) -> anyhow::Result<Tbs> {
     let tbs = pki::tbs::root(RootRequest {
         serial,
         subject: &plan.subject,
         public_key: key,
         signature: signature_of(key.algorithm()),
         validity: validity(now, plan.validity),
+        test_ca,
     })?;
     linted(tbs, Subject::Root, None, now)
 }
@@ -57,10 +64,12 @@ pub(crate) fn node_ca(
         public_key: key,
         signature: signature_of(key.algorithm()),
         validity: validity(now, period),
+        test_ca: false,
     })?;
     linted(tbs, Subject::Root, None, now)
 }
 
+/// Marked as a test CA's if its root is.
 pub(crate) fn intermediate(
     plan: &Intermediate,
     issuer: &Issuer,
@@ -79,6 +88,7 @@ pub(crate) fn intermediate(
             path_length: Some(0),
             extended_key_usages: &[ExtendedKeyUsage::ServerAuth],
             policies: &plan.policies,
+            test_ca: issuer.certificate().is_test_ca(),
         },
     )?;
     linted(tbs, Subject::Intermediate, Some(issuer), now)

@@ -16,6 +16,11 @@ pub(crate) struct Plan {
     pub(crate) title: String,
     /// The folder for certificates, CRLs and the transcript; relative to the file.
     pub(crate) output: PathBuf,
+    /// Whether this is a CA for tests: its roots and intermediates carry a mark that says so to everybody who looks, and that
+    /// cannot be taken off or put on later. No directory of public trust issues by them, and only by them does one whose
+    /// challenges all succeed (`always_valid`). Default: false.
+    #[serde(default)]
+    pub(crate) test_ca: bool,
     /// The tokens in which keys are made.
     #[serde(rename = "token")]
     pub(crate) tokens: Vec<Token>,

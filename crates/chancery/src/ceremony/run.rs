@@ -23,6 +23,8 @@ pub(crate) struct Outcome {
     pub(crate) kept: usize,
     /// Files of the output folder.
     pub(crate) files: Vec<PathBuf>,
+    /// Whether the roots and intermediates are marked as a test CA's.
+    pub(crate) test_ca: bool,
 }
 
 /// Runs a ceremony file to its end.
@@ -43,6 +45,7 @@ pub(crate) async fn run(file: &Path, worker: WorkerCommand, clock: &dyn Clock) -
         transcript.append(Entry::Began {
             at: stamp(clock.now()),
             title: plan.title.clone(),
+            test_ca: plan.test_ca,
             plan_sha256,
             program: concat!("chancery ", env!("CARGO_PKG_VERSION")).to_owned(),
         })?;
@@ -52,7 +55,7 @@ pub(crate) async fn run(file: &Path, worker: WorkerCommand, clock: &dyn Clock) -
         output: &plan.output,
         transcript,
         clock,
-        outcome: Outcome { signed: 0, kept: 0, files: Vec::new() },
+        outcome: Outcome { signed: 0, kept: 0, files: Vec::new(), test_ca: plan.test_ca },
     };
     let done = ceremony.all(&plan).await;
     let Ceremony { keys, mut transcript, outcome, .. } = ceremony;
@@ -91,7 +94,8 @@ impl Hand<'_> {
 impl Ceremony<'_> {
     async fn all(&mut self, plan: &Plan) -> anyhow::Result<()> {
         for root in &plan.roots {
-            let issuer = self.root(root).await.with_context(|| format!("root {:?}", root.name))?;
+            let issuer =
+                self.root(root, plan.test_ca).await.with_context(|| format!("root {:?}", root.name))?;
             for intermediate in plan.intermediates.iter().filter(|one| one.issuer == root.name) {
                 self.intermediate(intermediate, root, &issuer)
                     .await
@@ -116,12 +120,13 @@ impl Ceremony<'_> {
         Timestamp::from_unix(self.clock.now().unix_timestamp().try_into().unwrap_or(0))
     }
 
-    async fn root(&mut self, plan: &Root) -> anyhow::Result<Issuer> {
+    async fn root(&mut self, plan: &Root, test_ca: bool) -> anyhow::Result<Issuer> {
         let hand = self.hand(&plan.key).await?;
         let (now, serial) = (self.now(), serial()?);
         let object = format!("certificate {}", plan.name);
-        let der =
-            self.certificate(&object, &hand, || objects::root(plan, &hand.public_key, serial, now)).await?;
+        let der = self
+            .certificate(&object, &hand, || objects::root(plan, test_ca, &hand.public_key, serial, now))
+            .await?;
         let certificate = Certificate::from_der(&der)?;
         self.write(&format!("{}.pem", plan.name), certificate.pem().as_bytes(), 0o644)?;
         let mut issuer = Issuer::new(certificate, hand.algorithm())?.with_crl_url_base(&plan.crl_url_base)?;

@@ -17,7 +17,15 @@ use time::format_description::well_known::Rfc3339;
 #[serde(tag = "step", rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum Entry {
     /// A run of the program began.
-    Began { at: String, title: String, plan_sha256: String, program: String },
+    Began {
+        at: String,
+        title: String,
+        plan_sha256: String,
+        program: String,
+        /// Whether the certificates of CAs are marked as a test CA's; not there if they are not.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        test_ca: bool,
+    },
     /// A key was generated in a token, or was there and is what the plan says.
     Key {
         at: String,

@@ -46,6 +46,8 @@ pub(crate) struct Addresses {
     pub(crate) tls_alpn_01_port: u16,
     /// The front's `[limits]`, where they are not the defaults.
     pub(crate) front_limits: &'static str,
+    /// Whether challenges succeed without a look.
+    pub(crate) always_valid: bool,
     /// Whom the status node sets no limits, as its configuration has it.
     pub(crate) trusted_proxies: &'static str,
 }
@@ -147,7 +149,8 @@ impl Layout {
     pub(crate) fn ceremony(&self, status: SocketAddr, responder_algorithm: &str) -> anyhow::Result<PathBuf> {
         let path = self.path("ceremony.toml");
         if !path.exists() {
-            let mut text = String::from("version = 1\ntitle = \"Chancery demo\"\noutput = \"ca\"\n");
+            let mut text =
+                String::from("version = 1\ntitle = \"Chancery demo\"\noutput = \"ca\"\ntest_ca = true\n");
             for label in TOKENS {
                 text += &format!(
                     "\n[[token]]\nname = \"{label}\"\nlabel = \"{label}\"\nmodule = {}\npin_file = \"pin\"\n\
@@ -201,6 +204,7 @@ impl Layout {
                 .replace("{tls_alpn_01_port}", &addresses.tls_alpn_01_port.to_string())
                 .replace("{front_limits}", addresses.front_limits)
                 .replace("{trusted_proxies}", addresses.trusted_proxies)
+                .replace("{always_valid}", &addresses.always_valid.to_string())
         };
         for (name, template) in [
             ("signer.toml", SIGNER),

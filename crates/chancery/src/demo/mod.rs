@@ -37,6 +37,10 @@ pub(crate) struct DemoArgs {
     /// The port at which the validator looks for tls-alpn-01 answers.
     #[arg(long, value_name = "PORT", default_value_t = 5001)]
     tls_alpn_01_port: u16,
+    /// Every challenge succeeds, and nobody looks: for tests of clients that answer none. What Pebble does with
+    /// PEBBLE_VA_ALWAYS_VALID=1. Only for CAs marked as test CAs, as the demo's is.
+    #[arg(long)]
+    always_valid: bool,
     /// Keep the signer's database on this PostgreSQL server instead of a SQLite file, as a login in the role
     /// `chancery_signer`; `chancery database migrate` makes schemas and roles first (docs/operations.md).
     #[arg(long, value_name = "URL", requires = "front_database")]

@@ -17,7 +17,7 @@ use super::stack::{GRANTED, Stack};
 /// When a client does not get its certificate, or openssl does not accept it.
 pub(crate) async fn run(args: &DemoArgs, stack: &Stack, steps: &Steps) -> anyhow::Result<()> {
     if args.serve {
-        serve(stack);
+        serve(args, stack);
         std::future::pending::<()>().await;
     }
     let facts = &stack.facts;
@@ -52,7 +52,7 @@ pub(crate) async fn run(args: &DemoArgs, stack: &Stack, steps: &Steps) -> anyhow
     Ok(())
 }
 
-fn serve(stack: &Stack) {
+fn serve(args: &DemoArgs, stack: &Stack) {
     let facts = &stack.facts;
     heading("Chancery is running; Ctrl-C ends it");
     let rows = [
@@ -72,6 +72,9 @@ fn serve(stack: &Stack) {
     ];
     for (name, value) in rows {
         println!("    {name:<25} {value}");
+    }
+    if args.always_valid {
+        println!("    {:<25} no challenge is looked at, each succeeds", "always valid");
     }
     processes(stack);
     next(stack, &[]);

@@ -170,6 +170,7 @@ impl Sockets {
             http_01_port: args.http_01_port,
             tls_alpn_01_port: args.tls_alpn_01_port,
             front_limits: if args.front_limits { "" } else { UNLIMITED_FRONT },
+            always_valid: args.always_valid,
             trusted_proxies: if args.unlimited_status { "\"127.0.0.0/8\"" } else { "" },
         };
         let sockets = Self {

@@ -219,6 +219,7 @@ pub(crate) async fn overview(args: &OperatorArgs) -> anyhow::Result<()> {
             json!({
                 "id": issuer.id, "subject": issuer.subject, "pool": issuer.pool,
                 "not_after": show::time(issuer.not_after), "healthy": issuer.healthy, "shards": issuer.shards,
+                "test_ca": issuer.test_ca,
             })
         })
         .collect();
@@ -237,6 +238,7 @@ pub(crate) async fn overview(args: &OperatorArgs) -> anyhow::Result<()> {
             ("signer", answer.signer.into()),
             ("epoch", answer.epoch.into()),
             ("directories", answer.directories.into()),
+            ("always_valid", answer.always_valid.into()),
             ("issuers", issuers.into()),
             ("tokens", tokens.into()),
         ],

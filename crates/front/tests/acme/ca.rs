@@ -251,11 +251,12 @@ impl FakeCa {
             maximum_names: 100,
             order_lifetime_seconds: 86_400,
             authorization_lifetime_seconds: 86_400,
-            validation_reuse_seconds: if ["reuse", "sub"].contains(&name) { 86_400 } else { 0 },
+            validation_reuse_seconds: if ["reuse", "sub", "test"].contains(&name) { 86_400 } else { 0 },
             limits: Some(service::limits(name)),
             pre_authorization: PRE_AUTHORIZING.contains(&name),
             subdomain_authorization: name == "sub",
             renewal_info: name != "eab",
+            always_valid: name == "test",
         }
     }
 
@@ -338,7 +339,11 @@ impl FakeCa {
                     && receipt.directory == account.directory
                     && receipt.name == shown.authorized()
                     && (shown.ancestor.is_none() || receipt.method.covers_subdomains())
-                    && receipt.outcome == Outcome::Valid
+                    && match receipt.outcome {
+                        Outcome::Valid => true,
+                        Outcome::Assumed => account.directory.as_str() == "test",
+                        _ => false,
+                    }
                     && now.since(receipt.finished) <= Period::from_days(30)
             })
         })
@@ -388,7 +393,8 @@ impl FakeCa {
         if !wanted.names.iter().all(|name| self.is_held(&account, name, &evidence, now)) {
             return Err(refuse(ErrorType::Unauthorized, "a name without authorization"));
         }
-        if !wanted.names.iter().all(|name| self.has_fresh_caa(name, &evidence, now)) {
+        let asked = account.directory.as_str() != "test";
+        if asked && !wanted.names.iter().all(|name| self.has_fresh_caa(name, &evidence, now)) {
             return Err(refuse(ErrorType::Caa, "CAA was asked too long ago"));
         }
         let certificate = self.issuer.issue(csr.public_key(), &wanted.names);

@@ -657,3 +657,34 @@ async fn h6_an_old_authorization_gets_a_fresh_answer_of_caa_before_the_certifica
     assert_eq!(stage.validator.caa_looks.load(Ordering::SeqCst), 3);
     assert_eq!(stage.validator.looks.load(Ordering::SeqCst), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_saw_is_valid_in_a_directory_for_tests_alone() {
+    let stage = Stage::new().await;
+    stage.validator.plan("unseen.example.org", [Sight::Assumed]);
+    let client = Client::registered(&stage.wire, "test").await;
+    let (first, _) = stage.ready_order(&client, &["unseen.example.org"]).await;
+    stage.finalize(&client, &first, &["unseen.example.org"]).await.ok(200);
+    // It is used again as any other, and CAA is not asked when it has grown old.
+    stage.clock.advance(Duration::from_secs(9 * 3600));
+    let (second, _) = stage.ready_order(&client, &["unseen.example.org"]).await;
+    assert_eq!(second["authorizations"], first["authorizations"]);
+    stage.finalize(&client, &second, &["unseen.example.org"]).await.ok(200);
+    assert_eq!(stage.validator.caa_looks.load(Ordering::SeqCst), 0);
+    assert_eq!(stage.validator.looks.load(Ordering::SeqCst), 1);
+
+    // Elsewhere the client hears at once that it is the server's fault, and not at its finalize.
+    let client = Client::registered(&stage.wire, "open").await;
+    stage.validator.plan("wanted.example.org", std::iter::repeat_n(Sight::Assumed, 10));
+    let order = client.order(&["wanted.example.org"]).await.ok(201).json();
+    let url = text(&order["authorizations"][0]);
+    let authorization = client.post_as_get(&url).await.ok(200).json();
+    client.post(&text(&authorization["challenges"][0]["url"]), &json!({})).await.ok(200);
+    let mut challenge = json!(null);
+    while challenge.get("error").is_none() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        challenge = client.post_as_get(&url).await.ok(200).json()["challenges"][0].clone();
+    }
+    assert_eq!(challenge["error"]["type"], "urn:ietf:params:acme:error:serverInternal");
+    assert!(text(&challenge["error"]["detail"]).contains("looks at nothing"), "{challenge}");
+}

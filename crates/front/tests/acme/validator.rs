@@ -19,6 +19,8 @@ use crate::ca::Gate;
 #[derive(Clone)]
 pub(crate) enum Sight {
     Valid,
+    /// It looks at nothing.
+    Assumed,
     Invalid(ErrorType),
     /// It does not answer.
     Away,
@@ -81,6 +83,7 @@ impl Validator for FakeValidator {
         let outcome = match self.next(&target.name.to_string()) {
             Sight::Valid if target.caa_only => Outcome::Caa,
             Sight::Valid => Outcome::Valid,
+            Sight::Assumed => Outcome::Assumed,
             Sight::Invalid(kind) => Outcome::Invalid(Problem::new(kind, "as the test wants it")),
             Sight::Away => return Err(Status::unavailable("as the test wants it")),
             Sight::Held(gate) => {
@@ -92,7 +95,8 @@ impl Validator for FakeValidator {
         let control = outcome == Outcome::Valid && target.method == acme::challenge::Method::DnsPersist01;
         let persisted = control.then_some(acme::receipt::Persisted { ttl_seconds: 3600 });
         let permitted = !matches!(&outcome, Outcome::Invalid(problem) if problem.kind == ErrorType::Caa);
-        let asked = target.name.base().is_some() && !target.caa_identities.is_empty();
+        let looked = outcome != Outcome::Assumed;
+        let asked = looked && target.name.base().is_some() && !target.caa_identities.is_empty();
         let caa = asked.then_some(Caa {
             permitted,
             identities: target.caa_identities,
@@ -107,7 +111,10 @@ impl Validator for FakeValidator {
             account: target.account,
             account_url: target.account_url,
             thumbprint: target.thumbprint,
-            requirement: acme::receipt::requirement(target.method, &target.name),
+            requirement: match looked {
+                true => acme::receipt::requirement(target.method, &target.name),
+                false => acme::receipt::NO_REQUIREMENT.to_owned(),
+            },
             name: target.name,
             method: target.method,
             attempt: target.attempt,

@@ -22,6 +22,7 @@ pub(super) const RULES: &[&[Rule]] = &[&[
     must("operator.issuer_urls", "policy: the URLs of the issuer", issuer_urls),
     must("operator.freshest_crl", "policy: delta CRLs as the issuer makes them", freshest_crl),
     must("operator.node_uri", "policy: a node has one chancery:// name", node_uri),
+    must("operator.test_ca", "policy: test CAs are marked, and nothing else is", test_ca),
 ]];
 
 fn maximum_validity(view: &View<'_>, context: &LintContext<'_>) -> Option<String> {
@@ -141,4 +142,21 @@ fn node_uri(view: &View<'_>, context: &LintContext<'_>) -> Option<String> {
     let nodes = uris().filter(|uri| uri.parse::<crate::NodeIdentity>().is_ok()).count();
     (uris().count() != expected || nodes != expected)
         .then(|| format!("{} URIs, {nodes} of nodes", uris().count()))
+}
+
+/// A test CA's mark is its hierarchy's: none below a root that has it goes without, and none below another has it. What is no CA
+/// never has it, whatever was asked for.
+fn test_ca(view: &View<'_>, context: &LintContext<'_>) -> Option<String> {
+    let marked = view.test_ca.is_some();
+    match context.subject {
+        Subject::Root => None,
+        Subject::Intermediate => {
+            let of_issuer = context.issuer_certificate()?.is_test_ca();
+            (marked != of_issuer)
+                .then(|| format!("the mark of a test CA: its issuer's is {of_issuer}, its own {marked}"))
+        }
+        Subject::Subscriber | Subject::Node | Subject::Responder => {
+            marked.then(|| "it has the mark of a test CA".to_owned())
+        }
+    }
 }

@@ -147,6 +147,8 @@ pub(super) struct Fixture {
     pub(super) constrained: Issuer,
     /// The private issuer, making delta CRLs.
     delta: Issuer,
+    /// A test CA.
+    pub(super) marked: Hierarchy,
     pub(super) suffixes: Vec<DnsName>,
     private_names: NameSet,
     public_names: NameSet,
@@ -166,6 +168,7 @@ impl Fixture {
         Self {
             constrained: constrained(&private),
             delta: private.issuer.clone().with_delta_crls(true),
+            marked: Hierarchy::marked(),
             suffixes: vec!["a.example".parse().unwrap()],
             private_names: names_of(&["a.example", "*.b.example", "192.0.2.1", "2001:db8::1"]),
             public_names: names_of(&["example.com", "*.example.com", "8.8.8.8"]),

@@ -31,6 +31,10 @@ use super::{
 /// id-pe-tlsfeature (RFC 7633 §4).
 pub(super) const TLS_FEATURE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.1.24");
 
+/// The mark of a test CA.
+pub(super) const TEST_CA: ObjectIdentifier =
+    ObjectIdentifier::new_unwrap("1.2.840.113556.1.8000.2554.8159.42.15363.17507.42332.4744162.16393338");
+
 /// A TBSCertificate, read but not judged.
 pub(super) struct View<'a> {
     pub(super) version: u8,
@@ -70,6 +74,8 @@ pub(super) struct View<'a> {
     pub(super) ocsp_nocheck: Option<()>,
     pub(super) name_constraints: Option<NameConstraints>,
     pub(super) tls_features: Option<Vec<u16>>,
+    /// Whether the mark of a test CA is there, as NULL.
+    pub(super) test_ca: Option<()>,
 }
 
 /// A time, and how it was written.
@@ -138,6 +144,7 @@ impl<'a> View<'a> {
             ocsp_nocheck: values.decode::<der::asn1::Null>(ID_PKIX_OCSP_NOCHECK).map(drop),
             name_constraints: values.decode(oid::ID_CE_NAME_CONSTRAINTS),
             tls_features: values.decode(TLS_FEATURE),
+            test_ca: values.decode::<der::asn1::Null>(TEST_CA).map(drop),
             undecodable: values.undecodable,
             extensions: fields.extensions,
         })

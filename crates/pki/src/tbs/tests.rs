@@ -243,6 +243,7 @@ fn roots_and_issuers_are_checked() {
         public_key: &key,
         signature: SignatureAlgorithm::EcdsaSha256,
         validity: validity(10),
+        test_ca: false,
     };
     assert!(matches!(root(request), Err(TbsError::Signature { .. })));
     let request = RootRequest { signature: SignatureAlgorithm::Ed25519, ..request };
@@ -280,6 +281,54 @@ fn roots_and_issuers_are_checked() {
         assert!(issuer.clone().with_crl_url_base(url).is_err(), "{url:?}");
     }
     assert_eq!(crate::crl_url("http://a.example/", &[0xab], 12), "http://a.example/ab/12.crl");
+}
+
+#[test]
+fn a_test_ca_is_marked_and_told_apart() {
+    let (marked, plain) = (Hierarchy::marked(), Hierarchy::fixed());
+    let clean = |certificate: &Certificate, subject, issuer| {
+        let findings = lint::check(certificate.tbs_bytes(), &LintContext::new(subject, issuer, NOW));
+        assert_eq!(findings, []);
+    };
+    clean(marked.root.certificate(), Subject::Root, None);
+    clean(marked.issuer.certificate(), Subject::Intermediate, Some(&marked.root));
+    for certificate in [marked.root.certificate(), marked.issuer.certificate()] {
+        assert!(certificate.is_test_ca());
+    }
+    for certificate in [plain.root.certificate(), plain.issuer.certificate()] {
+        assert!(!certificate.is_test_ca());
+    }
+    // What it issues has no mark; nor would it be a test CA, had it one.
+    let private = profile(ProfileKind::Private);
+    let leaf = marked.leaf(&private, &["a.example"], &Key::fixed(9).public());
+    let mark = extension::TEST_CA.as_bytes();
+    let has_mark = |tbs: &[u8]| tbs.windows(mark.len()).any(|window| window == mark);
+    assert!(has_mark(marked.issuer.certificate().tbs_bytes()) && !has_mark(leaf.as_bytes()));
+    assert!(!marked.key.certify(&leaf).is_test_ca());
+    // Readers that take 31 bits for an arc can read it.
+    assert!(extension::TEST_CA.arcs().all(|arc| u64::from(arc) < 1 << 31));
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, certificate: &Certificate| write(folder.path(), name, certificate.pem());
+    let root = file("root.pem", marked.root.certificate());
+    let issuer = file("issuer.pem", marked.issuer.certificate());
+    let leaf = file("leaf.pem", &marked.key.certify(&leaf));
+    let at = NOW.unix().to_string();
+    let arguments =
+        ["verify", "-x509_strict", "-attime", &at, "-CAfile", &root, "-untrusted", &issuer, &leaf];
+    assert!(openssl(&arguments, b"").ends_with("leaf.pem: OK\n"));
+}
+
+#[test]
+fn a_mark_that_is_no_null_is_no_certificate() {
+    let certificate = Hierarchy::marked().root.certificate().clone();
+    let tbs = certificate.tbs_bytes();
+    let value = [extension::TEST_CA.as_bytes(), &[0x04, 0x02, 0x05, 0x00]].concat();
+    let at = tbs.windows(value.len()).position(|window| window == value).unwrap() + value.len() - 2;
+    let mut changed = certificate.der().to_vec();
+    let offset = changed.windows(tbs.len()).position(|window| window == tbs).unwrap();
+    // An empty OCTET STRING in its place.
+    changed[offset + at] = 0x04;
+    assert!(matches!(Certificate::from_der(&changed), Err(CertificateError::Der(_))));
 }
 
 #[test]

@@ -28,11 +28,13 @@ pub(super) struct Witnesses<'a> {
 pub(super) struct Tally {
     confirmed: usize,
     asked: usize,
+    /// Whether one of them looked at nothing.
+    pub(super) assumed: bool,
 }
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.confirmed, self.asked)
+        write!(f, "{}/{}{}", self.confirmed, self.asked, if self.assumed { " assumed" } else { "" })
     }
 }
 
@@ -51,6 +53,7 @@ impl Witnesses<'_> {
         let quorum = &self.claim.request.directory().policy.quorum;
         let mut faults = Faults::default();
         let (mut control, mut caa) = (Count::default(), Count::default());
+        let mut assumed = false;
         for compact in evidence.receipts.iter().take(MAXIMUM_RECEIPTS) {
             let (receipt, answer) = match self.check(compact, evidence, minted) {
                 Ok(read) => read,
@@ -71,6 +74,10 @@ impl Witnesses<'_> {
                     faults.control = faults.control.or(Some(self.refuse(reason, detail)));
                 }
                 Observation::Caa => {}
+                Observation::Assumed => {
+                    assumed = true;
+                    control.add(&receipt, true);
+                }
             }
             // Of a domain above, CAA says nothing of the name: that may have records of its own.
             if receipt.name != evidence.name {
@@ -114,7 +121,7 @@ impl Witnesses<'_> {
                 }));
             }
         }
-        Ok(Tally { confirmed: shown, asked })
+        Ok(Tally { confirmed: shown, asked, assumed })
     }
 
     fn check(
@@ -140,6 +147,7 @@ impl Witnesses<'_> {
         let receipt = verifier.verify(compact).map_err(bad)?;
         self.check_subject(&receipt, evidence)?;
         self.check_time(&receipt, evidence, minted)?;
+        self.check_assumed(&receipt)?;
         self.check_public(&receipt)?;
         let above = receipt.name != evidence.name;
         let answer = if above { CaaAnswer::NotAsked } else { self.check_caa(&receipt)? };
@@ -244,6 +252,15 @@ impl Witnesses<'_> {
         }
     }
 
+    /// Who looked at nothing counts where the operator wants it so. (That the issuer is a test CA, issuance sees to.)
+    fn check_assumed(&self, receipt: &Receipt) -> Result<(), Refusal> {
+        if receipt.outcome != Observation::Assumed || self.claim.request.directory().policy.always_valid {
+            return Ok(());
+        }
+        let detail = format!("a receipt for {} is of a perspective that looked at nothing", receipt.name);
+        Err(self.refuse(Reason::ReceiptAssumed, detail))
+    }
+
     /// What public trust demands of a perspective: a resolver that validates DNSSEC, and no address that is nobody's on the
     /// Internet (BR 3.2.2.4, 4.2.2).
     fn check_public(&self, receipt: &Receipt) -> Result<(), Refusal> {
@@ -262,10 +279,11 @@ impl Witnesses<'_> {
     }
 
     /// Whether an answer of CAA must be there: for DNS names of a directory that has a name in CAA records, when a certificate
-    /// is to be issued.
+    /// is to be issued; not where nobody need look at anything.
     pub(super) fn needs_caa(&self, name: &Name) -> bool {
         let policy = &self.claim.request.directory().policy;
-        self.claim.issuance && !policy.caa_identities.is_empty() && name.base().is_some()
+        let asked = !policy.caa_identities.is_empty() && !policy.always_valid;
+        self.claim.issuance && asked && name.base().is_some()
     }
 
     /// What CAA said: asked for this CA's names, and not too long ago (RFC 8659, BR §3.2.2.8).

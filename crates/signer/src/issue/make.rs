@@ -31,6 +31,7 @@ impl Ca {
             names: &authorized.terms.names,
             not_before: authorized.terms.not_before,
             not_after: authorized.terms.not_after,
+            assumed: authorized.assumed,
             at: authorized.at,
         })?;
         let counted = authorized.counted.clone().unwrap_or_default();
@@ -76,6 +77,10 @@ impl Ca {
         let Some((entry, _)) = subject.pool.choose(&self.doors) else {
             return Err(Failure::NoIssuer { pool: subject.pool.name().to_owned() });
         };
+        if subject.assumed && !entry.issuer.certificate().is_test_ca() {
+            let detail = format!("nobody looked for control, and issuer {:?} is no test CA", entry.id);
+            return Err(refuse(subject.request, Reason::IssuerNotTest, detail).into());
+        }
         let serial = Serial::from_random(self.random.bytes()?);
         let validity =
             subject.profile.validity_at(subject.at, &entry.issuer, subject.not_before, subject.not_after);
@@ -163,6 +168,8 @@ pub(crate) struct Subject<'a> {
     pub(crate) names: &'a NameSet,
     pub(crate) not_before: Option<Timestamp>,
     pub(crate) not_after: Option<Timestamp>,
+    /// Whether the names are those of somebody of whom nobody asked a proof.
+    pub(crate) assumed: bool,
     pub(crate) at: Timestamp,
 }
 
@@ -184,7 +191,8 @@ fn draft_of(
     made: Made,
     findings: &[Finding],
 ) -> CertificateDraft {
-    let Authorized { account, terms, csr, cites, authorizations, record, quorum, counted, at } = authorized;
+    let Authorized { account, terms, csr, cites, authorizations, record, quorum, counted, at, assumed: _ } =
+        authorized;
     let name = request.finalize.directory().name();
     let directory = name.to_string();
     let event = Event::CertificateIntended {

@@ -424,6 +424,9 @@ impl DirectoryPolicy {
         if !self.public_trust {
             return Ok(());
         }
+        if self.always_valid {
+            return Err(self.forbids("always_valid must not be set: somebody looks (BR 3.2.2.4)"));
+        }
         if self.caa_identities.is_empty() {
             return Err(self.forbids("caa_identities must not be empty (BR 3.2.2.8)"));
         }
@@ -629,6 +632,11 @@ quorum = { perspectives = ["v1", "v2"], maximum_dissent = 1 }
         for (from, to, expected) in [
             ("kind = \"public-dv\"\n", "", "of kind \"public-dv\""),
             ("caa_identities = [\"ca.test\"]", "caa_identities = []", "caa_identities must not be empty"),
+            (
+                "public_trust = true",
+                "public_trust = true\nalways_valid = true",
+                "always_valid must not be set",
+            ),
             ("\"200d\"", "\"201d\"", "200 days at most"),
             ("\"200d\"", "\"11d\"\nmethods = [\"dns-persist-01\"]", "10 days at most"),
             ("\"200d\"", "\"9d\"\norder_lifetime = \"31d\"", "30 days at most"),

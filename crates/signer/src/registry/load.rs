@@ -9,7 +9,7 @@ use pki::ocsp::IssuerHashes;
 use pki::{Certificate, Issuer, chain};
 use runtime::config::FilePath;
 
-use super::{DeltaCrls, IssuerEntry, OcspSettings, Root};
+use super::{DeltaCrls, Directory, IssuerEntry, OcspSettings, Root};
 use crate::doors::KeyPlace;
 use crate::policy::{IssuerPolicy, OcspPolicy, Policy, RootPolicy};
 
@@ -56,6 +56,27 @@ pub enum RegistryError {
         /// What is wrong.
         fault: AlternateFault,
     },
+    /// Challenges that all succeed, under a CA that is none for tests.
+    #[error(
+        "directory {directory:?} has always_valid, but the certificate of issuer {issuer:?} in its pool has no mark of a test CA: the \
+         ceremony writes it (test_ca = true), and it cannot be put on later"
+    )]
+    NotTestCa {
+        /// Which directory.
+        directory: String,
+        /// Which issuer.
+        issuer: String,
+    },
+    /// Public trust in a test CA.
+    #[error(
+        "directory {directory:?} has public_trust, but the certificate of issuer {issuer:?} in its pool has the mark of a test CA"
+    )]
+    PublicTestCa {
+        /// Which directory.
+        directory: String,
+        /// Which issuer.
+        issuer: String,
+    },
     /// Two issuers have one key: their CRLs and OCSP answers would be each other's.
     #[error("issuers {0:?} and {1:?} have the same key identifier")]
     SameKey(String, String),
@@ -89,6 +110,9 @@ pub enum AlternateFault {
     /// It is the issuer's chain, or one that was named before.
     #[error("it is a chain that the issuer has already")]
     Twice,
+    /// One of the two is marked as a test CA: what is good enough under that one is not under the other.
+    #[error("of its first certificate and the issuer's, one has the mark of a test CA and one has not")]
+    TestCa,
 }
 
 impl IssuerEntry {
@@ -153,6 +177,7 @@ fn load_alternates(
         let fault = match alternate.first() {
             Some(first) if !same(first) => Some(AlternateFault::Other),
             Some(first) if !first.is_ca() || !first.may_sign_certificates() => Some(AlternateFault::NotCa),
+            Some(first) if first.is_test_ca() != own.is_test_ca() => Some(AlternateFault::TestCa),
             _ if alternate == chain || alternates.contains(&alternate) => Some(AlternateFault::Twice),
             _ => None,
         };
@@ -196,6 +221,28 @@ pub(super) fn load_issuers(
         issuers.insert(entry.id.clone(), Arc::new(entry));
     }
     Ok(issuers)
+}
+
+/// Which directories issue by test CAs: one in which nobody looks by nothing else, one of public trust by none. Every issuer of
+/// the pool counts, whatever it does at the moment.
+pub(super) fn check_marks(directory: &Directory) -> Result<(), RegistryError> {
+    let policy = &directory.policy;
+    let other = |marked: bool| {
+        let mut issuers = directory.pool.issuers.iter();
+        issuers.find(|entry| entry.issuer.certificate().is_test_ca() == marked).map(|entry| entry.id.clone())
+    };
+    let name = || policy.name.to_string();
+    if policy.always_valid
+        && let Some(issuer) = other(false)
+    {
+        return Err(RegistryError::NotTestCa { directory: name(), issuer });
+    }
+    if policy.public_trust
+        && let Some(issuer) = other(true)
+    {
+        return Err(RegistryError::PublicTestCa { directory: name(), issuer });
+    }
+    Ok(())
 }
 
 pub(super) fn load_root(declared: &RootPolicy) -> Result<Root, RegistryError> {

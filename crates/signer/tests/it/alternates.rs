@@ -27,6 +27,7 @@ impl Elsewhere {
             public_key: key.public(),
             signature: SignatureAlgorithm::EcdsaSha256,
             validity: lasting(now, 3650),
+            test_ca: false,
         };
         let root = signed(&tbs::root(request).unwrap(), &key);
         Self { key, root }
@@ -45,6 +46,7 @@ impl Elsewhere {
             path_length: Some(0),
             extended_key_usages: &[],
             policies: &[],
+            test_ca: false,
         };
         signed(&tbs::intermediate(&above, request).unwrap(), &self.key)
     }

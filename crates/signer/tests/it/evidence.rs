@@ -465,7 +465,7 @@ async fn who_holds_names_is_asked_by_revocation_too() {
     let held = |evidence: &[signer::authority::NameEvidence]| {
         let (ca, evidence) = (scene.world.ca.clone(), evidence.to_vec());
         let (request, account, names) = (&request, &account, &names);
-        async move { ca.check_names_held(request, account, names, &evidence).await }
+        async move { ca.check_names_held(request, account, names, &evidence, false).await }
     };
     held(&scene.ready.evidence).await.unwrap();
     assert_eq!(reason(held(&[]).await), Reason::EvidenceMissing);

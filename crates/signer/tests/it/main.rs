@@ -4,6 +4,7 @@
 
 mod accounts;
 mod alternates;
+mod always_valid;
 mod authorizations;
 mod cluster;
 mod crl_edits;

@@ -130,6 +130,7 @@ attacks! {
     receipts::caa_asked_for_another_method => ["caa"];
     receipts::receipts_without_dnssec => ["receipt-dnssec"];
     receipts::receipts_of_reserved_addresses => ["receipt-address"];
+    receipts::receipts_of_a_validator_that_looks_at_nothing => ["receipt-assumed", "receipt-malformed"];
     receipts::account_label_of_another_account => ["receipt-account-url"];
     receipts::wildcard_by_a_web_server => ["receipt-method"];
     receipts::receipts_of_a_method_that_is_not_offered => ["receipt-method"];

@@ -6,7 +6,7 @@ use std::time::Duration;
 use acme::Problem;
 use acme::challenge::Method;
 use acme::problem::ErrorType;
-use acme::receipt::{Caa, Outcome, Persisted, Receipt, ReceiptKey, Run};
+use acme::receipt::{Caa, NO_REQUIREMENT, Outcome, Persisted, Receipt, ReceiptKey, Run};
 use aws_lc_rs::hmac;
 use pki::{Name, Period, Timestamp};
 use rpc::proto::signer::v1 as wire;
@@ -170,6 +170,46 @@ pub(super) async fn receipts_of_reserved_addresses(scene: &mut Scene) {
     let addresses = vec!["10.0.0.1".parse().expect("an address")];
     let receipts = scene.seen(&Receipt { addresses, ..receipt }, &[0, 1, 2]);
     refuse!(scene, issue(with(&ready, &client, receipts)));
+}
+
+/// The front has found validators that look at nothing, as those of a directory for tests are, and asks them for names of
+/// other directories: of the same CA, which is marked as a test CA, and of public trust.
+pub(super) async fn receipts_of_a_validator_that_looks_at_nothing(scene: &mut Scene) {
+    let (client, ready, receipt) = order(scene, "unseen").await;
+    let assumed = assumed(&receipt);
+    let receipts = scene.seen(&assumed, &[0, 1, 2]);
+    refuse!(scene, issue(with(&ready, &client, receipts)));
+    // With one that looked; and in the words of those who did.
+    let mixed = [scene.seen(&receipt, &[0]), scene.seen(&assumed, &[1, 2])].concat();
+    refuse!(scene, issue(with(&ready, &client, mixed)));
+    let looked = Receipt { outcome: Outcome::Assumed, ..receipt.clone() };
+    let receipts = scene.seen(&looked, &[0, 1, 2]);
+    refuse!(scene, issue(with(&ready, &client, receipts)));
+    let valid = Receipt { outcome: Outcome::Valid, ..assumed };
+    let receipts = scene.seen(&valid, &[0, 1, 2]);
+    refuse!(scene, issue(with(&ready, &client, receipts)));
+    // For somebody else's certificate to be revoked.
+    let victim = scene.client().await;
+    let certificate = scene.certificate(&victim, &name("unseen")).await;
+    scene.meanwhile().await;
+    let mut evidence = ready.evidence.clone();
+    evidence[0].receipts = scene.seen(&self::assumed(&receipt), &[0, 1, 2]);
+    refuse!(scene, revoke_with(client.revocation(&certificate, 0), evidence));
+    let (client, ready, receipt) = public_order(scene, &public_name("unseen")).await;
+    let receipts = scene.seen(&self::assumed(&receipt), &[0, 1, 2]);
+    refuse!(scene, issue(with(&ready, &client, receipts)));
+}
+
+/// What a perspective signs that looks at nothing.
+fn assumed(receipt: &Receipt) -> Receipt {
+    Receipt {
+        requirement: NO_REQUIREMENT.to_owned(),
+        addresses: Vec::new(),
+        caa: None,
+        dnssec: false,
+        outcome: Outcome::Assumed,
+        ..receipt.clone()
+    }
 }
 
 /// The front had the perspectives look below the label of its own account.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use acme::receipt::ReceiptKey;
 use e2e::Demo;
-use e2e::program::{free_port, ours};
+use e2e::program::{free_port, ours, succeed};
 use instant_acme::{Account, ChallengeType, Identifier, NewAccount, NewOrder, OrderStatus, RetryPolicy};
 use rpc::proto::admin::v1 as admin;
 use rpc::proto::admin::v1::admin_client::AdminClient;
@@ -85,9 +85,28 @@ impl System {
             text + "\n[limits]\nclock_skew_seconds = 1\nlease_seconds = 1\ncached_account_seconds = 1\n";
         std::fs::write(&file, text).expect("signer.toml");
         let file = self.state().join("policy.toml");
-        let text =
-            std::fs::read_to_string(&file).expect("policy.toml") + &POLICY.replace("{base}", &self.base);
-        std::fs::write(&file, text).expect("policy.toml");
+        let text = std::fs::read_to_string(&file).expect("policy.toml");
+        let url =
+            text.lines().find(|line| line.starts_with("crl_url_base")).expect("where CRLs are").to_owned();
+        let more = POLICY.replace("{base}", &self.base).replace("{crl_url_base}", &url);
+        std::fs::write(&file, text + &more).expect("policy.toml");
+        self.public_issuer();
+    }
+
+    /// The demo's CA is marked as a test CA, and is not for public trust: another ceremony with its tokens makes one that is.
+    fn public_issuer(&self) {
+        let demo = std::fs::read_to_string(self.state().join("ceremony.toml")).expect("the demo's ceremony");
+        let (cas, _) = demo.split_once("[[responder_key]]").expect("its CAs");
+        let plan = cas
+            .replace("test_ca = true\n", "")
+            .replace("output = \"ca\"", "output = \"ca-public\"")
+            .replace("id = \"01\"", "id = \"02\"")
+            .replace("id = \"11\"", "id = \"12\"")
+            .replace("name = \"tls-1\"", "name = \"public-1\"")
+            .replace("Demo", "Public");
+        let file = self.state().join("public.toml");
+        std::fs::write(&file, plan).expect("public.toml");
+        succeed(Command::new(ours("chancery")).args(["ceremony", "run"]).arg(&file));
     }
 
     pub(crate) fn start_signer(&mut self) {
@@ -327,11 +346,23 @@ name = "public"
 kind = "public-dv"
 validity = "90d"
 
+[[issuer]]
+name = "public-1"
+certificate = "ca-public/public-1.pem"
+token = "signer"
+key_id = "12"
+pool = "public"
+{crl_url_base}
+
+[server_certificates]
+profile = "front"
+pool = "tls"
+
 [[directory]]
 name = "public"
 tenant = "demo"
 base_urls = ["{base}"]
-pool = "tls"
+pool = "public"
 profiles = ["public"]
 methods = ["http-01", "dns-01", "dns-account-01"]
 caa_identities = ["ca.test"]

@@ -12,7 +12,7 @@ use x509_cert::ext::pkix::{
 };
 
 use super::algorithm::Family;
-use crate::lint::{LintContext, Rule, Subject, View, must, should, view::TLS_FEATURE};
+use crate::lint::{LintContext, Rule, Subject, View, must, should, view::TEST_CA, view::TLS_FEATURE};
 
 pub(super) const RULES: &[Rule] = &[
     must("rfc5280.extensions_unique", "RFC 5280 §4.2", extensions_unique),
@@ -63,6 +63,7 @@ const KNOWN: &[(ObjectIdentifier, Option<bool>)] = &[
     (oid::ID_PE_AUTHORITY_INFO_ACCESS, Some(false)),    // §4.2.2.1
     (ID_PKIX_OCSP_NOCHECK, Some(false)),                // RFC 6960 §4.2.2.2.1, SHOULD
     (TLS_FEATURE, Some(false)),                         // RFC 7633 §4, SHOULD NOT
+    (TEST_CA, Some(false)),                             // ours: `operator.test_ca`
 ];
 
 fn extensions_unique(view: &View<'_>, _: &LintContext<'_>) -> Option<String> {

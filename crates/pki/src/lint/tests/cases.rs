@@ -18,6 +18,7 @@ const FRESHEST: ObjectIdentifier = oid::ID_CE_FRESHEST_CRL;
 const AIA: ObjectIdentifier = oid::ID_PE_AUTHORITY_INFO_ACCESS;
 const NOCHECK: ObjectIdentifier = const_oid::db::rfc6960::ID_PKIX_OCSP_NOCHECK;
 const CP: ObjectIdentifier = oid::ID_CE_CERTIFICATE_POLICIES;
+const MARK: ObjectIdentifier = crate::extension::TEST_CA;
 
 /// id-kp-serverAuth, -clientAuth and -codeSigning as OBJECT IDENTIFIERs.
 const SERVER: &str = "06082b06010505070301";
@@ -192,6 +193,13 @@ pub(super) const CASES: &[(&str, Base, Break)] = &[
     }),
     ("rfc7633.tls_feature", Private, |d, _, _| d.push(view::TLS_FEATURE, false, &[0x30, 3, 2, 1, 17])),
     ("rfc7633.tls_feature", Private, |d, _, _| d.push(view::TLS_FEATURE, false, &[0x30, 0])),
+    ("operator.test_ca", Private, |d, _, _| d.push(MARK, false, &[5, 0])),
+    ("operator.test_ca", Node, |d, _, _| d.push(MARK, false, &[5, 0])),
+    ("operator.test_ca", Responder, |d, _, _| d.push(MARK, false, &[5, 0])),
+    ("operator.test_ca", Intermediate, |d, _, _| d.push(MARK, false, &[5, 0])),
+    ("operator.test_ca", Intermediate, |_, c, f| c.issuer = Some(&f.marked.root)),
+    ("rfc5280.extensions_critical", Root, |d, _, _| d.push(MARK, true, &[5, 0])),
+    ("rfc5280.extensions_decode", Root, |d, _, _| d.push(MARK, false, &[4, 0])),
     // Baseline Requirements, subscribers
     ("cabf_br.serial", Public, |d, _, _| d.serial = vec![0x11; 7]),
     ("cabf_br.not_before", Public, |_, c, _| c.signed_at = days(3)),

@@ -23,6 +23,9 @@ fn golden_files_have_not_changed() {
     let hierarchy = Hierarchy::fixed();
     check("root", hierarchy.root.certificate().tbs_bytes());
     check("intermediate", hierarchy.issuer.certificate().tbs_bytes());
+    let marked = Hierarchy::marked();
+    check("root-test", marked.root.certificate().tbs_bytes());
+    check("intermediate-test", marked.issuer.certificate().tbs_bytes());
     let names = ["example.com", "*.example.com", "xn--bcher-kva.example"];
     check(
         "leaf-private",
@@ -72,6 +75,7 @@ fn golden_files_have_not_changed() {
         signature: SignatureAlgorithm::Ed25519,
         // Beyond 2049: GeneralizedTime.
         validity: validity(10_950),
+        test_ca: false,
     };
     let tbs = node_ca(request).unwrap();
     check("node-ca", tbs.as_bytes());

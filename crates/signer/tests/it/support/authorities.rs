@@ -24,7 +24,7 @@ pub(crate) struct Authorities {
 pub(crate) static SUCCESSOR: LazyLock<SoftKey> = LazyLock::new(SoftKey::generate);
 
 impl Authorities {
-    /// Makes them and writes `root.pem` and `issuer.pem`.
+    /// Makes them and writes `root.pem` and `issuer.pem`; and `successor.pem`, and `marked.pem`, a test CA's for the issuer's key.
     pub(crate) fn make(
         folder: &Path,
         now: OffsetDateTime,
@@ -38,21 +38,23 @@ impl Authorities {
         };
         let root_key = SoftKey::generate();
         let name = |common_name: &str| DistinguishedName::new(Some("XX"), Some("Test"), common_name).unwrap();
-        let own = |serial: u8, subject: &DistinguishedName, key: &SoftKey| {
+        let own = |serial: u8, subject: &DistinguishedName, key: &SoftKey, test_ca: bool| {
             let request = RootRequest {
                 serial: Serial::from_random([serial; 16]),
                 subject,
                 public_key: key.public(),
                 signature: SignatureAlgorithm::EcdsaSha256,
                 validity,
+                test_ca,
             };
             signed(&tbs::root(request).unwrap(), key)
         };
-        let root = own(1, &name("Test Root"), &root_key);
-        let node_ca = own(2, &name("Test Nodes"), node_key);
-        let above = Issuer::new(root.clone(), SignatureAlgorithm::EcdsaSha256).unwrap();
-        let above = above.with_crl_url_base("http://status.test/crl").unwrap();
-        let intermediate = |serial: u8, common_name: &str, public_key: &PublicKey| {
+        let root = own(1, &name("Test Root"), &root_key, false);
+        let marked_root = own(5, &name("Test Root for Tests"), &root_key, true);
+        let node_ca = own(2, &name("Test Nodes"), node_key, false);
+        let intermediate = |serial: u8, root: &Certificate, common_name: &str, public_key: &PublicKey| {
+            let above = Issuer::new(root.clone(), SignatureAlgorithm::EcdsaSha256).unwrap();
+            let above = above.with_crl_url_base("http://status.test/crl").unwrap();
             let subject = name(common_name);
             let request = IntermediateRequest {
                 serial: Serial::from_random([serial; 16]),
@@ -63,11 +65,14 @@ impl Authorities {
                 path_length: Some(0),
                 extended_key_usages: &[],
                 policies: &[],
+                test_ca: root.is_test_ca(),
             };
             signed(&tbs::intermediate(&above, request).unwrap(), &root_key)
         };
-        let issuer = intermediate(3, "Test TLS 1", issuer_key);
-        let successor = intermediate(4, "Test TLS 2", SUCCESSOR.public());
+        let issuer = intermediate(3, &root, "Test TLS 1", issuer_key);
+        let successor = intermediate(4, &root, "Test TLS 2", SUCCESSOR.public());
+        let marked = intermediate(6, &marked_root, "Test TLS 1", issuer_key);
+        std::fs::write(folder.join("marked.pem"), marked.pem()).unwrap();
         std::fs::write(folder.join("successor.pem"), successor.pem()).unwrap();
         std::fs::write(folder.join("root.pem"), root.pem()).unwrap();
         std::fs::write(folder.join("issuer.pem"), issuer.pem()).unwrap();

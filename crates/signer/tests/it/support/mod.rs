@@ -47,6 +47,8 @@ pub(crate) const OTHER: &str = "other";
 pub(crate) const MANAGED: &str = "managed";
 pub(crate) const STRICT: &str = "strict";
 pub(crate) const BASE: &str = "https://ca.test";
+/// Where this file is, nobody looks at the marks of test CAs.
+const UNMARKED: &str = "unmarked";
 /// The file of a test's list of weak keys.
 const WEAK_KEYS: &str = "weak-keys";
 /// Perspectives of the directories; one of them may dissent.
@@ -250,6 +252,12 @@ impl World {
         self.restart().await
     }
 
+    /// From its next start on, it takes policies whose directories and issuers do not go together.
+    pub(crate) fn unmarked(self) -> Self {
+        std::fs::write(self.folder.path().join(UNMARKED), "").unwrap();
+        self
+    }
+
     pub(crate) fn now(&self) -> Timestamp {
         Timestamp::from_unix(self.clock.now().unix_timestamp() as u64)
     }
@@ -363,10 +371,14 @@ fn weak_keys(folder: &Path) -> WeakKeys {
     WeakKeys::load(files.as_slice()).unwrap()
 }
 
-/// The registry of the policy file in this folder.
+/// The registry of the policy file in this folder; where a test wants to see what comes after it, without the look at marks.
 pub(crate) fn registry(folder: &Path) -> Registry {
     let policy: Policy = runtime::config::load(&folder.join("policy.toml")).unwrap();
-    Registry::from_policy(policy, &BTreeSet::from(["soft"])).unwrap()
+    let tokens = BTreeSet::from(["soft"]);
+    match folder.join(UNMARKED).exists() {
+        true => Registry::unmarked(policy, &tokens).unwrap(),
+        false => Registry::from_policy(policy, &tokens).unwrap(),
+    }
 }
 
 /// The policy of these tests.
