@@ -413,5 +413,6 @@ fn directory_message(directory: &Directory, now: Timestamp) -> wire::Directory {
         pre_authorization: policy.pre_authorization,
         subdomain_authorization: policy.subdomain_auth,
         renewal_info: policy.renewal.offered,
+        validations_since: policy.validations_since.map_or(0, rpc::seconds),
     }
 }

@@ -49,6 +49,8 @@ pub(crate) struct FakeCa {
     ids: IdKeys,
     receipts: ReceiptVerifier,
     clock: Arc<dyn Clock>,
+    /// The directory "since" takes no validation from before.
+    mended_at: Timestamp,
     state: Mutex<State>,
     failing: AtomicBool,
     failing_issuances: AtomicU32,
@@ -116,6 +118,7 @@ impl FakeCa {
             node_issuer,
             ids: IdKeys::new(&secrets),
             receipts,
+            mended_at: Timestamp::from(clock.now()).plus(Period::from_hours(1)),
             clock,
             state: Mutex::default(),
             failing: AtomicBool::new(false),
@@ -238,11 +241,12 @@ impl FakeCa {
             maximum_names: 100,
             order_lifetime_seconds: 86_400,
             authorization_lifetime_seconds: 86_400,
-            validation_reuse_seconds: if ["reuse", "sub"].contains(&name) { 86_400 } else { 0 },
+            validation_reuse_seconds: if ["reuse", "sub", "since"].contains(&name) { 86_400 } else { 0 },
             limits: Some(service::limits(name)),
             pre_authorization: ["pre", "sub"].contains(&name),
             subdomain_authorization: name == "sub",
             renewal_info: name != "eab",
+            validations_since: if name == "since" { rpc::seconds(self.mended_at) } else { 0 },
         }
     }
 

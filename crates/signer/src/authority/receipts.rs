@@ -208,13 +208,17 @@ impl Witnesses<'_> {
         };
         let oldest = self.cap(oldest, receipt, evidence);
         let skew = Period::from_seconds(self.skew.as_secs());
-        let stale =
-            |reason, detail| Err(self.refuse(reason, format!("a receipt for {} is {detail}", evidence.name)));
+        let stale = |reason, detail: &str| {
+            Err(self.refuse(reason, format!("a receipt for {} is {detail}", evidence.name)))
+        };
         if receipt.started.plus(skew) < minted {
             return stale(Reason::ReceiptEarly, "older than its authorization");
         }
         if receipt.finished > self.claim.now.plus(skew) {
             return stale(Reason::ReceiptFuture, "from the future");
+        }
+        if let Some(since) = policy.validations_since.filter(|since| receipt.finished < *since) {
+            return stale(Reason::ReceiptStale, &format!("from before {since}, and only later ones count"));
         }
         if self.claim.now.since(receipt.finished) > oldest {
             return stale(Reason::ReceiptStale, "too old");
