@@ -30,7 +30,7 @@ sealed_row! {
         pub title: String,
         /// A page that says why, shown with the windows (RFC 9773 §4.2).
         pub url: String,
-        /// The selection, the reason and who opened it: a JSON document that the signer reads.
+        /// Who opened it, a JSON document; what was selected, and by whom, the audit trail says.
         pub settings: String,
         /// CRLReason of the revocations at the deadline (RFC 5280 §5.3.1).
         pub reason: u32,
@@ -62,13 +62,14 @@ impl IncidentRow {
 }
 
 word_enum! {
-    /// What has become of a member.
+    /// What has become of a member. A successor has all of its names, is neither revoked nor over, and is not itself in the
+    /// incident.
     pub enum MemberState {
         /// It is to be replaced, or revoked.
         Left = "left",
         /// It has a successor that names it (RFC 9773 §5).
         Replaced = "replaced",
-        /// Its account has a later certificate for all of its names, which does not name it.
+        /// Its account has a later certificate that is a successor, and does not name it.
         Renewed = "renewed",
         /// The incident revoked it.
         Revoked = "revoked",
@@ -76,6 +77,23 @@ word_enum! {
         RevokedOtherwise = "revoked-otherwise",
         /// It ended before the deadline.
         Expired = "expired",
+    }
+}
+
+impl MemberState {
+    /// What is noted of a member in this state that is `seen` in another one. Only what was left changes; `again`: what had a
+    /// successor, too, if it has none any more, another one, or was revoked by the incident in spite of it.
+    #[must_use]
+    pub const fn noted(self, seen: Self, again: bool) -> Self {
+        match (self, seen) {
+            (Self::Left, _) => seen,
+            (Self::Replaced | Self::Renewed, Self::Left | Self::Replaced | Self::Renewed | Self::Revoked)
+                if again =>
+            {
+                seen
+            }
+            _ => self,
+        }
     }
 }
 
@@ -108,11 +126,18 @@ pub struct FollowMembers {
     pub incident: String,
     /// Which members.
     pub serials: Vec<Serial>,
+    /// Whether those that have a successor are looked at as well ([`MemberState::noted`]).
+    pub again: bool,
     /// The source of the incident's own revocations ([`RevocationRow::source`](crate::RevocationRow)).
     pub source: String,
     /// Certificates that ended before this time have expired.
     pub now: Timestamp,
 }
+
+/// How many certificates are looked at for a successor that does not name the member: the newest of that one of its names
+/// which has the fewest. So there may be more than these only where each of its names has more later certificates. What is not
+/// seen is left, and revoked: the safe side.
+pub const NEWEST_LOOKED_AT: u32 = 50;
 
 /// How many members of a wave are in a state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -51,7 +51,7 @@ pub use error::StoreError;
 pub use imported::{ImportCrl, ImportOutcome, ImportedCrl};
 pub use incident::{
     AccountMembers, FollowMembers, IncidentMember, IncidentRow, IncidentState, MemberCount, MemberState,
-    NewMember,
+    NEWEST_LOOKED_AT, NewMember,
 };
 pub use journal::{
     AbandonOutcome, Abandonment, CertificateFilter, CertificateQuery, Citation, CitedTable, Evidence,

@@ -179,8 +179,13 @@ pub trait CaStore: Send + Sync + 'static {
     async fn incidents(&self, current: bool, page: &Page) -> Result<Paged<Sealed<IncidentRow>>, StoreError>;
 
     /// Adds members to an incident that is collecting: those that it has not yet; answers how many those were, or nothing if it
-    /// is not collecting.
-    async fn add_members(&self, incident: &str, members: Vec<NewMember>) -> Result<Option<u64>, StoreError>;
+    /// is not collecting. `audit` is written with them, if there are any.
+    async fn add_members(
+        &self,
+        incident: &str,
+        members: Vec<NewMember>,
+        audit: Vec<AuditEvent>,
+    ) -> Result<Option<u64>, StoreError>;
 
     /// Members of an incident by serial, in that order; only those that are left if `left`.
     async fn members(
@@ -190,7 +195,8 @@ pub trait CaStore: Send + Sync + 'static {
         page: &Page,
     ) -> Result<Paged<IncidentMember>, StoreError>;
 
-    /// Notes of members that were left what has become of them since; answers with all of them as they are now.
+    /// Notes what has become of members since; answers with all of them as they are now. They are looked for as readers do;
+    /// only what has changed is written.
     async fn follow_members(&self, follow: FollowMembers) -> Result<Vec<IncidentMember>, StoreError>;
 
     /// How many members an incident has, by wave and state.

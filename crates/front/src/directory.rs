@@ -40,6 +40,8 @@ pub(crate) struct Directory {
     pub(crate) methods: Vec<Method>,
     /// For how long after its validation an authorization may be used by later orders.
     validation_reuse: Duration,
+    /// Validations that were finished before this time count no more.
+    pub(crate) validations_since: Option<Timestamp>,
     /// How long an order may wait for its finalization.
     order_lifetime: Duration,
     /// Whether there is newAuthz (RFC 8555 §7.4.1).
@@ -166,6 +168,11 @@ impl Directories {
             profiles: listed.profiles.into_iter().map(|one| (one.name, one.description)).collect(),
         };
         let validation_reuse = Duration::from_secs(listed.validation_reuse_seconds);
+        let since = listed.validations_since;
+        let Ok(since) = rpc::timestamp("validations_since", since).map(|at| (since > 0).then_some(at)) else {
+            tracing::error!(directory = %name, since, "a directory whose times cannot be read is not served");
+            return None;
+        };
         let order_lifetime = Duration::from_secs(listed.order_lifetime_seconds);
         let pre_authorization = listed.pre_authorization;
         let limits = match rpc::limits(listed.limits.as_ref()) {
@@ -182,6 +189,7 @@ impl Directories {
             caa_identities,
             methods,
             validation_reuse,
+            validations_since: since,
             order_lifetime,
             pre_authorization,
             limits,

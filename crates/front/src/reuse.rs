@@ -138,13 +138,17 @@ fn end_of_reuse(authorization: &Authorization, directory: &Directory) -> Option<
     if !directory.methods.contains(&challenge.method) {
         return None;
     }
+    // The receipts, from which the signer counts, are a little older than the outcome's record.
+    let finished = validated.minus(RECEIPT_AGE);
+    if directory.validations_since.is_some_and(|since| finished < since) {
+        return None;
+    }
     // A persistent record is relied upon no longer than its TTL.
     let persisted = valid.receipts().iter().filter_map(|compact| peek(compact)?.persisted);
     let reuse = persisted
         .map(|record| Period::from_seconds(record.ttl_seconds.into()))
         .fold(directory.reuse_of(&authorization.facts.id), Period::min);
-    // The receipts, from which the signer counts, are a little older than the outcome's record.
-    Some(validated.plus(reuse).minus(RECEIPT_AGE).min(valid.expires))
+    Some(finished.plus(reuse).min(valid.expires))
 }
 
 #[cfg(test)]

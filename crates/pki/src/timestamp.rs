@@ -1,6 +1,6 @@
 //! Points in time with the resolution that X.509 has: whole seconds.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -156,6 +156,24 @@ impl fmt::Display for Timestamp {
     }
 }
 
+/// Why text is not a point in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a time is written with date, whole second and zone, after 1970: 2026-11-30T08:00:00Z")]
+pub struct TimestampError;
+
+/// RFC 3339, without a fraction of a second.
+impl FromStr for Timestamp {
+    type Err = TimestampError;
+
+    fn from_str(text: &str) -> Result<Self, TimestampError> {
+        let time = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| TimestampError)?;
+        if time.nanosecond() != 0 {
+            return Err(TimestampError);
+        }
+        u64::try_from(time.unix_timestamp()).map(Self::from_unix).map_err(|_| TimestampError)
+    }
+}
+
 impl fmt::Debug for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -179,6 +197,19 @@ mod tests {
         assert_eq!(der(0), b"\x17\x0d700101000000Z");
         assert_eq!(der(u64::MAX), b"\x18\x0f99991231235959Z");
         assert_eq!(Timestamp::MAX.to_string(), "9999-12-31T23:59:59Z");
+    }
+
+    #[test]
+    fn text_reads_back_and_has_whole_seconds() {
+        let at = Timestamp::from_unix(1_796_025_600);
+        for text in [at.to_string().as_str(), "2026-11-30T08:00:00Z", "2026-11-30T09:00:00+01:00"] {
+            assert_eq!(text.parse(), Ok(at), "{text}");
+        }
+        for text in
+            ["", "2026-11-30", "2026-11-30T08:00:00", "2026-11-30T08:00:00.5Z", "1969-12-31T23:59:59Z"]
+        {
+            assert_eq!(text.parse::<Timestamp>(), Err(TimestampError), "{text}");
+        }
     }
 
     proptest! {

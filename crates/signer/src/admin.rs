@@ -368,8 +368,8 @@ impl Admin for AdminService {
         &self,
         request: Request<proto::CollectIncidentRequest>,
     ) -> Result<Response<proto::CollectIncidentResponse>, Status> {
-        self.operator(&request).await?;
-        let collected = incidents::collect(&self.ca, request.into_inner()).await;
+        let operator = self.operator(&request).await?;
+        let collected = incidents::collect(&self.ca, &operator, request.into_inner()).await;
         self.answer(collected)
     }
 

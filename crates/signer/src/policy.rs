@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 mod check;
+mod moment;
 mod renewal;
 
 pub use check::PolicyError;
@@ -272,6 +273,10 @@ pub struct DirectoryPolicy {
     /// Default 0s.
     #[serde(default = "default_reuse")]
     pub validation_reuse: Period,
+    /// Validations that were finished before this time count no more, whatever their age: those before a validation was
+    /// mended that had not been good enough. As `"2026-11-30T08:00:00Z"`. Default: none.
+    #[serde(default, with = "moment", skip_serializing_if = "Option::is_none")]
+    pub validations_since: Option<Timestamp>,
     /// Which perspectives must agree.
     pub quorum: QuorumPolicy,
     /// Which names are issued for.

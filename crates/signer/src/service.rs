@@ -415,5 +415,6 @@ fn directory_message(directory: &Directory, now: Timestamp) -> wire::Directory {
         subdomain_authorization: policy.subdomain_auth,
         renewal_info: policy.renewal.offered,
         always_valid: policy.always_valid,
+        validations_since: policy.validations_since.map_or(0, rpc::seconds),
     }
 }

@@ -291,7 +291,7 @@ passed_on! {
     fn imported_crls() -> Vec<ImportedCrl>;
     fn incident(id: &str) -> Option<Sealed<IncidentRow>>;
     fn incidents(current: bool, page: &Page) -> Paged<Sealed<IncidentRow>>;
-    fn add_members(incident: &str, members: Vec<NewMember>) -> Option<u64>;
+    fn add_members(incident: &str, members: Vec<NewMember>, audit: Vec<AuditEvent>) -> Option<u64>;
     fn members(incident: &str, left: bool, page: &Page) -> Paged<IncidentMember>;
     fn follow_members(follow: FollowMembers) -> Vec<IncidentMember>;
     fn member_counts(incident: &str) -> Vec<MemberCount>;

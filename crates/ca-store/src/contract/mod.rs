@@ -125,6 +125,8 @@ macro_rules! contract_suite {
             an_incident_reads_back
             members_are_added_while_it_collects
             members_are_followed
+            what_is_revoked_or_a_member_is_no_successor
+            the_newest_certificates_of_a_name_are_looked_at
             the_audit_chain_holds
             a_change_without_effect_is_not_reported
             incarnations_have_chains_of_their_own

@@ -1,20 +1,18 @@
 //! `chancery incident`: certificates that are to be replaced by a deadline, in waves, and are revoked after it. Signers do the
 //! work; opening one is three steps, of which an interrupted one is taken up with `--resume`.
 
+mod open;
 mod report;
 
-use std::io::{IsTerminal as _, Write as _};
-
-use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use rpc::proto::admin::v1 as admin;
 use runtime::Clock as _;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::revoke::run::{Runner, Tally, patiently};
 use super::revoke::{ReasonWord, SelectionArgs, selector};
-use super::{Connection, OperatorArgs, connect, explain, show};
+use super::{OperatorArgs, connect, explain, show};
+use open::Opening;
 
 /// Incidents.
 #[derive(Debug, Subcommand)]
@@ -65,28 +63,58 @@ pub(crate) struct OpenArgs {
     #[command(flatten)]
     selection: SelectionArgs,
     /// What it is about, for people.
-    #[arg(long)]
-    title: String,
+    #[arg(long, required_unless_present = "resume", conflicts_with = "resume")]
+    title: Option<String>,
     /// A page that says why, which clients show to their operators.
-    #[arg(long)]
-    url: String,
+    #[arg(long, required_unless_present = "resume", conflicts_with = "resume")]
+    url: Option<String>,
     /// When what is left is revoked: 2026-12-05T08:00:00Z, a day, or from now: +24h, +5d.
-    #[arg(long, value_name = "TIME", value_parser = moment)]
-    deadline: i64,
-    /// The reason of the revocations. With keyCompromise the keys are blocked at the deadline, too.
-    #[arg(long, value_enum, default_value_t = ReasonWord::Superseded, value_name = "REASON", ignore_case = true)]
+    #[arg(
+        long,
+        value_name = "TIME",
+        value_parser = moment,
+        required_unless_present = "resume",
+        conflicts_with = "resume"
+    )]
+    deadline: Option<i64>,
+    /// The reason of the revocations. With keyCompromise the keys are blocked at the deadline, too, and every certificate is
+    /// revoked, whatever has replaced it.
+    #[arg(
+        long,
+        value_enum,
+        default_value_t = ReasonWord::Superseded,
+        value_name = "REASON",
+        ignore_case = true,
+        conflicts_with = "resume"
+    )]
     reason: ReasonWord,
     /// How many waves; each certificate's is its serial's for ever.
-    #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=366))]
+    #[arg(
+        long,
+        default_value_t = 4,
+        value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..=366),
+        conflicts_with = "resume"
+    )]
     waves: u32,
     /// As many waves as make each some so many certificates.
-    #[arg(long, value_name = "N", conflicts_with = "waves", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(
+        long,
+        value_name = "N",
+        conflicts_with_all = ["waves", "resume"],
+        value_parser = clap::value_parser!(u64).range(1..)
+    )]
     wave_size: Option<u64>,
     /// When the first wave's window begins; without it now.
-    #[arg(long, value_name = "TIME", value_parser = moment)]
+    #[arg(long, value_name = "TIME", value_parser = moment, conflicts_with = "resume")]
     begins: Option<i64>,
     /// How long each wave's window is, minutes; without it as long as leaves one more before the deadline.
-    #[arg(long, value_name = "MINUTES", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(
+        long,
+        value_name = "MINUTES",
+        value_parser = clap::value_parser!(u64).range(1..),
+        conflicts_with = "resume"
+    )]
     wave_minutes: Option<u64>,
     /// Count and show, and change nothing.
     #[arg(long)]
@@ -94,7 +122,7 @@ pub(crate) struct OpenArgs {
     /// Do not ask. Needed when nobody sits at a terminal.
     #[arg(long)]
     yes: bool,
-    /// Go on with an incident that is still collecting, with the same selection.
+    /// Go on with an incident that is still collecting, with the same selection; all else is as it was opened.
     #[arg(long, value_name = "ID")]
     resume: Option<String>,
 }
@@ -106,6 +134,8 @@ Examples:
         --title 'wrong policy OID' --url https://ca.example/incidents/7 --deadline +5d --dry-run
   The same without --dry-run, in waves of some 5,000:
         … --deadline +5d --wave-size 5000
+  It was cut off before it started: the same conditions, and its id:
+    chancery incident open --profile tls --issued-after 2026-11-30 --issued-before 2026-12-01 --resume ID
   How it goes, for a spreadsheet:
     chancery incident report ID --accounts --json";
 
@@ -138,145 +168,6 @@ pub(crate) async fn incident(args: &OperatorArgs, command: IncidentCommand) -> a
             let incident = signer.extend_incident(request).await.map_err(explain)?.into_inner();
             show::object(args.json, &members(&incident))
         }
-    }
-}
-
-struct Opening {
-    signer: Connection,
-    json: bool,
-    args: OpenArgs,
-}
-
-impl Opening {
-    async fn run(mut self) -> anyhow::Result<()> {
-        let selectors = selector::read(&self.args.selection)?;
-        let mut runner = Runner {
-            signer: self.signer.clone(),
-            selectors: selectors.clone(),
-            reason: self.args.reason.reason(),
-            page_size: 0,
-            json: self.json,
-        };
-        let told = runner.look(false).await.context("no incident was opened")?;
-        told.complete()?;
-        let waves = match self.args.wave_size {
-            Some(size) => u32::try_from(told.count() as u64 / size).unwrap_or(u32::MAX).clamp(1, 366),
-            None => self.args.waves,
-        };
-        if self.args.dry_run {
-            return self.plan(&told, waves);
-        }
-        self.confirm(&told, waves)?;
-        let id = match &self.args.resume {
-            Some(id) => id.clone(),
-            None => self.open(waves).await?,
-        };
-        let collected = self.collect(&id, selectors, told.count() as u64).await;
-        collected.with_context(|| {
-            format!(
-                "incident {id} is not complete, and nothing follows from it yet: go on with --resume {id}"
-            )
-        })?;
-        let request = admin::IncidentRequest { incident: id.clone() };
-        let started = patiently(|| {
-            let (mut signer, request) = (self.signer.clone(), request.clone());
-            async move { signer.start_incident(request).await }
-        });
-        started.await.with_context(|| format!("incident {id} has not started: go on with --resume {id}"))?;
-        let incident = self.signer.show_incident(request).await.map_err(explain)?.into_inner();
-        report::show(self.json, &incident, None)
-    }
-
-    /// What would be, and nothing else.
-    fn plan(&self, told: &Tally, waves: u32) -> anyhow::Result<()> {
-        let begins = self.args.begins.unwrap_or_else(now);
-        let share = (self.args.deadline - begins) / (i64::from(waves) + 1);
-        let wave =
-            self.args.wave_minutes.map_or(share, |minutes| i64::try_from(minutes * 60).unwrap_or(i64::MAX));
-        show::object(
-            self.json,
-            &[
-                ("would_be_selected", json!(told.count())),
-                ("already_revoked", json!(told.already.len())),
-                ("expired", json!(told.expired.len())),
-                ("waves", json!(waves)),
-                ("certificates_per_wave", json!(told.count() as u64 / u64::from(waves))),
-                ("first_wave_begins", show::time(begins)),
-                ("last_wave_ends", show::time(begins.saturating_add(wave.saturating_mul(waves.into())))),
-                ("deadline", show::time(self.args.deadline)),
-            ],
-        )
-    }
-
-    fn confirm(&self, told: &Tally, waves: u32) -> anyhow::Result<()> {
-        if told.count() == 0 {
-            bail!("no certificate is to be replaced; no incident was opened");
-        }
-        if self.args.yes {
-            return Ok(());
-        }
-        if !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
-            bail!("nobody can be asked: look with --dry-run, then say --yes");
-        }
-        let deadline = show::time(self.args.deadline);
-        eprint!(
-            "Have {} certificates replaced in {waves} waves, and revoke what is left at {}, reason {}? Type \"yes\": ",
-            told.count(),
-            deadline.as_str().unwrap_or_default(),
-            self.args.reason.reason(),
-        );
-        std::io::stderr().flush()?;
-        let mut answer = String::new();
-        std::io::stdin().read_line(&mut answer)?;
-        if answer.trim() != "yes" {
-            bail!("no incident was opened");
-        }
-        Ok(())
-    }
-
-    async fn open(&mut self, waves: u32) -> anyhow::Result<String> {
-        let request = admin::OpenIncidentRequest {
-            title: self.args.title.clone(),
-            url: self.args.url.clone(),
-            reason: u32::from(self.args.reason.reason().code()),
-            deadline: self.args.deadline,
-            begins_at: self.args.begins.unwrap_or_default(),
-            waves,
-            wave_seconds: self.args.wave_minutes.map_or(0, |minutes| minutes * 60),
-        };
-        Ok(self.signer.open_incident(request).await.map_err(explain)?.into_inner().id)
-    }
-
-    async fn collect(
-        &mut self,
-        id: &str,
-        selectors: Vec<admin::CertificateSelector>,
-        count: u64,
-    ) -> anyhow::Result<()> {
-        let bar = progress(self.json, count, "selected");
-        for selector in selectors {
-            let mut page_token = String::new();
-            loop {
-                let request = admin::CollectIncidentRequest {
-                    incident: id.to_owned(),
-                    selector: Some(selector.clone()),
-                    page_token,
-                    page_size: 0,
-                };
-                let page = patiently(|| {
-                    let (mut signer, request) = (self.signer.clone(), request.clone());
-                    async move { signer.collect_incident(request).await }
-                })
-                .await?;
-                bar.inc(page.left);
-                page_token = page.next_page_token;
-                if page_token.is_empty() {
-                    break;
-                }
-            }
-        }
-        bar.finish_and_clear();
-        Ok(())
     }
 }
 
@@ -342,7 +233,40 @@ fn moment(text: &str) -> Result<i64, String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
+
+    #[derive(Debug, clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        open: OpenArgs,
+    }
+
+    #[test]
+    fn what_is_resumed_is_not_told_anew() {
+        let parse = |line: &str| Line::try_parse_from(format!("open {line}").split_whitespace());
+        let whole = "--name example.org --title t --url https://ca.test --deadline +1d";
+        assert!(parse(whole).is_ok());
+        for missing in ["--title t", "--url https://ca.test", "--deadline +1d"] {
+            assert!(parse(&whole.replace(missing, "")).is_err(), "{missing}");
+        }
+        assert!(parse("--name example.org --resume id --dry-run").is_ok());
+        let fixed = [
+            "--title t",
+            "--url https://ca.test",
+            "--deadline +1d",
+            "--reason superseded",
+            "--waves 4",
+            "--wave-size 4",
+            "--begins +1h",
+            "--wave-minutes 4",
+        ];
+        for fixed in fixed {
+            let error = parse(&format!("--name example.org --resume id {fixed}")).unwrap_err().to_string();
+            assert!(error.contains("cannot be used with"), "{fixed}: {error}");
+        }
+    }
 
     #[test]
     fn deadlines_are_moments_or_from_now() {

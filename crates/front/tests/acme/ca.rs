@@ -52,6 +52,8 @@ pub(crate) struct FakeCa {
     ids: IdKeys,
     receipts: ReceiptVerifier,
     clock: Arc<dyn Clock>,
+    /// The directory "since" takes no validation from before.
+    mended_at: Timestamp,
     state: Mutex<State>,
     failing: AtomicBool,
     failing_issuances: AtomicU32,
@@ -122,6 +124,7 @@ impl FakeCa {
             node_issuer,
             ids: IdKeys::new(&secrets),
             receipts,
+            mended_at: Timestamp::from(clock.now()).plus(Period::from_hours(1)),
             clock,
             state: Mutex::default(),
             failing: AtomicBool::new(false),
@@ -251,12 +254,13 @@ impl FakeCa {
             maximum_names: 100,
             order_lifetime_seconds: 86_400,
             authorization_lifetime_seconds: 86_400,
-            validation_reuse_seconds: if ["reuse", "sub", "test"].contains(&name) { 86_400 } else { 0 },
+            validation_reuse_seconds: if ["reuse", "sub", "test", "since"].contains(&name) { 86_400 } else { 0 },
             limits: Some(service::limits(name)),
             pre_authorization: PRE_AUTHORIZING.contains(&name),
             subdomain_authorization: name == "sub",
             renewal_info: name != "eab",
             always_valid: name == "test",
+            validations_since: if name == "since" { rpc::seconds(self.mended_at) } else { 0 },
         }
     }
 

@@ -407,6 +407,20 @@ async fn d10_authorizations_are_used_again_within_the_time_only() {
     assert_eq!(client.order(&["never-again.example.org"]).await.ok(201).json()["status"], "pending");
 }
 
+/// What was validated before the time that the directory names is validated again.
+#[tokio::test(flavor = "multi_thread")]
+async fn d10_authorizations_from_before_a_mended_validation_are_not_used_again() {
+    let stage = Stage::new().await;
+    let client = Client::registered(&stage.wire, "since").await;
+    stage.ready_order(&client, &["again.example.org"]).await;
+    let status = async || client.order(&["again.example.org"]).await.ok(201).json()["status"].clone();
+    assert_eq!(status().await, "pending");
+    stage.clock.advance(Duration::from_secs(3700));
+    assert_eq!(status().await, "pending");
+    stage.ready_order(&client, &["again.example.org"]).await;
+    assert_eq!(status().await, "ready");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn d11_orders_are_listed_in_pages_without_invalid_ones() {
     let stage = Stage::with(|config| config.limits.orders_per_page = 2).await;

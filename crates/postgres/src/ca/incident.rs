@@ -1,10 +1,8 @@
 //! Incidents and their members.
 
-use std::collections::BTreeMap;
-
 use ca_store::{
-    AccountMembers, Cursor, FollowMembers, IncidentMember, IncidentRow, IncidentState, MemberCount,
-    MemberState, NewMember, Page, Paged, Sealed, Serial, indexed_name,
+    AccountMembers, AuditEvent, Cursor, IncidentMember, IncidentRow, IncidentState, MemberCount, MemberState,
+    NewMember, Page, Paged, Sealed, Serial, indexed_name,
 };
 use sqlx::PgConnection;
 
@@ -12,9 +10,13 @@ use super::Context;
 use crate::{
     failure::Failure,
     page,
-    stored::{Table, columns, seconds},
+    stored::{Table, columns},
     writer::Change,
 };
+
+mod follow;
+
+pub(super) use follow::{Note, look};
 
 const INCIDENTS: Table = Table("incidents");
 const MEMBERS: Table = Table("incident_members");
@@ -130,12 +132,17 @@ impl StoredMember {
 pub(super) struct Add {
     pub(super) incident: String,
     pub(super) members: Vec<NewMember>,
+    pub(super) audit: Vec<AuditEvent>,
 }
 
 impl Change<Context> for Add {
     type Outcome = Option<u64>;
 
-    async fn apply(&self, connection: &mut PgConnection, _: &mut Context) -> Result<Option<u64>, Failure> {
+    async fn apply(
+        &self,
+        connection: &mut PgConnection,
+        context: &mut Context,
+    ) -> Result<Option<u64>, Failure> {
         let state = sqlx::query_scalar!("SELECT state FROM incidents WHERE id = $1", self.incident)
             .fetch_optional(&mut *connection)
             .await?;
@@ -164,8 +171,12 @@ impl Change<Context> for Add {
             &names
         )
         .execute(connection)
-        .await?;
-        Ok(Some(added.rows_affected()))
+        .await?
+        .rows_affected();
+        if added > 0 {
+            context.audit.extend_from_slice(&self.audit);
+        }
+        Ok(Some(added))
     }
 }
 
@@ -206,90 +217,6 @@ pub(super) async fn members(
     let items: Vec<_> = rows.into_iter().map(StoredMember::member).collect::<Result<_, _>>()?;
     let next = page::next(items.len(), limit, || items.last().map(|last| Cursor(last.serial.to_string())));
     Ok(Paged { items, next })
-}
-
-/// A member as it was stored, and as it is now.
-struct Followed {
-    serial: Vec<u8>,
-    account: String,
-    wave: i64,
-    before: String,
-    state: String,
-}
-
-/// [`follow_members`](ca_store::CaStore::follow_members).
-pub(super) struct Follow(pub(super) FollowMembers);
-
-impl Change<Context> for Follow {
-    type Outcome = Vec<IncidentMember>;
-
-    async fn apply(
-        &self,
-        connection: &mut PgConnection,
-        _: &mut Context,
-    ) -> Result<Vec<IncidentMember>, Failure> {
-        let FollowMembers { incident, serials, source, now } = &self.0;
-        let serials: Vec<&[u8]> = serials.iter().map(Serial::as_bytes).collect();
-        // One look into an index for each table of each member, never a join that reads the whole of one.
-        let rows = sqlx::query_as!(
-            Followed,
-            r#"SELECT m.serial, m.account, m.wave, m.state AS before,
-                      CASE m.state WHEN 'left' THEN coalesce((
-                     SELECT CASE
-                        WHEN r.serial IS NOT NULL AND q.source = $2 THEN 'revoked'
-                        WHEN r.serial IS NOT NULL THEN 'revoked-otherwise'
-                        WHEN EXISTS (
-                            SELECT 1 FROM journal AS s JOIN signatures AS g ON g.entry = s.id
-                            WHERE s.replaces = m.serial AND s.abandoned_at IS NULL) THEN 'replaced'
-                        WHEN j.not_after < $3 THEN 'expired'
-                        WHEN m.account <> '' AND EXISTS (
-                            SELECT 1 FROM journal_names AS n JOIN journal AS s ON s.id = n.entry JOIN signatures AS g ON g.entry = s.id
-                            WHERE n.name = m.names[1] AND n.entry > j.id AND s.account = m.account
-                              AND s.kind = 'final' AND s.abandoned_at IS NULL
-                              AND NOT EXISTS (
-                                SELECT 1 FROM UNNEST(m.names) AS w (name) WHERE NOT EXISTS (
-                                    SELECT 1 FROM journal_names AS h WHERE h.name = w.name AND h.entry = s.id))
-                              AND NOT EXISTS (
-                                SELECT 1 FROM revocations AS v
-                                WHERE v.issuer = s.issuer AND v.shard = s.shard AND v.serial = s.serial)
-                              AND NOT EXISTS (
-                                SELECT 1 FROM incident_members AS o
-                                WHERE o.incident = m.incident AND o.serial = s.serial)) THEN 'renewed'
-                     END
-                     FROM journal AS j
-                          LEFT JOIN revocations AS r
-                              ON r.issuer = j.issuer AND r.shard = j.shard AND r.serial = j.serial
-                          LEFT JOIN revocation_requests AS q ON q.serial = r.serial AND NOT q.upgrade
-                     WHERE j.serial = m.serial AND j.kind <> 'pre' LIMIT 1), 'left') ELSE m.state END AS "state!"
-               FROM incident_members AS m WHERE m.incident = $1 AND m.serial = ANY($4) ORDER BY m.serial"#,
-            incident,
-            source,
-            seconds(*now),
-            &serials as &[&[u8]]
-        )
-        .fetch_all(&mut *connection)
-        .await?;
-        let mut changed: BTreeMap<&str, Vec<&[u8]>> = BTreeMap::new();
-        for row in rows.iter().filter(|row| row.before != row.state) {
-            changed.entry(&row.state).or_default().push(&row.serial);
-        }
-        for (state, serials) in changed {
-            sqlx::query!(
-                "UPDATE incident_members SET state = $2
-                 WHERE incident = $1 AND state = 'left' AND serial = ANY($3)",
-                incident,
-                state,
-                &serials as &[&[u8]]
-            )
-            .execute(&mut *connection)
-            .await?;
-        }
-        let member = |row: Followed| {
-            StoredMember { serial: row.serial, account: row.account, wave: row.wave, state: row.state }
-                .member()
-        };
-        rows.into_iter().map(member).collect()
-    }
 }
 
 /// [`member_counts`](ca_store::CaStore::member_counts).

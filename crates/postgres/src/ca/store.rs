@@ -188,8 +188,13 @@ impl CaStore for Ca {
         Ok(read!(self.readers, |connection| incident::list(connection, current, page))?)
     }
 
-    async fn add_members(&self, incident: &str, members: Vec<NewMember>) -> Result<Option<u64>, StoreError> {
-        self.change(incident::Add { incident: incident.to_owned(), members }).await
+    async fn add_members(
+        &self,
+        incident: &str,
+        members: Vec<NewMember>,
+        audit: Vec<AuditEvent>,
+    ) -> Result<Option<u64>, StoreError> {
+        self.change(incident::Add { incident: incident.to_owned(), members, audit }).await
     }
 
     async fn members(
@@ -202,7 +207,12 @@ impl CaStore for Ca {
     }
 
     async fn follow_members(&self, follow: FollowMembers) -> Result<Vec<IncidentMember>, StoreError> {
-        self.change(incident::Follow(follow)).await
+        let looked = read!(self.readers, |connection| incident::look(connection, &follow))?;
+        // Whoever has nothing to write does not wait for the writer.
+        if let Some(note) = incident::Note::of(&follow.incident, &looked) {
+            self.change(note).await?;
+        }
+        Ok(looked.into_iter().map(|looked| looked.member).collect())
     }
 
     async fn member_counts(&self, incident: &str) -> Result<Vec<MemberCount>, StoreError> {

@@ -30,6 +30,7 @@ pub(super) async fn open(
 
 pub(super) async fn collect(
     ca: &Ca,
+    operator: &str,
     request: proto::CollectIncidentRequest,
 ) -> Outcome<proto::CollectIncidentResponse> {
     let selector = selection::selector(request.selector.unwrap_or_default())?;
@@ -37,7 +38,7 @@ pub(super) async fn collect(
     // The reason is the incident's.
     let reason = pki::Reason::Unspecified;
     let page = PageRequest { selector: &selector, reason, token, size };
-    let collected = ca.collect_members(&request.incident, page).await?;
+    let collected = ca.collect_members(operator, &request.incident, page).await?;
     let text = |serials: Vec<Serial>| serials.iter().map(ToString::to_string).collect();
     Ok(proto::CollectIncidentResponse {
         added: collected.added,

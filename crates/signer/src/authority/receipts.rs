@@ -216,8 +216,9 @@ impl Witnesses<'_> {
             None => policy.order_lifetime.max(policy.validation_reuse),
         };
         let skew = Period::from_seconds(self.skew.as_secs());
-        let stale =
-            |reason, detail| Err(self.refuse(reason, format!("a receipt for {} is {detail}", evidence.name)));
+        let stale = |reason, detail: &str| {
+            Err(self.refuse(reason, format!("a receipt for {} is {detail}", evidence.name)))
+        };
         if receipt.started.plus(skew) < minted {
             return stale(Reason::ReceiptEarly, "older than its authorization");
         }
@@ -231,6 +232,9 @@ impl Witnesses<'_> {
         let another = self.claim.own.is_some_and(|own| evidence.created_by != own);
         if another && oldest.seconds() == 0 {
             return stale(Reason::ReceiptStale, "of another order, and this directory reuses nothing");
+        }
+        if let Some(since) = policy.validations_since.filter(|since| receipt.finished < *since) {
+            return stale(Reason::ReceiptStale, &format!("from before {since}, and only later ones count"));
         }
         if self.claim.now.since(receipt.finished) > self.cap(oldest, receipt, evidence) {
             return stale(Reason::ReceiptStale, "too old");

@@ -22,6 +22,8 @@ use crate::renewal::spread;
 
 mod run;
 
+use run::Reach;
+
 pub use run::IncidentRound;
 pub(crate) use run::{Cursors, ROUND as INCIDENT_ROUND};
 
@@ -96,7 +98,12 @@ impl Ca {
     ///
     /// # Errors
     /// A refusal when it is not collecting, or by the selection.
-    pub(crate) async fn collect_members(&self, id: &str, request: PageRequest<'_>) -> Outcome<Collected> {
+    pub(crate) async fn collect_members(
+        &self,
+        operator: &str,
+        id: &str,
+        request: PageRequest<'_>,
+    ) -> Outcome<Collected> {
         let (_, row) = self.incident_row(id).await?;
         if row.state != IncidentState::Collecting {
             return Err(not_collecting(&row).into());
@@ -107,7 +114,15 @@ impl Ca {
         let mut collected = Collected::of(page);
         let members: Vec<_> =
             candidates.iter().filter_map(|(found, _)| collected.member(&row, found, now)).collect();
-        let added = if members.is_empty() { Some(0) } else { self.store.add_members(id, members).await? };
+        let detail = json!({
+            "selector": request.selector.to_json(), "reason": request.reason.as_str(), "left": collected.left,
+            "already_revoked": collected.revoked, "expired": collected.expired,
+        });
+        let event = Event::Operator { kind: "incident.collected", operator, subject: id, detail };
+        let added = match members.is_empty() {
+            true => Some(0),
+            false => self.store.add_members(id, members, vec![event.at(now)]).await?,
+        };
         // It was started in this moment.
         collected.added = added.ok_or_else(|| not_collecting(&row))?;
         Ok(collected)
@@ -214,17 +229,20 @@ impl Ca {
             return Ok((0, None));
         }
         let page = Page { after, limit: self.limits.revocation_page };
-        let (members, next) = self.follow_members(&row, &page).await?;
+        let (members, next) = self.follow_members(&row, &page, Reach::Left).await?;
         Ok((members.len() as u64, next))
     }
 
-    /// The window of a certificate in an incident, if that begins earlier than the usual one, and the page that says why.
+    /// The window of a certificate in an incident, and the page that says why. It begins and ends with its wave's, or with the
+    /// usual one where that is earlier: no client picks a time that is too late for the incident. Of several incidents each
+    /// may pull it forward.
     pub(crate) async fn moved_window(
         &self,
         serial: &Serial,
         usual: Window,
     ) -> Outcome<Option<(Window, String)>> {
         let mut moved: Option<(Window, String)> = None;
+        let mut first = None;
         for (sealed, member) in self.store.incidents_of(serial).await? {
             let row = match self.secrets.rows.open(sealed) {
                 Ok(row) => row,
@@ -233,11 +251,12 @@ impl Ca {
                     continue;
                 }
             };
-            let window = wave_window(&row, member.wave);
-            if moved.as_ref().is_none_or(|(before, _)| window.start() < before.start()) {
-                let window = if usual.start() < window.start() { usual } else { window };
-                moved = Some((window, row.url));
-            }
+            let wave = wave_window(&row, member.wave);
+            let (before, url) = moved.unwrap_or((usual, String::new()));
+            // The page is that of the incident that begins first.
+            let url = if first.is_none_or(|first| wave.start() < first) { row.url } else { url };
+            first = Some(first.map_or(wave.start(), |first: Timestamp| first.min(wave.start())));
+            moved = Some((earlier(before, wave), url));
         }
         Ok(moved)
     }
@@ -349,6 +368,11 @@ fn wave_window(incident: &IncidentRow, wave: u32) -> Window {
     Window::new(start, start.plus(Period::from_seconds(incident.wave_seconds)))
 }
 
+/// From the earlier beginning to the earlier end.
+fn earlier(one: Window, other: Window) -> Window {
+    Window::new(one.start().min(other.start()), one.end().min(other.end()))
+}
+
 /// Every window is before the deadline, and the deadline is to come.
 fn check_deadline(incident: &IncidentRow, deadline: Timestamp, now: Timestamp) -> Result<(), Refusal> {
     if deadline <= now {
@@ -376,4 +400,25 @@ fn not_collecting(row: &IncidentRow) -> Refusal {
 
 fn refused(detail: &str) -> Refusal {
     Refusal::new(Reason::OperatorRequest, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn i1_a_window_is_moved_forward_and_never_back() {
+        let window = |start, end| Window::new(Timestamp::from_unix(start), Timestamp::from_unix(end));
+        let wave = window(100, 200);
+        let cases = [
+            (window(300, 400), wave),
+            (window(150, 400), wave),
+            (window(50, 400), window(50, 200)),
+            (window(50, 150), window(50, 150)),
+            (window(120, 150), window(100, 150)),
+        ];
+        for (usual, expected) in cases {
+            assert_eq!(earlier(usual, wave), expected, "{usual:?}");
+        }
+    }
 }

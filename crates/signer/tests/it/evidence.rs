@@ -271,6 +271,28 @@ async fn d10_receipts_have_an_age() {
     assert_eq!(scene.world.refusal(reused(&third)).await, Reason::ReceiptStale);
 }
 
+/// A directory whose validation was not good enough takes none from before it was mended: of an earlier order, and of an order
+/// that waits for its finalization.
+#[tokio::test]
+async fn d10_validations_from_before_a_time_do_not_count() {
+    let world = World::start().await;
+    let client = world.client().await;
+    let early = world.ready(&client, &["example.org"]).await;
+    let since = world.now().plus(Period::from_seconds(1));
+    let directory = "name = \"open\"\n";
+    let world = world.with_policy(directory, &format!("{directory}validations_since = \"{since}\"\n")).await;
+    let refusal = world.ca.issue(early.finalized_by(&client)).await;
+    let Err(signer::Failure::Refused(refusal)) = refusal else { panic!("issued") };
+    assert_eq!(refusal.reason, Reason::ReceiptStale);
+    assert!(refusal.to_string().contains(&format!("from before {since}")), "{refusal}");
+    world.clock.advance(Duration::from_secs(1));
+    let mut later = world.ready(&client, &["example.org"]).await;
+    let evidence = std::mem::replace(&mut later.evidence, early.evidence);
+    assert_eq!(world.refusal(later.clone().finalized_by(&client)).await, Reason::ReceiptStale);
+    later.evidence = evidence;
+    world.issue(later.finalized_by(&client)).await.unwrap();
+}
+
 #[tokio::test]
 async fn d10_where_nothing_is_reused_nothing_is_reused() {
     let world = World::start().await;

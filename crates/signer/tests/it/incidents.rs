@@ -21,7 +21,7 @@ use tonic::Status;
 
 use crate::renewal::id_of;
 use crate::support::operator::{by_alice, detail};
-use crate::support::{Client, OPEN, World, reason};
+use crate::support::{Client, OPEN, Ready, World, reason};
 
 const SUPERSEDED: u32 = 4;
 const KEY_COMPROMISE: u32 = 1;
@@ -291,11 +291,121 @@ async fn m6_an_incident_moves_windows_and_revokes_what_is_left() {
     }
     assert_eq!(world.reason_of(&neighbour).await, None);
     let kinds = world.audit_kinds().await;
-    let expected =
-        [("incident.opened", 1), ("incident.started", 1), ("incident.done", 1), ("certificate.revoked", 6)];
+    let expected = [
+        ("incident.opened", 1),
+        ("incident.collected", 1),
+        ("incident.started", 1),
+        ("incident.done", 1),
+        ("certificate.revoked", 6),
+    ];
     for (kind, count) in expected {
         assert_eq!(kinds.iter().filter(|it| *it == kind).count(), count, "{kind}");
     }
+}
+
+/// Who selected what is told in the transaction that makes it so, page by page; a page that adds nothing is not.
+#[tokio::test]
+async fn m6_a_selection_is_in_the_audit_trail() {
+    let world = World::with_limits(Limits { revocation_page: 2, ..Limits::default() }).await;
+    let office = Office::of(&world);
+    let client = world.client().await;
+    for n in 0..3 {
+        world.issue_for(&client, &[&format!("n{n}.example.org")]).await;
+    }
+    let id = office.open(Office::plan(&world, 5, 1, SUPERSEDED)).await.unwrap().id;
+    let collected = async || {
+        let mut events = Vec::new();
+        for head in world.store.audit_heads().await.unwrap() {
+            let records = world.store.audit(head.number, 0, 10_000).await.unwrap();
+            events.extend(records.into_iter().map(|record| record.event));
+        }
+        events.retain(|event| event.kind == "incident.collected");
+        events
+    };
+    // Nothing was done, and then something whose answer was lost.
+    world.store.fail_next("add_members", StoreFault::Failed);
+    office.page(&id, &under("example.org"), "").await.unwrap_err();
+    assert!(collected().await.is_empty());
+    world.store.fail_next("add_members", StoreFault::FailedButPersisted);
+    office.page(&id, &under("example.org"), "").await.unwrap_err();
+    assert_eq!(office.collect(&id, &under("example.org")).await, 3);
+    let events = collected().await;
+    assert_eq!(events.len(), 2);
+    for (event, left) in events.iter().zip([2, 1]) {
+        assert_eq!((event.actor.as_str(), &event.subject), ("operator/alice", &id));
+        let detail: serde_json::Value = serde_json::from_str(&event.detail).unwrap();
+        assert_eq!((&detail["reason"], &detail["left"]), (&"superseded".into(), &left.into()));
+        assert!(detail["selector"].to_string().contains("example.org"), "{detail}");
+    }
+}
+
+/// A successor is held to what a renewal is held to, whatever it says that it replaces, and must be there at the deadline.
+#[tokio::test]
+async fn m6_what_names_a_certificate_does_not_save_it_by_that_alone() {
+    let world = World::start().await;
+    let office = Office::of(&world);
+    let client = world.client().await;
+    let mut certificates = Vec::new();
+    for n in 0..5 {
+        let names = [format!("a{n}.example.org"), format!("b{n}.example.org")];
+        certificates.push(world.issue_for(&client, &[&names[0], &names[1]]).await);
+    }
+    let id = office.incident(Office::plan(&world, 5, 1, SUPERSEDED), &under("example.org")).await;
+    let replace = async |n: usize, names: &[&str]| {
+        let ready = world.replacing(&client, names, &id_of(&certificates[n])).await;
+        world.issue(ready.finalized_by(&client)).await.unwrap()
+    };
+    // One name of two; and both, which then is revoked, once without another one after it.
+    replace(0, &["a0.example.org"]).await;
+    let gone = replace(1, &["a1.example.org", "b1.example.org"]).await;
+    let followed = replace(2, &["a2.example.org", "b2.example.org"]).await;
+    replace(3, &["a3.example.org", "b3.example.org", "c3.example.org"]).await;
+    let renewal = world.issue_for(&client, &["a4.example.org", "b4.example.org"]).await;
+    office.report(&id).await.is(&[("left", 1), ("replaced", 3), ("renewed", 1)]);
+    for issued in [&gone, &followed, &renewal] {
+        world.ca.revoke_by_operator("bob", issued.serial, pki::Reason::Superseded).await.unwrap();
+    }
+    world.issue_for(&client, &["a2.example.org", "b2.example.org"]).await;
+    // What was noted stays until the deadline.
+    office.report(&id).await.is(&[("left", 1), ("replaced", 3), ("renewed", 1)]);
+    world.run_out(5).await;
+    assert_eq!(world.ca.run_incidents().await.unwrap(), IncidentRound { revoked: 3, done: 1 });
+    office.report(&id).await.is(&[("revoked", 3), ("replaced", 1), ("renewed", 1)]);
+    for (n, issued) in certificates.iter().enumerate() {
+        let spared = [2, 3].contains(&n);
+        assert_eq!(world.reason_of(issued).await, (!spared).then_some(4), "{n}");
+    }
+}
+
+/// Where the usual window has begun, the incident's ends it: no client picks a time after the deadline.
+#[tokio::test]
+async fn i1_a_window_that_has_begun_ends_with_the_incidents() {
+    let world = World::start().await;
+    let office = Office::of(&world);
+    let client = world.client().await;
+    let mut certificates = Vec::new();
+    for n in 0..6 {
+        certificates.push(world.issue_for(&client, &[&format!("n{n}.example.org")]).await);
+    }
+    // 77 of 100 parts of their life: all windows have begun, and most have not ended.
+    world.clock.advance(Duration::from_secs(90 * DAY * 77 / 100 - 3600));
+    world.ca.check_clock().await.unwrap();
+    let begins = world.now();
+    let mut usual = Vec::new();
+    for issued in &certificates {
+        usual.push(world.info(&id_of(issued)).await.window);
+    }
+    office.incident(Office::plan(&world, 1, 2, SUPERSEDED), &under("example.org")).await;
+    let last = begins.plus(Period::from_seconds(DAY * 2 / 3));
+    let mut earlier = 0;
+    for (issued, usual) in certificates.iter().zip(usual) {
+        let info = world.info(&id_of(issued)).await;
+        assert_eq!(info.window.start(), usual.start());
+        assert!(info.window.end() <= last && info.window.end() <= usual.end());
+        earlier += u32::from(info.window.end() < usual.end());
+        assert_eq!(info.explanation_url.as_deref(), Some(URL));
+    }
+    assert!(earlier > 0);
 }
 
 /// A later certificate is a renewal if it has all of the names, is not revoked, and is not itself in the incident.
@@ -412,6 +522,55 @@ async fn m6_keys_are_blocked_at_the_deadline() {
     for issued in &issued {
         assert_eq!(world.reason_of(issued).await, Some(1));
     }
+}
+
+/// A compromised key's certificates are revoked at the deadline whatever has become of them, and every key is blocked.
+#[tokio::test]
+async fn m6_nothing_replaces_a_certificate_whose_key_is_compromised() {
+    let world = World::with_limits(Limits { revocation_page: 2, ..Limits::default() }).await;
+    let office = Office::of(&world);
+    let client = world.client().await;
+    let keys: Vec<_> = (0..6).map(|_| Client::new(OPEN)).collect();
+    let with = async |mut ready: Ready, key: usize, name: &str| {
+        ready.csr = keys[key].csr_with_account_key(&[name]);
+        world.issue(ready.finalized_by(&client)).await.unwrap()
+    };
+    let names: Vec<_> = (0..5).map(|n| format!("n{n}.example.org")).collect();
+    let mut issued = Vec::new();
+    for (n, name) in names.iter().enumerate() {
+        issued.push(with(world.ready(&client, &[name]).await, n, name).await);
+        if n == 0 {
+            // The first will be over.
+            world.run_out(100).await;
+        }
+    }
+    world.ca.revoke_by_operator("bob", issued[1].serial, pki::Reason::Superseded).await.unwrap();
+    let id = office.incident(Office::plan(&world, 1, 1, KEY_COMPROMISE), &under("example.org")).await;
+    // With the same key; with another one, said and not said; the last is left.
+    let mut later = Vec::new();
+    for (n, key) in [(2, 2), (3, 5)] {
+        let ready = world.replacing(&client, &[&names[n]], &id_of(&issued[n])).await;
+        later.push(with(ready, key, &names[n]).await);
+    }
+    let before = [("expired", 1), ("revoked-otherwise", 1), ("replaced", 2), ("left", 1)];
+    office.report(&id).await.is(&before);
+
+    world.run_out(1).await;
+    let round = world.ca.run_incidents().await.unwrap();
+    assert_eq!(round, IncidentRound { revoked: 5, done: 1 });
+    office.report(&id).await.is(&[("expired", 1), ("revoked-otherwise", 1), ("revoked", 3)]);
+    let mut reasons = Vec::new();
+    for issued in issued.iter().chain(&later) {
+        reasons.push(world.reason_of(issued).await);
+    }
+    let compromised = Some(1);
+    let expected = [None, compromised, compromised, compromised, compromised, compromised, None];
+    assert_eq!(reasons, expected);
+    let spki =
+        |issued: &Issued| pki::Certificate::from_der(&issued.certificate).unwrap().public_key().sha256();
+    let blocked: Vec<_> = issued.iter().map(spki).collect();
+    assert_eq!(world.store.blocked_keys(&blocked).await.unwrap().len(), 5, "that of the past as well");
+    assert!(world.store.blocked_keys(&[spki(&later[1])]).await.unwrap().is_empty());
 }
 
 /// A row that an administrator of the database wrote has nothing revoked.

@@ -1,10 +1,8 @@
 //! Incidents and their members.
 
-use std::collections::BTreeMap;
-
 use ca_store::{
-    AccountMembers, Cursor, FollowMembers, IncidentMember, IncidentRow, IncidentState, MemberCount,
-    MemberState, NewMember, Page, Paged, Sealed, Serial, indexed_name,
+    AccountMembers, AuditEvent, Cursor, IncidentMember, IncidentRow, IncidentState, MemberCount, MemberState,
+    NewMember, Page, Paged, Sealed, Serial, indexed_name,
 };
 use sqlx::SqliteConnection;
 
@@ -13,9 +11,13 @@ use crate::{
     failure::Failure,
     page,
     rows::{Rows, list as json_list},
-    stored::{Table, seconds},
+    stored::Table,
     writer::Change,
 };
+
+mod follow;
+
+pub(super) use follow::{Note, look};
 
 const INCIDENTS: Table = Table("incidents");
 const MEMBERS: Table = Table("incident_members");
@@ -130,6 +132,7 @@ impl StoredMember {
 pub(super) struct Add {
     pub(super) incident: String,
     pub(super) members: Vec<NewMember>,
+    pub(super) audit: Vec<AuditEvent>,
 }
 
 impl Change<Context> for Add {
@@ -138,7 +141,7 @@ impl Change<Context> for Add {
     async fn apply(
         &self,
         connection: &mut SqliteConnection,
-        _: &mut Context,
+        context: &mut Context,
     ) -> Result<Option<u64>, Failure> {
         let state = sqlx::query_scalar!("SELECT state FROM incidents WHERE id = ?1", self.incident)
             .fetch_optional(&mut *connection)
@@ -168,8 +171,12 @@ impl Change<Context> for Add {
             json
         )
         .execute(connection)
-        .await?;
-        Ok(Some(added.rows_affected()))
+        .await?
+        .rows_affected();
+        if added > 0 {
+            context.audit.extend_from_slice(&self.audit);
+        }
+        Ok(Some(added))
     }
 }
 
@@ -210,103 +217,6 @@ pub(super) async fn members(
     let items: Vec<_> = rows.into_iter().map(StoredMember::member).collect::<Result<_, _>>()?;
     let next = page::next(items.len(), limit, || items.last().map(|last| Cursor(last.serial.to_string())));
     Ok(Paged { items, next })
-}
-
-/// A member as it was stored, and as it is now.
-struct Followed {
-    serial: Vec<u8>,
-    account: String,
-    wave: i64,
-    before: String,
-    state: String,
-}
-
-/// [`follow_members`](ca_store::CaStore::follow_members).
-pub(super) struct Follow(pub(super) FollowMembers);
-
-impl Change<Context> for Follow {
-    type Outcome = Vec<IncidentMember>;
-
-    async fn apply(
-        &self,
-        connection: &mut SqliteConnection,
-        _: &mut Context,
-    ) -> Result<Vec<IncidentMember>, Failure> {
-        let FollowMembers { incident, serials, source, now } = &self.0;
-        let (json, octets) = list_of(serials.iter().map(Serial::as_bytes));
-        // One look into an index for each table of each member, never a join that reads the whole of one.
-        let rows = sqlx::query_as!(
-            Followed,
-            r#"SELECT m.serial AS "serial!", m.account AS "account!", m.wave AS "wave!", m.state AS "before!",
-                      CASE m.state WHEN 'left' THEN coalesce((
-                     SELECT CASE
-                        WHEN r.serial IS NOT NULL AND q.source = ?2 THEN 'revoked'
-                        WHEN r.serial IS NOT NULL THEN 'revoked-otherwise'
-                        WHEN EXISTS (
-                            SELECT 1 FROM journal AS s
-                            WHERE s.replaces = m.serial AND s.abandoned_at IS NULL AND s.signature IS NOT NULL) THEN 'replaced'
-                        WHEN j.not_after < ?3 THEN 'expired'
-                        WHEN m.account <> '' AND EXISTS (
-                            SELECT 1 FROM journal_names AS n CROSS JOIN journal AS s ON s.id = n.entry
-                            WHERE n.name = m.names ->> 0 AND n.entry > j.id AND s.account = m.account
-                              AND s.kind = 'final' AND s.abandoned_at IS NULL AND s.signature IS NOT NULL
-                              AND NOT EXISTS (
-                                SELECT 1 FROM json_each(m.names) AS w WHERE NOT EXISTS (
-                                    SELECT 1 FROM journal_names AS h WHERE h.name = w.value AND h.entry = s.id))
-                              AND NOT EXISTS (
-                                SELECT 1 FROM revocations AS v
-                                WHERE v.issuer = s.issuer AND v.shard = s.shard AND v.serial = s.serial)
-                              AND NOT EXISTS (
-                                SELECT 1 FROM incident_members AS o
-                                WHERE o.incident = m.incident AND o.serial = s.serial)) THEN 'renewed'
-                     END
-                     FROM journal AS j
-                          LEFT JOIN revocations AS r
-                              ON r.issuer = j.issuer AND r.shard = j.shard AND r.serial = j.serial
-                          LEFT JOIN revocation_requests AS q ON q.serial = r.serial AND q.upgrade = 0
-                     WHERE j.serial = m.serial AND j.kind <> 'pre' LIMIT 1), 'left') ELSE m.state END AS "state!: String"
-               FROM json_each(?4) AS a CROSS JOIN incident_members AS m
-                   ON m.incident = ?1 AND m.serial = substr(?5, a.value ->> 0, a.value ->> 1)
-               ORDER BY m.serial"#,
-            incident,
-            source,
-            seconds(*now),
-            json,
-            octets
-        )
-        .fetch_all(&mut *connection)
-        .await?;
-        let mut changed: BTreeMap<&str, Vec<&[u8]>> = BTreeMap::new();
-        for row in rows.iter().filter(|row| row.before != row.state) {
-            changed.entry(&row.state).or_default().push(&row.serial);
-        }
-        for (state, serials) in changed {
-            let (json, octets) = list_of(serials.into_iter());
-            sqlx::query!(
-                "UPDATE incident_members SET state = ?2
-                 WHERE incident = ?1 AND state = 'left'
-                   AND serial IN (SELECT substr(?4, a.value ->> 0, a.value ->> 1) FROM json_each(?3) AS a)",
-                incident,
-                state,
-                json,
-                octets
-            )
-            .execute(&mut *connection)
-            .await?;
-        }
-        let member = |row: Followed| {
-            StoredMember { serial: row.serial, account: row.account, wave: row.wave, state: row.state }
-                .member()
-        };
-        rows.into_iter().map(member).collect()
-    }
-}
-
-/// Serials as arguments of a statement.
-fn list_of<'a>(serials: impl Iterator<Item = &'a [u8]>) -> (String, Vec<u8>) {
-    let mut rows = Rows::new();
-    serials.for_each(|serial| _ = rows.row().octets(serial));
-    rows.finish()
 }
 
 /// [`member_counts`](ca_store::CaStore::member_counts).

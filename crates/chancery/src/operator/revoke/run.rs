@@ -77,21 +77,24 @@ impl Tally {
     /// # Errors
     /// When something that was asked for cannot be revoked.
     pub(in crate::operator) fn complete(&self) -> anyhow::Result<()> {
-        let mut left = Vec::new();
-        if !self.unknown.is_empty() {
-            left.push(format!(
-                "no such certificate, or not with these conditions: {}",
-                self.unknown.join(" ")
-            ));
-        }
-        if !self.tampered.is_empty() {
-            left.push(format!(
-                "their rows in the database were changed by something else than a signer, see the audit trail: {}",
-                self.tampered.join(" ")
-            ));
-        }
-        if left.is_empty() { Ok(()) } else { bail!("{}", left.join("\n")) }
+        complete(&self.unknown, &self.tampered)
     }
+}
+
+/// # Errors
+/// When there is any of what was asked for and cannot be had.
+pub(in crate::operator) fn complete(unknown: &[String], tampered: &[String]) -> anyhow::Result<()> {
+    let mut left = Vec::new();
+    if !unknown.is_empty() {
+        left.push(format!("no such certificate, or not with these conditions: {}", unknown.join(" ")));
+    }
+    if !tampered.is_empty() {
+        left.push(format!(
+            "their rows in the database were changed by something else than a signer, see the audit trail: {}",
+            tampered.join(" ")
+        ));
+    }
+    if left.is_empty() { Ok(()) } else { bail!("{}", left.join("\n")) }
 }
 
 impl Runner {

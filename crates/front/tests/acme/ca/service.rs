@@ -28,7 +28,7 @@ impl Authority for FakeCa {
         &self,
         _request: Request<wire::ListDirectoriesRequest>,
     ) -> Result<Response<wire::ListDirectoriesResponse>, Status> {
-        let directories = ["open", "eab", "reuse", "pre", "sub", "limited", "dns", "test"];
+        let directories = ["open", "eab", "reuse", "pre", "sub", "limited", "dns", "test", "since"];
         let directories = directories.map(|name| self.describe(name)).to_vec();
         Ok(Response::new(wire::ListDirectoriesResponse { directories }))
     }

@@ -1,18 +1,19 @@
 //! What signers do about open incidents by themselves: they follow what becomes of the certificates, and at the deadline
-//! revoke what is left. One signer at a time, by a lease; a round that is cut off is taken up by the next, wherever it was.
+//! revoke what is left; where the keys are compromised, every certificate, whatever has become of it. One signer at a time, by a lease; a round that is cut off is taken up by the next, wherever it was.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ca_store::{
     Cursor, FollowMembers, IncidentMember, IncidentRow, IncidentState, JournalKind, LeaseOutcome,
-    MemberState, Page,
+    MemberState, Page, RevokeOutcome,
 };
 use parking_lot::Mutex;
-use pki::{Reason as Because, Serial, Timestamp};
+use pki::{Serial, Timestamp};
 use serde_json::json;
 
-use super::super::{By, Found, of_with};
+use super::super::selection::reaches_others;
+use super::super::{By, Found, Opened, of_with};
 use crate::ca::Ca;
 use crate::refusal::{Failure, Outcome};
 
@@ -30,10 +31,19 @@ const INCIDENTS: u32 = 100;
 #[derive(Debug, Default)]
 pub(crate) struct Cursors(Mutex<BTreeMap<String, Cursor>>);
 
+/// Which members are followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// Those that are left: what was noted stays.
+    Left,
+    /// All: what had a successor may be left again, now that it counts.
+    All,
+}
+
 /// What a round has done.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct IncidentRound {
-    /// Certificates that it revoked.
+    /// Certificates that it revoked, or whose reason it raised.
     pub revoked: u64,
     /// Incidents of which nothing is left.
     pub done: u64,
@@ -96,7 +106,7 @@ impl Ca {
         let mut after = self.cursors.0.lock().get(&row.id).cloned();
         for _ in 0..PAGES {
             let page = Page { after: after.take(), limit: self.limits.revocation_page };
-            let (_, next) = self.follow_members(row, &page).await?;
+            let (_, next) = self.follow_members(row, &page, Reach::Left).await?;
             after = next;
             if after.is_none() || !self.holds_incidents().await? {
                 break;
@@ -110,29 +120,38 @@ impl Ca {
         Ok(())
     }
 
-    /// Looks what has become of a page of members that are left.
+    /// Looks what has become of a page of members.
     pub(super) async fn follow_members(
         &self,
         row: &IncidentRow,
         page: &Page,
+        reach: Reach,
     ) -> Outcome<(Vec<IncidentMember>, Option<Cursor>)> {
-        let members = self.store.members(&row.id, true, page).await?;
+        let members = self.store.members(&row.id, reach == Reach::Left, page).await?;
         let serials: Vec<_> = members.items.iter().map(|member| member.serial).collect();
         if serials.is_empty() {
             return Ok((Vec::new(), None));
         }
-        Ok((self.follow_serials(row, serials).await?, members.next))
+        Ok((self.follow_serials(row, serials, reach).await?, members.next))
     }
 
-    async fn follow_serials(&self, row: &IncidentRow, serials: Vec<Serial>) -> Outcome<Vec<IncidentMember>> {
+    async fn follow_serials(
+        &self,
+        row: &IncidentRow,
+        serials: Vec<Serial>,
+        reach: Reach,
+    ) -> Outcome<Vec<IncidentMember>> {
         let (incident, source, now) = (row.id.clone(), By::Incident(row.id.clone()).to_string(), self.now()?);
-        Ok(self.store.follow_members(FollowMembers { incident, serials, source, now }).await?)
+        let again = reach == Reach::All;
+        Ok(self.store.follow_members(FollowMembers { incident, serials, again, source, now }).await?)
     }
 
     /// Revokes what is left, page by page, each page in one commit; the incident is looked at again before each: it may have
-    /// been closed or extended meanwhile.
+    /// been closed or extended meanwhile. Of a compromised key nothing is spared, and no member passed over: a key that has
+    /// only certificates of the past is blocked as well.
     async fn revoke_left(&self, id: &str, round: &mut IncidentRound) -> Outcome<()> {
         let mut after = None;
+        let mut stuck = false;
         loop {
             if !self.holds_incidents().await? {
                 return Ok(());
@@ -143,44 +162,61 @@ impl Ca {
                 return Ok(());
             }
             let page = Page { after: after.take(), limit: self.limits.revocation_page };
-            let (members, next) = self.follow_members(&row, &page).await?;
-            let left: Vec<_> = members
+            let (members, next) = self.follow_members(&row, &page, Reach::All).await?;
+            let all = reaches_others(row.reason());
+            let doomed: Vec<_> = members
                 .into_iter()
-                .filter(|member| member.state == MemberState::Left)
+                .filter(|member| all || member.state == MemberState::Left)
                 .map(|member| member.serial)
                 .collect();
-            if !left.is_empty() {
-                round.revoked += self.revoke_members(&row, &left, now).await?;
+            if !doomed.is_empty() {
+                let (revoked, complete) = self.revoke_members(&row, &doomed, now).await?;
+                round.revoked += revoked;
+                stuck |= all && !complete;
                 // A process that dies here, or in the commit (`signer.revoke.after`), leaves them revoked: the next round sees it.
-                self.follow_serials(&row, left).await?;
+                self.follow_serials(&row, doomed, Reach::All).await?;
             }
             match next {
                 Some(cursor) => after = Some(cursor),
-                None => return self.finish_incident(version, row, round).await,
+                None => return self.finish_incident(version, row, stuck, round).await,
             }
         }
     }
 
-    /// One commit of revocations; with keyCompromise the keys are blocked before.
-    async fn revoke_members(&self, row: &IncidentRow, serials: &[Serial], now: Timestamp) -> Outcome<u64> {
+    /// One commit of revocations; says how many, and whether all could be read. With keyCompromise the keys are blocked
+    /// before, and what else has them is revoked after: a certificate that replaced one with the same key as well.
+    async fn revoke_members(
+        &self,
+        row: &IncidentRow,
+        serials: &[Serial],
+        now: Timestamp,
+    ) -> Outcome<(u64, bool)> {
         let by = By::Incident(row.id.clone());
         let entries = self.store.ledger(serials).await?;
         let entries = entries.into_iter().map(|found| found.entry).collect();
-        let mut found = self.open_each(entries, |kind| kind != JournalKind::Node).found;
+        let Opened { mut found, tampered } = self.open_each(entries, |kind| kind != JournalKind::Node);
         // A precertificate and its final are one.
         found.sort_by_key(|found| found.row.serial);
         found.dedup_by_key(|found| found.row.serial);
-        found.retain(|found| found.revocation.is_none());
-        if row.reason() == Because::KeyCompromise {
-            let keys: Vec<_> = found.iter().map(|found| found.row.spki_sha256).collect();
+        let mut keys = Vec::new();
+        if reaches_others(row.reason()) {
+            keys.extend(found.iter().map(|found| found.row.spki_sha256));
+            keys.sort_unstable();
+            keys.dedup();
             self.block_keys(&keys, &by, now).await?;
         }
+        found.retain(|found| found.is_revocable(row.reason(), now));
         let revocation = |found: &Found| of_with(found, row.reason(), &by, now, None);
         let new = found.iter().map(revocation).collect();
         let outcomes = self.revoke_all(found.iter().map(|found| &found.row), new, &by).await?;
-        let revoked =
-            |outcome: &&ca_store::RevokeOutcome| matches!(outcome, ca_store::RevokeOutcome::Revoked(_));
-        Ok(outcomes.iter().filter(revoked).count() as u64)
+        let is_new = |outcome: &&RevokeOutcome| {
+            matches!(outcome, RevokeOutcome::Revoked(_) | RevokeOutcome::Upgraded(_))
+        };
+        let mut revoked = outcomes.iter().filter(is_new).count() as u64;
+        for key in keys {
+            revoked += self.revoke_sharers(key, None, &by, now).await?;
+        }
+        Ok((revoked, tampered.is_empty()))
     }
 
     /// Nothing is left, unless something keeps a certificate from being revoked: then it is tried again.
@@ -188,10 +224,11 @@ impl Ca {
         &self,
         version: u64,
         mut row: IncidentRow,
+        stuck: bool,
         round: &mut IncidentRound,
     ) -> Outcome<()> {
         let left = self.store.members(&row.id, true, &Page::first(1)).await?;
-        if !left.items.is_empty() {
+        if stuck || !left.items.is_empty() {
             self.warn_operators(&format!(
                 "incident {:?}: a certificate is left that cannot be revoked",
                 row.id
