@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::refusal::Refusal;
 use crate::reply::Reply;
 use crate::signer::Signer;
+use crate::validation::Quorum;
 
 /// How often the signer is asked for its directories. They change when an operator changes the policy.
 const REFRESH: Duration = Duration::from_secs(30);
@@ -48,6 +49,8 @@ pub(crate) struct Directory {
     pub(crate) limits: Limits,
     /// Whether it has renewal information (RFC 9773).
     pub(crate) renewal_info: bool,
+    /// Which perspectives must agree.
+    pub(crate) quorum: Quorum,
 }
 
 /// All that are served.
@@ -184,6 +187,7 @@ impl Directories {
             pre_authorization,
             limits,
             renewal_info: listed.renewal_info,
+            quorum: Quorum::new(listed.perspectives, listed.perspectives_needed),
         })
     }
 }

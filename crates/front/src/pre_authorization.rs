@@ -24,7 +24,7 @@ pub(crate) async fn create(front: &Front, request: Signed<'_>) -> Result<Reply, 
     tracing::Span::current().record("account", tracing::field::display(account.id));
     let now = front.now();
     let wanted = NewAuthorization::from_verified(&request.verified).map_err(|error| error.problem())?;
-    bound_pending(front, account, 1, now).await?;
+    bound_pending(front, account, now).await?;
     let (authorized, held) = tokio::join!(
         front.signer.authorize_identifier(request.jws()),
         Held::find(front, directory, account, [&wanted.name], now)

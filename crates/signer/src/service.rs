@@ -413,5 +413,7 @@ fn directory_message(directory: &Directory, now: Timestamp) -> wire::Directory {
         pre_authorization: policy.pre_authorization,
         subdomain_authorization: policy.subdomain_auth,
         renewal_info: policy.renewal.offered,
+        perspectives: policy.quorum.perspectives.iter().cloned().collect(),
+        perspectives_needed: u32::try_from(policy.quorum.needed()).unwrap_or(u32::MAX),
     }
 }

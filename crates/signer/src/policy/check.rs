@@ -657,11 +657,16 @@ quorum = { perspectives = ["v1", "v2"], maximum_dissent = 1 }
             let text = if ocsp { POLICY.to_owned() } else { format!("{before}[[profile]]{after}") };
             let public = "public_trust = true\ncaa_identities = [\"ca.test\"]\nvalidation_reuse = \"9d\"";
             let text = text.replacen("maximum_names = 10", public, 1);
-            let text = text.replacen("name = \"tls\"\n[[profile]]", "name = \"tls\"\nkind = \"public-dv\"\n[[profile]]", 1);
+            let text = text.replacen(
+                "name = \"tls\"\n[[profile]]",
+                "name = \"tls\"\nkind = \"public-dv\"\n[[profile]]",
+                1,
+            );
             let crls = format!("crl_lifetime = \"10d\"\ncrl_interval = \"{interval}\"");
             parse(&text.replacen("crl_lifetime = \"4d\"", &crls, 1)).unwrap().validate()
         };
-        for (interval, with_ocsp, without) in [("4d", true, true), ("5d", true, false), ("8d", false, false)] {
+        for (interval, with_ocsp, without) in [("4d", true, true), ("5d", true, false), ("8d", false, false)]
+        {
             assert_eq!(policy(interval, true).is_ok(), with_ocsp, "{interval}");
             assert_eq!(policy(interval, false).is_ok(), without, "{interval}");
         }
