@@ -17,14 +17,16 @@ mod error;
 mod limit;
 mod order;
 mod page;
+mod pending;
 mod store;
 mod word;
 
 pub use authorization::{AuthorizationChange, AuthorizationRow, AuthorizationStatus, Identifier};
 pub use error::StoreError;
 pub use limit::{Ended, FailureNote, FailureRow, Hit, HitCount, ValidationEnd};
-pub use order::{CreateOutcome, NewOrder, OrderChange, OrderRow, OrderStatus, ProcessingClaim};
+pub use order::{CreateOutcome, NewOrder, OrderChange, OrderRow, OrderStatus, PendingBound, ProcessingClaim};
 pub use page::{Cursor, Page, Paged};
+pub use pending::PendingTally;
 /// Types of [`pki`] that rows are made of, for backends.
 pub use pki::{ErrorClass, Timestamp};
 pub use store::{AcmeStore, PendingCounts, Purged, SaveOutcome, Unit};

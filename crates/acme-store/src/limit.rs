@@ -15,7 +15,8 @@ pub struct Hit {
     pub window: Timestamp,
     /// When the counter can be forgotten.
     pub expires_at: Timestamp,
-    /// How many; 0 asks only, less takes back what was counted before. No counter falls below 0.
+    /// How many; 0 asks only, less takes back what was counted before. No counter falls below 0, and of one at 0 nothing is
+    /// kept.
     pub count: i32,
 }
 

@@ -57,6 +57,17 @@ pub struct NewOrder {
     pub order: OrderRow,
     /// Authorizations that do not exist yet, version 1. One that does is left as it is.
     pub authorizations: Vec<AuthorizationRow>,
+    /// How many authorizations the account may have pending with these; none: any number.
+    pub bound: Option<PendingBound>,
+}
+
+/// A bound on what an account has under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PendingBound {
+    /// Its authorizations that are `pending` and have not expired.
+    pub most: u64,
+    /// The time.
+    pub now: Timestamp,
 }
 
 /// What became of a new order.
@@ -68,6 +79,9 @@ pub enum CreateOutcome {
     Exists(Box<OrderRow>),
     /// The certificate that it is to replace has this order, which is not stored as `invalid`. Nothing was written.
     Replaced(Box<OrderRow>),
+    /// With its authorizations the account would have more pending than its bound. When the first of those that it has expires;
+    /// none if it has none. Nothing was written.
+    Bounded(Option<Timestamp>),
 }
 
 /// A change of an order. What is not named here never changes.

@@ -75,9 +75,10 @@ pub trait AcmeStore: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<FailureRow>, StoreError>;
 
-    /// Forgets up to `limit` of each kind of what expired before `before`. Orders in `processing`
-    /// stay. Repeat until nothing was purged.
-    async fn purge(&self, before: Timestamp, limit: u32) -> Result<Purged, StoreError>;
+    /// Forgets up to `limit` of each kind: orders and authorizations that expired before `before`, but for orders in
+    /// `processing`; counters and failures that expired before `now`, of which nobody wants to know afterwards. Repeat until
+    /// nothing was purged.
+    async fn purge(&self, before: Timestamp, now: Timestamp, limit: u32) -> Result<Purged, StoreError>;
 
     /// Waits for writes that were accepted, refuses new ones, closes the database.
     async fn close(&self);
@@ -108,6 +109,8 @@ pub struct PendingCounts {
     pub orders: u64,
     /// Its authorizations that are `pending` and have not expired.
     pub authorizations: u64,
+    /// When the first of those expires.
+    pub first_expires_at: Option<Timestamp>,
 }
 
 /// What was forgotten.

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use acme::AccountId;
-use acme::account::{Object, Status};
+use acme::account::{NewAccount, Object, Status};
 use acme::eab::Binding;
 use acme::problem::{ErrorType, Problem};
 use acme::resource::Resource;
+use acme::{AccountId, Jwk};
 use acme_store::{Cursor, Page};
 use http::StatusCode;
 use rpc::Account;
@@ -35,10 +35,10 @@ pub(crate) fn require_valid(account: &Account) -> Result<(), Refusal> {
 /// newAccount (RFC 8555 §7.3, §7.3.1, §7.3.4).
 #[tracing::instrument(name = "acme.new_account", skip_all, fields(directory = %request.place.directory.name))]
 pub(crate) async fn register(front: &Front, request: Signed<'_>) -> Result<Reply, Refusal> {
-    let Caller::Key(_) = request.caller else { return Err(acme::JwsError::KeyReference.into()) };
+    let Caller::Key(key) = request.caller else { return Err(acme::JwsError::KeyReference.into()) };
     let directory = &request.place.directory;
     let room = match (directory.limits.accounts_per_address, request.client) {
-        (Some(rate), Some(client)) => {
+        (Some(rate), Some(client)) if makes_account(front, &request, key).await? => {
             front.take_room(Counted::account_of(rate, &directory.name, client)).await?
         }
         _ => Room::UNLIMITED,
@@ -56,6 +56,16 @@ pub(crate) async fn register(front: &Front, request: Signed<'_>) -> Result<Reply
     let reply = show(&request, &account, status)?;
     front.accounts.keep(Arc::new(account), moment).await;
     Ok(reply)
+}
+
+/// Whether newAccount can lead to a new account. A limit of those keeps nobody from the one that he has (RFC 8555 §7.3.1).
+async fn makes_account(front: &Front, request: &Signed<'_>, key: &Jwk) -> Result<bool, Refusal> {
+    // What cannot be read the signer refuses.
+    let only_looks = NewAccount::from_verified(&request.verified).is_ok_and(|new| new.only_return_existing);
+    if only_looks {
+        return Ok(false);
+    }
+    Ok(!front.signer.knows_key(&request.place.directory.name, &key.thumbprint()).await?)
 }
 
 /// An account: read, updated, given up (RFC 8555 §7.3.2, §7.3.6).

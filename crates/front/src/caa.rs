@@ -2,6 +2,7 @@
 //! authorizations live longer. The perspectives look again, at CAA alone; the signer counts what they say.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use acme::AccountUrl;
 use acme::authorization::{Authorization, Basis, State};
@@ -10,8 +11,10 @@ use acme::identifier::Identifier;
 use acme::problem::{Problem, Subproblem};
 use pki::{DnsName, Name, Period, Timestamp};
 use rpc::Target;
+use rpc::proto::signer::v1::IssueRequest;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
 
 use crate::directory::Directory;
 use crate::service::Front;
@@ -27,7 +30,7 @@ const AT_ONCE: usize = 16;
 #[derive(Debug, Clone)]
 pub(crate) struct Renewal {
     /// Its place among the order's evidence.
-    pub(crate) at: usize,
+    at: usize,
     target: Target,
 }
 
@@ -82,43 +85,77 @@ fn validated_by(state: &State) -> Option<(Method, Timestamp)> {
     }
 }
 
-/// What came of it.
-pub(crate) enum Renewed {
-    /// More receipts, each with the place of the evidence that they belong to.
-    Receipts(Vec<(usize, Vec<String>)>),
-    /// CAA forbids a name, or cannot be asked.
-    Refused(Problem),
-    /// A validator said nothing.
-    Silence,
+/// The answers that an issuance still misses.
+pub(crate) struct Renewing {
+    due: Vec<Renewal>,
+    /// CAA forbids names, or says of itself that it cannot be asked.
+    forbidden: Option<Problem>,
 }
 
-/// Has every perspective ask anew.
-pub(crate) async fn renew(front: &Arc<Front>, due: &[Renewal]) -> Renewed {
-    // No longer than a call of a signer's: the order is this front's for its lease.
-    let deadline = front.limits.issue_deadline();
-    let room = Arc::new(Semaphore::new(AT_ONCE));
-    let mut looks = JoinSet::new();
-    for renewal in due.iter().cloned() {
-        let (front, room) = (Arc::clone(front), Arc::clone(&room));
-        looks.spawn(async move {
-            // The semaphore is never closed.
-            let _turn = room.acquire_owned().await;
-            let seen = validation::look(&front, &renewal.target, deadline).await;
-            (renewal, seen)
-        });
+impl Renewing {
+    pub(crate) const fn new(due: Vec<Renewal>) -> Self {
+        Self { due, forbidden: None }
     }
-    let (mut receipts, mut refused, mut silent) = (Vec::new(), Vec::new(), false);
-    while let Some(looked) = looks.join_next().await {
-        match looked {
-            Ok((renewal, Seen::Valid(more))) => receipts.push((renewal.at, more)),
-            Ok((renewal, Seen::Invalid(problem))) => refused.push(subproblem(&renewal.target.name, problem)),
-            Ok((_, Seen::Silence(_))) | Err(_) => silent = true,
+
+    /// Whether perspectives are to be asked.
+    pub(crate) const fn is_due(&self) -> bool {
+        !self.due.is_empty() && self.forbidden.is_none()
+    }
+
+    /// What CAA has against the names.
+    pub(crate) fn forbidden(&self) -> Option<Problem> {
+        self.forbidden.clone()
+    }
+
+    /// Has every perspective ask anew, within the time of one try. Answers go to the evidence that they belong to; names about
+    /// which there was silence stay due, behind those that nobody has asked about yet.
+    pub(crate) async fn look(&mut self, front: &Arc<Front>, request: &mut IssueRequest) {
+        let deadline = Instant::now() + Duration::from_secs(front.validation.attempt_seconds);
+        let room = Arc::new(Semaphore::new(AT_ONCE));
+        let mut looks = JoinSet::new();
+        for renewal in self.due.iter().cloned() {
+            let (front, room) = (Arc::clone(front), Arc::clone(&room));
+            looks.spawn(async move {
+                // The semaphore is never closed.
+                let turn = timeout_at(deadline, room.acquire_owned()).await.ok()?;
+                let left = deadline.saturating_duration_since(Instant::now());
+                let seen = validation::look(&front, &renewal.target, left).await;
+                drop(turn);
+                Some((renewal, seen))
+            });
         }
+        let (mut refused, mut silent) = (Vec::new(), Vec::new());
+        while let Some(looked) = looks.join_next().await {
+            match looked {
+                Ok(Some((renewal, Seen::Valid(more)))) => {
+                    if let Some(evidence) = request.authorizations.get_mut(renewal.at) {
+                        evidence.receipts.extend(more);
+                    }
+                    self.due.retain(|due| due.at != renewal.at);
+                }
+                Ok(Some((renewal, Seen::Invalid(problem)))) => {
+                    refused.push(subproblem(&renewal.target.name, problem));
+                }
+                Ok(Some((renewal, Seen::Silence(_)))) => silent.push(renewal.at),
+                Ok(None) | Err(_) => {}
+            }
+        }
+        self.due.sort_by_key(|due| silent.contains(&due.at));
+        self.forbidden = Problem::from_subproblems(refused);
     }
-    match Problem::from_subproblems(refused) {
-        Some(problem) => Renewed::Refused(problem),
-        None if silent => Renewed::Silence,
-        None => Renewed::Receipts(receipts),
+
+    /// What the signer is asked. What CAA forbids is not to be issued on an older answer: then only a certificate that there is
+    /// already is asked for.
+    pub(crate) fn question(&self, request: &IssueRequest) -> IssueRequest {
+        let mut request = request.clone();
+        if self.forbidden.is_some() {
+            for due in &self.due {
+                if let Some(evidence) = request.authorizations.get_mut(due.at) {
+                    evidence.receipts.clear();
+                }
+            }
+        }
+        request
     }
 }
 

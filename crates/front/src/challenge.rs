@@ -31,16 +31,16 @@ pub(crate) async fn challenge(
     let Response {} = request.payload()?;
     let (started, attempt) = start(front, found, method);
     // It runs, or has ended: nothing changes.
-    let Some(attempt) = attempt.filter(|_| !front.under_way.has(id, method)) else {
+    let Some(attempt) = attempt else { return show(front, &request, &started.object, method) };
+    let Some(begun) = Validation::new(&started.object.facts, method, &request)?.begin(front) else {
         return show(front, &request, &started.object, method);
     };
     tracing::info!(attempt, "validation begins");
-    let validation = Validation::new(&started.object.facts, method, &request)?;
-    let begun = started.object.clone();
-    let now = validation::begin_now(front, validation, started, attempt).await?.object;
+    let before = started.object.clone();
+    let now = validation::begin_now(front, begun, started, attempt).await?.object;
     // What went wrong is found where one looks for the outcome.
     let failed = matches!(now.state, State::Pending(_) | State::Invalid(_));
-    show(front, &request, if failed { &begun } else { &now }, method)
+    show(front, &request, if failed { &before } else { &now }, method)
 }
 
 /// The authorization with another try of the challenge, not saved yet; as it is, if there is none to be made.

@@ -163,8 +163,15 @@ pub struct ValidationSection {
     /// spare a write and the client's next look. 0: never. Default 50.
     pub answer_wait_milliseconds: u64,
     /// Seconds that one try may take, all perspectives together. Longer than a validator takes, which is 12 by
-    /// default; a try that a dead front began is begun again a little later. Default 15.
+    /// default; a try that a dead front began is begun again a little later. A new look at CAA alone, before a certificate,
+    /// has as long. Default 15.
     pub attempt_seconds: u64,
+    /// Looks of one account's that the validators are asked for at once, CAA included; more wait for their turn, and cost the
+    /// client no try. A validator refuses whatever goes beyond its own `limits.at_once`, whose it may be. Default 32.
+    pub looks_per_account: usize,
+    /// Seconds after finalize in which perspectives that are silent about CAA are asked again. Then the finalize is refused with
+    /// `caa`, and the client may send it again: no order waits for ever. Default 300.
+    pub caa_seconds: u64,
 }
 
 impl Default for ValidationSection {
@@ -173,6 +180,8 @@ impl Default for ValidationSection {
             retry_milliseconds: vec![2_000, 5_000, 10_000, 20_000, 30_000],
             answer_wait_milliseconds: 50,
             attempt_seconds: 15,
+            looks_per_account: 32,
+            caa_seconds: 300,
         }
     }
 }
@@ -234,7 +243,8 @@ pub struct LimitsSection {
     /// fronts share a database, each names the others, or sets 0, or it shows for a minute what another has changed.
     /// 0: none. Default 4096.
     pub cached_rows: u64,
-    /// Answers about renewal (RFC 9773) that are kept in memory, some 300 octets each. 0: none. Default 20 000.
+    /// Answers about renewal (RFC 9773) that are kept in memory, some 300 octets each, and for five seconds as many ids of no
+    /// certificate. 0: none. Default 20 000.
     pub cached_renewal_infos: u64,
     /// How long such an answer is kept, and so how late one that changes is shown; clients ask every few hours. Seconds, default 60.
     pub renewal_info_seconds: u64,
@@ -346,6 +356,8 @@ impl RoleConfig for Config {
             ("limits.nonce_window", limits.nonce_window as usize),
             ("limits.orders_per_page", limits.orders_per_page as usize),
             ("limits.processing_lease_seconds", limits.processing_lease_seconds as usize),
+            ("validation.attempt_seconds", self.validation.attempt_seconds as usize),
+            ("validation.looks_per_account", self.validation.looks_per_account),
         ] {
             if value == 0 {
                 return Err(Invalid::new(key, "must not be 0"));

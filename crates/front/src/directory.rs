@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::refusal::Refusal;
 use crate::reply::Reply;
 use crate::signer::Signer;
+use crate::validation::Quorum;
 
 /// How often the signer is asked for its directories. They change when an operator changes the policy.
 const REFRESH: Duration = Duration::from_secs(30);
@@ -52,6 +53,8 @@ pub(crate) struct Directory {
     pub(crate) renewal_info: bool,
     /// Whether it is one for tests, in which a perspective need not look.
     pub(crate) always_valid: bool,
+    /// Which perspectives must agree.
+    pub(crate) quorum: Quorum,
 }
 
 /// All that are served.
@@ -195,6 +198,7 @@ impl Directories {
             limits,
             renewal_info: listed.renewal_info,
             always_valid: listed.always_valid,
+            quorum: Quorum::new(listed.perspectives, listed.perspectives_needed, listed.always_valid),
         })
     }
 }

@@ -14,27 +14,21 @@ use acme::problem::{ErrorType, Problem};
 use acme::{AuthorizationId, OrderId};
 use acme_store::{OrderRow, ProcessingClaim, Unit};
 use http::StatusCode;
-use pki::{DnsName, ErrorClass, Name};
+use pki::{DnsName, Name};
 use rpc::Evidence;
 use rpc::proto::signer::v1 as proto;
-use tokio::time::Instant;
 
 use crate::caa;
-use crate::certificate::Chains;
 use crate::order;
 use crate::refusal::Refusal;
 use crate::reply::Reply;
 use crate::request::{self, Signed};
 use crate::service::{Front, SAVE_TRIES};
-use crate::signer::{Issued, SignerError};
 use crate::stored::{self, Versioned};
 
-/// How long an order rests that could not be issued.
-const REST: Duration = Duration::from_secs(1);
-/// After an answer that a person must look at first: asking every second would only fill the logs.
-const FATAL_REST: Duration = Duration::from_secs(60);
-/// The pause before the second try, doubled before each further one.
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
+mod drive;
+
+use drive::{Outcome, drive};
 
 /// finalize.
 #[tracing::instrument(name = "acme.finalize", skip_all, fields(order = %id))]
@@ -172,152 +166,6 @@ pub(crate) fn claim(facts: &Facts) -> Evidence {
     }
 }
 
-/// What became of an issuance.
-enum Outcome {
-    /// The order as it is now.
-    Ended(Box<Order>),
-    /// The client's fault; the order is `ready` again.
-    Refused(Refusal),
-    /// Somebody tries again after the lease.
-    Undecided,
-}
-
-/// Asks the signer until it decides, or the lease comes near its end.
-async fn drive(front: Arc<Front>, job: Job) -> Outcome {
-    let started = Instant::now();
-    let Job { order, mut request, mut due } = job;
-    let id = order.object.facts.id;
-    let mut pause = FIRST_PAUSE;
-    let mut rest = REST;
-    let deadline = front.limits.issue_deadline();
-    loop {
-        if !due.is_empty() {
-            match caa::renew(&front, &due).await {
-                caa::Renewed::Receipts(more) => {
-                    for (at, receipts) in more {
-                        if let Some(evidence) = request.authorizations.get_mut(at) {
-                            evidence.receipts.extend(receipts);
-                        }
-                    }
-                    due.clear();
-                }
-                caa::Renewed::Refused(problem) => {
-                    return refused(&front, order, problem.clone(), problem.into()).await;
-                }
-                caa::Renewed::Silence => {
-                    tracing::warn!(order = %id, "CAA cannot be asked anew yet");
-                    if !rests(&front, &order, started, pause, rest).await {
-                        return Outcome::Undecided;
-                    }
-                    pause *= 2;
-                    continue;
-                }
-            }
-        }
-        match front.signer.issue(request.clone(), deadline).await {
-            Ok(Issued::Certificate { serial, chain, alternates }) => {
-                front.fresh.keep(&order.object.facts, serial, Chains::new(chain, alternates));
-                tracing::info!(order = %id, %serial, "issued");
-                metrics::counter!("chancery_front_issuances_total", "outcome" => "issued").increment(1);
-                metrics::histogram!("chancery_front_issuance_seconds")
-                    .record(started.elapsed().as_secs_f64());
-                return conclude(&front, order, |processing| State::Valid(processing.issue(serial))).await;
-            }
-            Ok(Issued::Later(time)) => pause = time.max(FIRST_PAUSE),
-            Err(SignerError::Refused(answer)) if answer.problem.status() < 500 => {
-                let problem = answer.problem.clone();
-                let refusal = Refusal::Signer(SignerError::Refused(answer));
-                return refused(&front, order, problem, refusal).await;
-            }
-            Err(error) => {
-                let fatal = error.class() == ErrorClass::Fatal;
-                rest = if fatal { FATAL_REST } else { REST };
-                tracing::warn!(order = %id, %error, fatal, "not issued yet");
-            }
-        }
-        if !rests(&front, &order, started, pause, rest).await {
-            return Outcome::Undecided;
-        }
-        pause *= 2;
-    }
-}
-
-/// The client's fault: the order is `ready` again.
-async fn refused(front: &Front, order: Versioned<Order>, problem: Problem, refusal: Refusal) -> Outcome {
-    tracing::info!(order = %order.object.facts.id, problem = problem.kind.name(), "issuance refused");
-    metrics::counter!("chancery_front_issuances_total", "outcome" => "refused").increment(1);
-    conclude(front, order, |processing| State::Ready(processing.refuse(problem.clone()))).await;
-    Outcome::Refused(refusal)
-}
-
-/// Waits before another try; false if the lease or this front comes to its end before.
-async fn rests(
-    front: &Front,
-    order: &Versioned<Order>,
-    started: Instant,
-    pause: Duration,
-    rest: Duration,
-) -> bool {
-    let limits = &front.limits;
-    let over = started.elapsed() + pause + limits.issue_deadline() > limits.processing_lease();
-    if over || front.draining.is_cancelled() {
-        metrics::counter!("chancery_front_issuances_total", "outcome" => "undecided").increment(1);
-        give_back(front, order, rest).await;
-        return false;
-    }
-    tokio::time::sleep(pause).await;
-    true
-}
-
-/// Nobody works on the order any longer: it need not wait for the end of its lease. Most often the signers are away, so
-/// it rests for a moment.
-async fn give_back(front: &Front, order: &Versioned<Order>, rest: Duration) {
-    let unit = stored::order_change(order, Some(rest));
-    let saved = match unit {
-        Ok(change) => front.save(Unit { orders: vec![change], authorizations: Vec::new() }).await,
-        Err(error) => Err(error),
-    };
-    if let Err(error) = saved {
-        tracing::debug!(%error, "a lease is left to run out");
-    }
-}
-
-/// Saves what the signer decided. Another front may have taken the order over meanwhile: the decision is the same for
-/// both.
-async fn conclude(
-    front: &Front,
-    mut order: Versioned<Order>,
-    step: impl Fn(acme::order::Processing) -> State,
-) -> Outcome {
-    for _ in 0..SAVE_TRIES {
-        let Versioned { object: Order { facts, state }, version } = order;
-        let State::Processing(processing) = state else {
-            return Outcome::Ended(Box::new(Order { facts, state }));
-        };
-        let next = Versioned { object: Order { facts, state: step(processing) }, version };
-        fail::fail_point!("front.record.before");
-        let saved = match stored::order_change(&next, None) {
-            Ok(change) => front.save(Unit { orders: vec![change], authorizations: Vec::new() }).await,
-            Err(error) => Err(error),
-        };
-        fail::fail_point!("front.record.after");
-        match saved {
-            Ok(true) => return Outcome::Ended(Box::new(next.object)),
-            Ok(false) => {}
-            Err(error) => {
-                tracing::warn!(order = %next.object.facts.id, %error, "a decision is not saved yet")
-            }
-        }
-        let id = next.object.facts.id.to_string();
-        order = match front.store.order(&id).await.map(|row| row.as_ref().map(stored::order)) {
-            Ok(Some(Ok(order))) => order,
-            // Not to be read, or gone. If it is still there, the next to send the request gets the same answer.
-            _ => return Outcome::Undecided,
-        };
-    }
-    Outcome::Undecided
-}
-
 /// A poll of an order whose lease has run out sends the stored request again.
 pub(crate) fn resume_if_abandoned(front: &Arc<Front>, row: &OrderRow) {
     let now_ms = i64::try_from(front.clock.now().unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX);
@@ -339,10 +187,18 @@ pub(crate) async fn resume(front: &Arc<Front>, claim: &ProcessingClaim) -> Resul
         fail::fail_point!("front.resume.after-claim");
     }
     for row in &rows {
-        let order = stored::order(row)?;
-        tracing::info!(order = %order.object.facts.id, "taken over");
-        let job = Evidences::load(front, &order.object).await?.into_job(front, order)?;
-        front.tasks.spawn(drive(Arc::clone(front), job));
+        // One that cannot be read must not keep the others waiting.
+        if let Err(error) = take_over(front, row).await {
+            tracing::error!(order = row.id, %error, "an order is not taken over");
+        }
     }
     Ok(rows.len())
+}
+
+async fn take_over(front: &Arc<Front>, row: &OrderRow) -> Result<(), Refusal> {
+    let order = stored::order(row)?;
+    tracing::info!(order = %order.object.facts.id, "taken over");
+    let job = Evidences::load(front, &order.object).await?.into_job(front, order)?;
+    front.tasks.spawn(drive(Arc::clone(front), job));
+    Ok(())
 }

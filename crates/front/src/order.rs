@@ -12,7 +12,7 @@ use acme::order::{Facts, NewOrder, Order, Pending, State};
 use acme::problem::{ErrorType, Problem, Subproblem};
 use acme::resource::Resource;
 use acme::{AuthorizationId, OrderId};
-use acme_store::{CreateOutcome, OrderRow, Unit};
+use acme_store::{CreateOutcome, OrderRow, PendingBound, Unit};
 use http::StatusCode;
 use pki::{Name, Timestamp};
 use rpc::{Account, AuthorizedOrder};
@@ -29,8 +29,6 @@ use crate::validation;
 
 /// When to look again at an order that the signer has.
 pub(crate) const POLL_SECONDS: u32 = 1;
-/// When an account with too much under way may come again.
-const PENDING_RETRY_SECONDS: u32 = 60;
 /// No directory allows more names; the signer knows its directory's own limit.
 const MAXIMUM_NAMES: usize = 1_000;
 
@@ -42,7 +40,7 @@ pub(crate) async fn create(front: &Front, request: Signed<'_>) -> Result<Reply, 
     let now = front.now();
     let wanted =
         NewOrder::from_verified(&request.verified, MAXIMUM_NAMES).map_err(|error| error.problem())?;
-    bound_pending(front, account, wanted.names.len(), now).await?;
+    bound_pending(front, account, now).await?;
     let mut room = front.take_order_room_early(&account.id, wanted.replaces.is_some()).await?;
     let placed = place(front, &request, wanted, &mut room, now).await;
     let (order, used) = match placed {
@@ -91,7 +89,8 @@ async fn place(
         *room = front.take_order_room(&limits, &account.id).await?;
     }
     let row = stored::order_row(&made.order)?;
-    let new = acme_store::NewOrder { order: row, authorizations: made.new_rows };
+    let bound = PendingBound { most: front.limits.pending_authorizations_per_account, now };
+    let new = acme_store::NewOrder { order: row, authorizations: made.new_rows, bound: Some(bound) };
     Ok(match keep(front, new, now).await? {
         Some(existing) => Placed::There(stored::order(&existing)?.object),
         None => Placed::New(made.order),
@@ -203,17 +202,13 @@ pub(crate) fn review_one(
     Order { facts, state }
 }
 
-pub(crate) async fn bound_pending(
-    front: &Front,
-    account: &Account,
-    names: usize,
-    now: Timestamp,
-) -> Result<(), Refusal> {
-    let limit = front.limits.pending_authorizations_per_account;
+/// Sends away whoever has as much under way as he may, before anybody works for him. What is made is bounded again by the
+/// database, where it is exact.
+pub(crate) async fn bound_pending(front: &Front, account: &Account, now: Timestamp) -> Result<(), Refusal> {
+    let most = front.limits.pending_authorizations_per_account;
     let pending = front.store.pending(&account.id.to_string(), now).await?;
-    if pending.authorizations.saturating_add(names as u64) > limit {
-        let detail = "the account has too many pending authorizations; finish or deactivate some";
-        return Err(Refusal::TooMany { detail, retry_after: PENDING_RETRY_SECONDS });
+    if pending.authorizations >= most {
+        return Err(Refusal::TooMany { most, free_at: pending.first_expires_at, now });
     }
     Ok(())
 }
@@ -332,6 +327,10 @@ async fn keep(front: &Front, new: acme_store::NewOrder, now: Timestamp) -> Resul
             Some(CreateOutcome::Created) => return Ok(None),
             Some(CreateOutcome::Exists(row)) => return Ok(Some(*row)),
             Some(CreateOutcome::Replaced(row)) => free(front, &row, now).await?,
+            Some(CreateOutcome::Bounded(free_at)) => {
+                let most = front.limits.pending_authorizations_per_account;
+                return Err(Refusal::TooMany { most, free_at, now });
+            }
             None => return Err(Refusal::Impossible("a write without an outcome")),
         }
     }

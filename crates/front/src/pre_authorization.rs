@@ -25,7 +25,7 @@ pub(crate) async fn create(front: &Front, request: Signed<'_>) -> Result<Reply, 
     tracing::Span::current().record("account", tracing::field::display(account.id));
     let now = front.now();
     let wanted = NewAuthorization::from_verified(&request.verified).map_err(|error| error.problem())?;
-    bound_pending(front, account, 1, now).await?;
+    bound_pending(front, account, now).await?;
     let mut room = front.take_order_room_early(&account.id, false).await?;
     let placed = place(front, &request, wanted, &mut room, now).await;
     let used = placed.as_ref().is_ok_and(|(_, status)| *status == StatusCode::CREATED);

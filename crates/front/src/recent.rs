@@ -205,9 +205,9 @@ impl AcmeStore for Recent {
         self.store.failures(account, identifiers, limit).await
     }
 
-    async fn purge(&self, before: Timestamp, limit: u32) -> Result<Purged, StoreError> {
+    async fn purge(&self, before: Timestamp, now: Timestamp, limit: u32) -> Result<Purged, StoreError> {
         // What is purged ended long before: nothing of it is kept here.
-        self.store.purge(before, limit).await
+        self.store.purge(before, now, limit).await
     }
 
     async fn close(&self) {

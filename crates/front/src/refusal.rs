@@ -46,13 +46,15 @@ pub(crate) enum Refusal {
     /// The body did not come in time.
     #[error("the request's body did not come in time")]
     BodyTooSlow,
-    /// One account has too much under way.
-    #[error("{detail}")]
+    /// One account would have too many authorizations pending.
+    #[error("the limit pending_authorizations_per_account is reached")]
     TooMany {
-        /// What.
-        detail: &'static str,
-        /// When to come again, seconds.
-        retry_after: u32,
+        /// How many it may have.
+        most: u64,
+        /// When the first of those that it has expires; none if the request alone is too large.
+        free_at: Option<Timestamp>,
+        /// The time of this.
+        now: Timestamp,
     },
     /// One client has this front work too much (RFC 8555 §6.6).
     #[error("too many requests from this address; retry after {seconds} s")]
@@ -141,19 +143,27 @@ impl Refusal {
             Self::MediaType => malformed(&self, StatusCode::UNSUPPORTED_MEDIA_TYPE),
             Self::TooLarge => malformed(&self, StatusCode::PAYLOAD_TOO_LARGE),
             Self::BodyTooSlow => malformed(&self, StatusCode::REQUEST_TIMEOUT),
-            Self::TooMany { detail, retry_after } => {
-                problem_reply(&Problem::new(ErrorType::RateLimited, detail)).retry_after(retry_after)
+            Self::TooMany { most, free_at, now } => {
+                let limit = "pending_authorizations_per_account";
+                metrics::counter!("chancery_front_limited_total", "limit" => limit).increment(1);
+                let detail = format!("too many pending authorizations: the limit {limit} is {most}");
+                let Some(free_at) = free_at else {
+                    return problem_reply(&Problem::new(ErrorType::RateLimited, detail));
+                };
+                let detail = format!("{detail}; finish or deactivate some, or retry after {free_at}");
+                problem_reply(&Problem::new(ErrorType::RateLimited, detail))
+                    .retry_after(seconds_until(free_at, now))
             }
             Self::TooFast { seconds } => {
                 metrics::counter!("chancery_front_limited_total", "limit" => "work_per_second").increment(1);
                 problem_reply(&Problem::new(ErrorType::RateLimited, self.to_string())).retry_after(seconds)
             }
             Self::Limited { reached, now } => {
-                let seconds = reached.free_at.since(now).seconds().max(1);
+                let seconds = seconds_until(reached.free_at, now);
                 let name = reached.limit.as_str();
                 metrics::counter!("chancery_front_limited_total", "limit" => name).increment(1);
                 let reply = problem_reply(&reached.problem());
-                reply.retry_after(u32::try_from(seconds).unwrap_or(u32::MAX))
+                reply.retry_after(seconds)
             }
             Self::Signer(SignerError::Refused(refused)) => {
                 let reply = problem_reply(&refused.problem);
@@ -196,6 +206,10 @@ impl Refusal {
             _ => ErrorType::Malformed.name(),
         }
     }
+}
+
+fn seconds_until(free_at: Timestamp, now: Timestamp) -> u32 {
+    u32::try_from(free_at.since(now).seconds().max(1)).unwrap_or(u32::MAX)
 }
 
 fn problem_reply(problem: &Problem) -> Reply {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use acme::DirectoryName;
 use acme::renewal::{CertificateId, Object, Window};
+use acme::{DirectoryName, Problem};
 use http::StatusCode;
 use moka::future::Cache;
 
@@ -25,11 +25,23 @@ pub(crate) struct RenewalInfo {
 
 /// Answers of a moment ago. What is kept here is old without harm: no issuance and no revocation rests on it.
 #[derive(Debug)]
-pub(crate) struct RenewalInfos(Cache<(DirectoryName, CertificateId), RenewalInfo>);
+pub(crate) struct RenewalInfos {
+    known: Cache<(DirectoryName, CertificateId), RenewalInfo>,
+    /// Ids of no certificate, and what the signer said of them: apart, so that they drive no answer out.
+    unknown: Cache<(DirectoryName, CertificateId), Arc<Problem>>,
+}
+
+/// Anybody can ask for any id, and a signer for each would look into its database. Not for long: it may be a new
+/// certificate's next.
+const UNKNOWN_KEPT: Duration = Duration::from_secs(5);
 
 impl RenewalInfos {
     pub(crate) fn new(capacity: u64, kept: Duration) -> Self {
-        Self(Cache::builder().max_capacity(capacity).time_to_live(kept).build())
+        let unknown = Cache::builder().max_capacity(capacity).time_to_live(kept.min(UNKNOWN_KEPT));
+        Self {
+            known: Cache::builder().max_capacity(capacity).time_to_live(kept).build(),
+            unknown: unknown.build(),
+        }
     }
 }
 
@@ -40,9 +52,23 @@ pub(crate) async fn show(front: &Front, directory: &Directory, id: &CertificateI
         return Err(Refusal::NoResource);
     }
     let key = (directory.name.clone(), id.clone());
-    // Of many who ask for the same at once, one asks the signer. Refusals are not kept: each may be about a new certificate.
-    let asked = front.renewal_infos.0.try_get_with(key, front.signer.renewal_info(&directory.name, id)).await;
-    let info = asked.map_err(|error| refusal(&error))?;
+    let infos = &front.renewal_infos;
+    if let Some(problem) = infos.unknown.get(&key).await {
+        return Err(Problem::clone(&problem).into());
+    }
+    // Of many who ask for the same at once, one asks the signer.
+    let asked = infos.known.try_get_with_by_ref(&key, front.signer.renewal_info(&directory.name, id)).await;
+    let info = match asked {
+        Ok(info) => info,
+        Err(error) => {
+            if let SignerError::Refused(refused) = &*error
+                && refused.problem.status() == StatusCode::NOT_FOUND.as_u16()
+            {
+                infos.unknown.insert(key, Arc::new(refused.problem.clone())).await;
+            }
+            return Err(refusal(&error));
+        }
+    };
     let object = Object::new(info.window, info.explanation_url);
     let retry_after = info.retry_after;
     Ok(Reply::json(StatusCode::OK, &object).retry_after(retry_after).cacheable(retry_after))

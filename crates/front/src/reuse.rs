@@ -143,9 +143,15 @@ fn end_of_reuse(authorization: &Authorization, directory: &Directory) -> Option<
     if directory.validations_since.is_some_and(|since| finished < since) {
         return None;
     }
+    let receipts: Vec<_> = valid.receipts().iter().filter_map(|compact| peek(compact)).collect();
+    // The directory may ask for more perspectives by now.
+    if !directory.quorum.is_met(&receipts) {
+        return None;
+    }
     // A persistent record is relied upon no longer than its TTL.
-    let persisted = valid.receipts().iter().filter_map(|compact| peek(compact)?.persisted);
-    let reuse = persisted
+    let reuse = receipts
+        .iter()
+        .filter_map(|receipt| receipt.persisted)
         .map(|record| Period::from_seconds(record.ttl_seconds.into()))
         .fold(directory.reuse_of(&authorization.facts.id), Period::min);
     Some(finished.plus(reuse).min(valid.expires))

@@ -87,7 +87,7 @@ fn assemble(
         accounts: Accounts::new(config.limits.cached_accounts),
         nonces: Arc::new(nonces(config, credentials)?),
         signer,
-        validators: Validators::new(validators),
+        validators: Validators::new(validators, config.validation.looks_per_account),
         store: with_memory(config, store),
         clock: lifecycle.clock(),
         limits: config.limits.clone(),

@@ -4,11 +4,12 @@
 use std::time::Duration;
 
 use acme::renewal::{CertificateId, Window};
-use acme::{AccountId, DirectoryName, Jws, Problem};
+use acme::{AccountId, DirectoryName, Jws, Problem, Thumbprint};
 use bytes::Bytes;
 use pki::{ErrorClass, Serial, Timestamp};
 use rpc::proto::signer::v1 as proto;
 use rpc::proto::signer::v1::authority_client::AuthorityClient;
+use rpc::proto::signer::v1::look_up_account_request::Selector;
 use rpc::{Account, AuthorizedIdentifier, AuthorizedOrder, ConvertError, Evidence};
 use tonic::{Code, Request, Response, Status};
 
@@ -182,9 +183,25 @@ impl Signer {
         directory: &DirectoryName,
         id: &AccountId,
     ) -> Result<Option<Account>, SignerError> {
-        let selector = proto::look_up_account_request::Selector::AccountId(id.to_string());
-        let message =
-            proto::LookUpAccountRequest { directory: directory.to_string(), selector: Some(selector) };
+        self.select(directory, Selector::AccountId(id.to_string())).await
+    }
+
+    /// Whether the key is an account's in this directory.
+    pub(crate) async fn knows_key(
+        &self,
+        directory: &DirectoryName,
+        key: &Thumbprint,
+    ) -> Result<bool, SignerError> {
+        Ok(self.select(directory, Selector::KeyThumbprint(key.to_string())).await?.is_some())
+    }
+
+    async fn select(
+        &self,
+        directory: &DirectoryName,
+        selector: Selector,
+    ) -> Result<Option<Account>, SignerError> {
+        let directory = directory.to_string();
+        let message = proto::LookUpAccountRequest { directory, selector: Some(selector) };
         match ask!(self, look_up_account, message)?.account {
             Some(found) => account(Some(found)).map(Some),
             None => Ok(None),

@@ -51,9 +51,10 @@ pub(crate) async fn old_objects(front: Arc<Front>) {
 }
 
 async fn purge(front: &Front) {
-    let before = front.now().minus(Period::from_days(front.limits.retention_days));
+    let now = front.now();
+    let before = now.minus(Period::from_days(front.limits.retention_days));
     while !front.draining.is_cancelled() {
-        match front.store.purge(before, PURGE_ROWS).await {
+        match front.store.purge(before, now, PURGE_ROWS).await {
             Ok(purged) if purged.is_empty() => return,
             Ok(purged) => {
                 tracing::info!(orders = purged.orders, authorizations = purged.authorizations, "purged")

@@ -21,23 +21,34 @@ use crate::authorization::Kept;
 use crate::refusal::Refusal;
 use crate::request::Signed;
 use crate::service::Front;
+use crate::under_way::Run;
 
+mod quorum;
 mod tries;
+mod turns;
 
+pub(crate) use quorum::Quorum;
+
+use quorum::Verdict;
 use tries::{Tries, next_attempt};
+use turns::Turns;
 
-/// Beyond the time that a try may take: for its outcome's way into the database. No longer than a try itself.
+/// Beyond the time that a try may take: for its turn among those of its account. No longer than a try itself.
+const TURN_SECONDS: u64 = 3;
+/// And for its outcome's way into the database.
 const LEASE_MARGIN_SECONDS: u64 = 3;
 
 /// The primary validators, seen as one.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Validators {
     client: ValidatorClient<rpc::Channel>,
+    turns: Turns,
 }
 
 impl Validators {
-    pub(crate) fn new(channel: rpc::Channel) -> Self {
-        Self { client: ValidatorClient::new(channel) }
+    /// For so many looks of one account at once.
+    pub(crate) fn new(channel: rpc::Channel, looks_per_account: usize) -> Self {
+        Self { client: ValidatorClient::new(channel), turns: Turns::new(looks_per_account) }
     }
 }
 
@@ -66,19 +77,25 @@ impl Validation {
         };
         Ok(Self { target })
     }
+
+    /// From now on this front is at the challenge; none if it is already.
+    pub(crate) fn begin(self, front: &Front) -> Option<Begun> {
+        let run = front.under_way.begin(&self.target)?;
+        Some(Begun { target: self.target, run })
+    }
+}
+
+/// A challenge that this front is at, and nobody else here.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    target: Target,
+    run: Run,
 }
 
 /// How long a try that began counts as running; then its front is dead.
 pub(crate) fn lease(front: &Front) -> Period {
     let attempt = front.validation.attempt_seconds;
-    Period::from_seconds(attempt.saturating_add(attempt.min(LEASE_MARGIN_SECONDS)))
-}
-
-/// Runs a try that was saved as begun, and others after it, in the background.
-fn begin(front: &Arc<Front>, target: Target, kept: Kept) {
-    let tries = Tries::new(front, target, kept);
-    let front = Arc::clone(front);
-    front.clone().tasks.spawn(async move { report(tries.target.authorization, tries.run(&front).await) });
+    Period::from_seconds(attempt.saturating_add(attempt.min(TURN_SECONDS + LEASE_MARGIN_SECONDS)))
 }
 
 /// Runs a try that is not saved yet, and others after it. Most end at once: then beginning and outcome are one write, and the
@@ -86,12 +103,12 @@ fn begin(front: &Arc<Front>, target: Target, kept: Kept) {
 /// authorization as it is then.
 pub(crate) async fn begin_now(
     front: &Arc<Front>,
-    validation: Validation,
+    begun: Begun,
     started: Kept,
     attempt: u32,
 ) -> Result<Kept, Refusal> {
     let (settle, settled) = oneshot::channel();
-    let tries = Tries::new(front, Target { attempt, ..validation.target }, started);
+    let tries = Tries::new(Target { attempt, ..begun.target }, started, begun.run);
     let front = Arc::clone(front);
     front.clone().tasks.spawn(async move {
         report(tries.target.authorization, tries.run_unsaved(&front, settle).await);
@@ -112,10 +129,15 @@ pub(crate) fn resume_if_abandoned(front: &Arc<Front>, authorization: &Authorizat
     let lease = lease(front);
     let Some(challenge) = pending.challenges.iter().find(|one| one.is_abandoned(now, lease)) else { return };
     let Ok(validation) = Validation::new(&authorization.facts, challenge.method, request) else { return };
+    // Not if it is this front that is at it, for longer than it should be.
+    let Some(Begun { target, run }) = validation.begin(front) else { return };
     let front = Arc::clone(front);
     front.clone().tasks.spawn(async move {
-        match next_attempt(&front, &validation.target, None).await {
-            Ok((kept, Some(attempt))) => begin(&front, Target { attempt, ..validation.target }, kept),
+        match next_attempt(&front, &target, None).await {
+            Ok((kept, Some(attempt))) => {
+                let id = target.authorization;
+                report(id, Tries::new(Target { attempt, ..target }, kept, run).run(&front).await);
+            }
             Ok((_, None)) => {}
             Err(error) => tracing::warn!(%error, "a validation is not taken over"),
         }
@@ -124,11 +146,11 @@ pub(crate) fn resume_if_abandoned(front: &Arc<Front>, authorization: &Authorizat
 
 /// What came of a try.
 pub(crate) enum Seen {
-    /// The receipts, all of which say so.
+    /// The receipts, enough of which say so; dissent included.
     Valid(Vec<String>),
-    /// What a perspective says is wrong.
+    /// What a perspective says is wrong, and more of them than may be.
     Invalid(Problem),
-    /// The validator said nothing.
+    /// The validator said nothing, or too few perspectives did.
     Silence(Problem),
 }
 
@@ -142,7 +164,15 @@ impl Seen {
     }
 }
 
+/// Has the perspectives look, within this time after its turn among the looks of its account.
 pub(crate) async fn look(front: &Front, target: &Target, deadline: Duration) -> Seen {
+    let Ok(Some(directory)) = front.directories.find(&target.directory) else {
+        return Seen::Silence(silence());
+    };
+    let patience = deadline.min(Duration::from_secs(TURN_SECONDS));
+    let Ok(_turn) = tokio::time::timeout(patience, front.validators.turns.wait(target.account)).await else {
+        return Seen::Silence(Problem::new(ErrorType::ServerInternal, TOO_MANY));
+    };
     let mut request = tonic::Request::new(ValidateRequest { target: Some(target.into()) });
     request.set_timeout(deadline);
     let mut client = front.validators.client.clone();
@@ -163,30 +193,20 @@ pub(crate) async fn look(front: &Front, target: &Target, deadline: Duration) -> 
     if !response.silent.is_empty() {
         tracing::warn!(perspectives = ?response.silent, "perspectives do not answer");
     }
-    let always_valid = match front.directories.find(&target.directory) {
-        Ok(directory) => directory.is_some_and(|directory| directory.always_valid),
-        Err(_) => false,
-    };
-    judge(target, always_valid, response.receipts)
+    judge(target, &directory.quorum, response.receipts)
 }
 
-fn unseen() -> Problem {
-    tracing::warn!("a validator has always_valid, and this directory has not");
-    Problem::new(
-        ErrorType::ServerInternal,
-        "the validator looks at nothing, which this directory does not accept",
-    )
-}
+const TOO_MANY: &str = "too many validations of the account are under way; it will be tried again";
 
 fn silence() -> Problem {
     Problem::new(ErrorType::ServerInternal, "the validation could not be made; it will be tried again")
 }
 
-/// What the receipts say, to be shown to the client. They are read, not verified: a validator that lied to a front would
-/// gain nothing, and the keys are the signer's to know.
-fn judge(target: &Target, always_valid: bool, receipts: Vec<String>) -> Seen {
+/// What the receipts say, to be shown to the client, by the rule by which the signer will count them. They are read, not
+/// verified: a validator that lied to a front would gain nothing, and the keys are the signer's to know.
+fn judge(target: &Target, quorum: &Quorum, receipts: Vec<String>) -> Seen {
     let read: Option<Vec<Receipt>> = receipts.iter().map(|compact| peek(compact)).collect();
-    let Some(read) = read.filter(|read| !read.is_empty()) else { return Seen::Silence(silence()) };
+    let Some(read) = read else { return Seen::Silence(silence()) };
     let others = |receipt: &Receipt| {
         receipt.authorization != target.authorization
             || receipt.attempt != target.attempt
@@ -195,16 +215,11 @@ fn judge(target: &Target, always_valid: bool, receipts: Vec<String>) -> Seen {
     if read.iter().any(others) {
         return Seen::Silence(silence());
     }
-    let dissent = read.into_iter().find_map(|receipt| match receipt.outcome {
-        Outcome::Valid | Outcome::Caa => None,
-        // The signer would not count it: better that the client hears of it now than at its finalize.
-        Outcome::Assumed if !always_valid => Some(unseen()),
-        Outcome::Assumed => None,
-        Outcome::Invalid(problem) => Some(problem),
-    });
-    match dissent {
-        None => Seen::Valid(receipts),
-        Some(problem) => Seen::Invalid(problem),
+    match quorum.count(&read) {
+        Verdict::Shown => Seen::Valid(receipts),
+        Verdict::Refused(problem) => Seen::Invalid(problem),
+        // Too few have said anything, and those who did not may yet.
+        Verdict::Open => Seen::Silence(silence()),
     }
 }
 

@@ -284,7 +284,9 @@ async fn order_and_authorization(acme: &dyn AcmeStore, client: u64, tag: u64, st
         lease_until_ms: None,
         version: 1,
     };
-    acme.create_orders(vec![NewOrder { order, authorizations: vec![authorization] }]).await.unwrap();
+    acme.create_orders(vec![NewOrder { order, authorizations: vec![authorization], bound: None }])
+        .await
+        .unwrap();
 }
 
 async fn issue(ca: &dyn CaStore, keys: &RowMacKeys, client: u64, tag: u64) {

@@ -324,6 +324,15 @@ pub struct QuorumPolicy {
     pub maximum_dissent: u32,
 }
 
+impl QuorumPolicy {
+    /// How many must have seen the proof: one at least.
+    #[must_use]
+    pub fn needed(&self) -> usize {
+        let dissent = usize::try_from(self.maximum_dissent).unwrap_or(usize::MAX);
+        self.perspectives.len().saturating_sub(dissent).max(1)
+    }
+}
+
 /// Which names a directory issues for.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]

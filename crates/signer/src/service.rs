@@ -416,5 +416,7 @@ fn directory_message(directory: &Directory, now: Timestamp) -> wire::Directory {
         renewal_info: policy.renewal.offered,
         always_valid: policy.always_valid,
         validations_since: policy.validations_since.map_or(0, rpc::seconds),
+        perspectives: policy.quorum.perspectives.iter().cloned().collect(),
+        perspectives_needed: u32::try_from(policy.quorum.needed()).unwrap_or(u32::MAX),
     }
 }

@@ -80,5 +80,5 @@ passed_on! {
     fn count(hits: Vec<Hit>) -> Vec<HitCount>;
     fn end_validations(ends: Vec<ValidationEnd>) -> ();
     fn failures(account: &str, identifiers: &[Identifier], limit: u32) -> Vec<FailureRow>;
-    fn purge(before: Timestamp, limit: u32) -> Purged;
+    fn purge(before: Timestamp, now: Timestamp, limit: u32) -> Purged;
 }

@@ -42,6 +42,7 @@ macro_rules! contract_suite {
             an_order_reads_back
             an_order_is_created_once
             a_certificate_is_replaced_by_one_order
+            what_is_pending_is_bounded
             orders_of_an_account_are_paged
             authorizations_read_back
             an_authorization_is_reused

@@ -17,11 +17,15 @@ pub async fn what_is_dead_is_purged(fixture: &dyn Fixture) {
     }
     let stuck = OrderRow { status: OrderStatus::Processing, expires_at: at(0), ..order("stuck") };
     create(store.as_ref(), stuck).await;
+    // What only limits ask for goes when its time is over, and not when that of orders is.
+    let limits = Purged { counters: 1, failures: 1, ..Purged::default() };
+    assert_eq!(store.purge(at(0), at(1), 2).await.unwrap(), limits);
     // Four of each expired before this time; two at a time.
     let two = Purged { orders: 2, authorizations: 2, counters: 2, failures: 2 };
-    assert_eq!(store.purge(at(4), 2).await.unwrap(), two);
-    assert_eq!(store.purge(at(4), 2).await.unwrap(), two);
-    let rest = store.purge(at(4), 2).await.unwrap();
+    assert_eq!(store.purge(at(4), at(4), 2).await.unwrap(), two);
+    let two = Purged { counters: 1, failures: 1, ..two };
+    assert_eq!(store.purge(at(4), at(4), 2).await.unwrap(), two);
+    let rest = store.purge(at(4), at(4), 2).await.unwrap();
     assert!(rest.is_empty(), "{rest:?}");
     for n in 0..5 {
         assert_eq!(store.order(&n.to_string()).await.unwrap().is_some(), n == 4);
@@ -59,7 +63,15 @@ pub async fn hits_are_taken_back(fixture: &dyn Fixture) {
     assert_eq!(store.count(vec![hit("a", -1)]).await.unwrap(), [HitCount(0)]);
     assert_eq!(store.count(vec![hit("a", -1)]).await.unwrap(), [HitCount(0)], "never below 0");
     assert_eq!(store.count(vec![hit("b", -1)]).await.unwrap(), [HitCount(0)], "nor from nothing");
+    // Nothing is left of what came to nothing.
+    let counted = Hit { expires_at: at(0), ..hit("c", 1) };
+    let back = Hit { count: -1, ..counted.clone() };
+    assert_eq!(store.count(vec![counted.clone()]).await.unwrap(), [HitCount(1)]);
+    assert_eq!(store.count(vec![back.clone()]).await.unwrap(), [HitCount(0)]);
+    assert_eq!(store.count(vec![counted, back]).await.unwrap(), [1, 0].map(HitCount));
+    assert!(store.purge(at(2000), at(2000), 10).await.unwrap().is_empty());
     assert_eq!(store.count(vec![hit("a", 1), hit("b", 1)]).await.unwrap(), [1, 1].map(HitCount));
+    assert_eq!(store.count(vec![hit("a", -1), hit("a", 2)]).await.unwrap(), [0, 2].map(HitCount));
 }
 
 fn identifier(value: &str) -> Identifier {

@@ -50,7 +50,8 @@ pub(super) fn authorization(id: &str) -> AuthorizationRow {
 }
 
 pub(super) async fn create(store: &dyn AcmeStore, order: OrderRow) {
-    let outcomes = store.create_orders(vec![NewOrder { order, authorizations: vec![] }]).await.unwrap();
+    let new = NewOrder { order, authorizations: vec![], bound: None };
+    let outcomes = store.create_orders(vec![new]).await.unwrap();
     assert_eq!(outcomes, [CreateOutcome::Created]);
 }
 

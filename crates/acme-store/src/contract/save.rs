@@ -121,7 +121,7 @@ pub async fn a_long_state_reads_back(fixture: &dyn Fixture) {
         assert_eq!(store.order("1").await.unwrap().unwrap().state, state);
         assert_eq!(store.order("2").await.unwrap().unwrap().state, long("x"));
     }
-    let again = crate::NewOrder { order: order("2"), authorizations: vec![] };
+    let again = crate::NewOrder { order: order("2"), authorizations: vec![], bound: None };
     store.create_orders(vec![again]).await.unwrap();
     let orders = store.orders_of_account("account", at(0), &crate::Page::first(9)).await.unwrap().items;
     assert_eq!(orders.iter().map(|order| order.state.len()).collect::<Vec<_>>(), [0, 5000]);

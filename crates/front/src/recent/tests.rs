@@ -52,7 +52,7 @@ passed_on! {
     fn count(hits: Vec<Hit>) -> Vec<HitCount>;
     fn end_validations(ends: Vec<ValidationEnd>) -> ();
     fn failures(account: &str, identifiers: &[Identifier], limit: u32) -> Vec<FailureRow>;
-    fn purge(before: Timestamp, limit: u32) -> Purged;
+    fn purge(before: Timestamp, now: Timestamp, limit: u32) -> Purged;
 }
 
 async fn scene() -> (TempDir, Arc<Slow>, Recent) {
@@ -95,6 +95,7 @@ fn new_order() -> NewOrder {
             expires_at: time(9_999),
             version: 1,
         }],
+        bound: None,
     }
 }
 

@@ -38,9 +38,9 @@ pub(super) struct Tries {
 }
 
 impl Tries {
-    pub(super) fn new(front: &Front, target: Target, kept: Kept) -> Self {
+    pub(super) fn new(target: Target, kept: Kept, under_way: Run) -> Self {
         Self {
-            under_way: front.under_way.begin(&target),
+            under_way,
             target,
             kept,
             pause: Duration::ZERO,
@@ -153,12 +153,26 @@ impl Tries {
             () = front.draining.cancelled() => return Ok(false),
             () = tokio::time::sleep(self.pause) => {}
         }
+        self.follow_key(front).await;
         // Another try may run by now, asked for by the client at another front: then that one goes on.
         let (kept, next) = next_attempt(front, &self.target, Some(self.kept.clone())).await?;
         let Some(attempt) = next else { return Ok(false) };
         self.kept = kept;
         self.target.attempt = attempt;
         Ok(true)
+    }
+}
+
+impl Tries {
+    /// The account may have another key by now, and its web server or zone the key authorization of that one (RFC 8555 §8.1).
+    /// While no signer says which, the one of the last try is looked for again.
+    async fn follow_key(&mut self, front: &Front) {
+        let Target { directory, account, .. } = &self.target;
+        match front.accounts.find(&front.signer, directory, account).await {
+            Ok(Some(account)) => self.target.thumbprint = account.key.thumbprint(),
+            Ok(None) => {}
+            Err(error) => tracing::debug!(%error, "the account's key is not known to be the same"),
+        }
     }
 }
 

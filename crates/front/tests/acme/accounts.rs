@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use acme::ErrorType;
 use aws_lc_rs::hmac;
 use aws_lc_rs::rsa::KeySize;
 use serde_json::{Value, json};
@@ -9,6 +10,7 @@ use serde_json::{Value, json};
 use crate::ca::{EAB_KEY, EAB_KID, TERMS};
 use crate::client::{Answer, Client, Key, encode, seal};
 use crate::stage::{Stage, until};
+use crate::validator::Sight;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn c1_a_key_has_one_account() {
@@ -194,19 +196,49 @@ async fn c7_key_change_counts_at_once_on_every_front() {
         client.post_text(&url, &payload).await.ok(200);
         let old = std::mem::replace(&mut client.key, new);
         // The old key: refused at once, here and there.
-        let header = json!({"alg": old.algorithm(), "kid": client.account(), "nonce": client.nonce().await,
-            "url": client.account()});
-        let body = seal(&old, &header, "").to_string();
-        for wire in [&one.wire, &two.wire] {
-            let answer = wire.post(&client.account(), crate::client::JOSE, body.clone()).await;
-            assert!(answer.status.is_client_error(), "{answer:?}");
-        }
+        let account = client.account();
+        // Each key is of another kind than the one before it.
+        let refused = async |client: &Client| {
+            let nonce = client.nonce().await;
+            let header = json!({"alg": old.algorithm(), "kid": account, "nonce": nonce, "url": account});
+            let body = seal(&old, &header, "").to_string();
+            let answer = client.wire.post(&account, crate::client::JOSE, body).await;
+            (!answer.status.is_success()).then(|| answer.problem(400, "badPublicKey"))
+        };
+        assert!(refused(&client).await.is_some());
+        client.wire = two.wire.clone();
+        // It has heard of it, or will before long.
+        until("the other front refuses the old key", async || refused(&client).await.is_some()).await;
         client.wire = two.wire.clone();
         client.post_as_get(&client.account()).await.ok(200);
         client.wire = one.wire.clone();
         // Orders stay as they are.
         assert_eq!(client.post_as_get(&order).await.ok(200).json()["status"], "pending");
     }
+}
+
+/// RFC 8555 §8.1: the key authorization is that of the account's key when it is looked for.
+#[tokio::test(flavor = "multi_thread")]
+async fn c7_tries_after_a_key_change_look_for_the_new_key() {
+    let stage = Stage::with(|config| {
+        config.validation.retry_milliseconds = vec![3_000];
+        config.validation.answer_wait_milliseconds = 15_000;
+    })
+    .await;
+    let mut client = Client::registered(&stage.wire, "open").await;
+    stage.validator.plan("moved.example.org", [Sight::Invalid(ErrorType::Connection)]);
+    let order = client.order(&["moved.example.org"]).await.ok(201).json();
+    let url = order["authorizations"][0].as_str().unwrap().to_owned();
+    let challenge = client.post_as_get(&url).await.ok(200).json()["challenges"][0]["url"].clone();
+    client.post(challenge.as_str().unwrap(), &json!({})).await.ok(200);
+    let new = Key::es384();
+    let payload = key_change(&client, &new, |_, _| {});
+    client.post_text(&client.url("keyChange"), &payload).await.ok(200);
+    let old = std::mem::replace(&mut client.key, new);
+    stage.poll(&client, &url, &["valid"]).await;
+    let thumbprint =
+        |key: &Key| acme::Jwk::from_json(&key.jwk().to_string()).unwrap().thumbprint().to_string();
+    assert_eq!(*stage.validator.thumbprints.lock(), [thumbprint(&old), thumbprint(&client.key)]);
 }
 
 /// An algorithm, and how a key of its kind is made.

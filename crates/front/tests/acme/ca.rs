@@ -13,7 +13,7 @@ use acme::eab::Binding;
 use acme::id::{IdKeys, Scope};
 use acme::jws::KeyReference;
 use acme::order::{Finalize, NewOrder};
-use acme::receipt::{Outcome, ReceiptVerifier};
+use acme::receipt::{Outcome, Receipt, ReceiptVerifier};
 use acme::renewal::CertificateId;
 use acme::resource::{BaseUrl, Located, Resource};
 use acme::{
@@ -29,6 +29,7 @@ use tokio::sync::{Notify, mpsc};
 use tonic::Status;
 
 use crate::pki_double::Authority as Issuer;
+use crate::validator::PERSPECTIVES;
 
 pub(crate) const EAB_KID: &str = "test-kid";
 pub(crate) const EAB_KEY: [u8; 32] = [42; 32];
@@ -40,6 +41,8 @@ const ALL: &[&str] = &["http-01", "dns-01", "tls-alpn-01", "dns-account-01", "dn
 /// How long orders and authorizations last.
 const LIFETIME: Period = Period::from_hours(24);
 
+/// Where a validation counts for other orders than its own.
+const REUSING: [&str; 5] = ["reuse", "sub", "test", "since", "quorum"];
 /// The directories that have newAuthz.
 const PRE_AUTHORIZING: [&str; 3] = ["pre", "sub", "limited"];
 
@@ -50,13 +53,16 @@ pub(crate) struct FakeCa {
     cross: Vec<Vec<u8>>,
     node_issuer: Issuer,
     ids: IdKeys,
-    receipts: ReceiptVerifier,
+    receipts: Vec<ReceiptVerifier>,
     clock: Arc<dyn Clock>,
     /// The directory "since" takes no validation from before.
     mended_at: Timestamp,
     state: Mutex<State>,
     failing: AtomicBool,
     failing_issuances: AtomicU32,
+    losing_issuances: AtomicBool,
+    /// Of the three perspectives of the directory `quorum`.
+    needed: AtomicU32,
     order_gate: Mutex<Option<Gate>>,
     issue_gate: Mutex<Option<Gate>>,
     deactivated: Mutex<HashSet<AuthorizationId>>,
@@ -111,7 +117,7 @@ impl FakeCa {
     pub(crate) fn new(
         bases: Vec<BaseUrl>,
         node_issuer: Issuer,
-        receipts: ReceiptVerifier,
+        receipts: Vec<ReceiptVerifier>,
         clock: Arc<dyn Clock>,
     ) -> Self {
         let secrets = TierSecrets::new(vec![TierSecret::new(1, secret()).unwrap()]).unwrap();
@@ -129,6 +135,8 @@ impl FakeCa {
             state: Mutex::default(),
             failing: AtomicBool::new(false),
             failing_issuances: AtomicU32::new(0),
+            losing_issuances: AtomicBool::new(false),
+            needed: AtomicU32::new(2),
             order_gate: Mutex::default(),
             issue_gate: Mutex::default(),
             deactivated: Mutex::default(),
@@ -152,6 +160,20 @@ impl FakeCa {
     /// The next issuance is refused.
     pub(crate) fn refuse_issuance(&self, refusal: rpc::Refusal) {
         *self.refused_issuance.lock() = Some(refusal);
+    }
+
+    /// Certificates are issued, and no front hears of it.
+    pub(crate) fn lose_issuances(&self, losing: bool) {
+        self.losing_issuances.store(losing, Ordering::SeqCst);
+    }
+
+    /// So many of the three perspectives of the directory `quorum` must agree.
+    pub(crate) fn need(&self, perspectives: u32) {
+        self.needed.store(perspectives, Ordering::SeqCst);
+    }
+
+    fn needed(&self, directory: &str) -> u32 {
+        if directory == "quorum" { self.needed.load(Ordering::SeqCst) } else { 1 }
     }
 
     /// Holds the next newOrder.
@@ -254,13 +276,19 @@ impl FakeCa {
             maximum_names: 100,
             order_lifetime_seconds: 86_400,
             authorization_lifetime_seconds: 86_400,
-            validation_reuse_seconds: if ["reuse", "sub", "test", "since"].contains(&name) { 86_400 } else { 0 },
+            validation_reuse_seconds: if REUSING.contains(&name) { 86_400 } else { 0 },
             limits: Some(service::limits(name)),
             pre_authorization: PRE_AUTHORIZING.contains(&name),
             subdomain_authorization: name == "sub",
             renewal_info: name != "eab",
             always_valid: name == "test",
             validations_since: if name == "since" { rpc::seconds(self.mended_at) } else { 0 },
+            perspectives: PERSPECTIVES
+                .iter()
+                .take(if name == "quorum" { 3 } else { 1 })
+                .map(ToString::to_string)
+                .collect(),
+            perspectives_needed: self.needed(name),
         }
     }
 
@@ -336,35 +364,53 @@ impl FakeCa {
         if below(name, "granted.test") {
             return true;
         }
-        shown.receipts.iter().any(|compact| {
-            self.receipts.verify(compact).is_ok_and(|receipt| {
-                receipt.authorization == shown.authorization
-                    && receipt.account == account.id
-                    && receipt.directory == account.directory
-                    && receipt.name == shown.authorized()
-                    && (shown.ancestor.is_none() || receipt.method.covers_subdomains())
-                    && match receipt.outcome {
-                        Outcome::Valid => true,
-                        Outcome::Assumed => account.directory.as_str() == "test",
-                        _ => false,
-                    }
-                    && now.since(receipt.finished) <= Period::from_days(30)
-            })
-        })
+        let counts = |receipt: &Receipt| {
+            receipt.authorization == shown.authorization
+                && receipt.account == account.id
+                && receipt.directory == account.directory
+                && receipt.name == shown.authorized()
+                && (shown.ancestor.is_none() || receipt.method.covers_subdomains())
+                && match receipt.outcome {
+                    Outcome::Valid => true,
+                    Outcome::Assumed => account.directory.as_str() == "test",
+                    _ => false,
+                }
+                && now.since(receipt.finished) <= Period::from_days(30)
+        };
+        let receipts = shown.receipts.iter().filter_map(|compact| self.verified(compact)).filter(counts);
+        self.is_quorum(&account.directory, receipts)
+    }
+
+    fn verified(&self, compact: &str) -> Option<Receipt> {
+        self.receipts.iter().find_map(|verifier| verifier.verify(compact).ok())
+    }
+
+    fn is_quorum(&self, directory: &DirectoryName, receipts: impl Iterator<Item = Receipt>) -> bool {
+        let agree: HashSet<_> = receipts.map(|receipt| receipt.perspective.to_string()).collect();
+        agree.len() >= self.needed(directory.as_str()) as usize
     }
 
     /// Whether the validator asked CAA for this CA in the last eight hours.
-    fn has_fresh_caa(&self, name: &Name, evidence: &[Evidence], now: Timestamp) -> bool {
+    fn has_fresh_caa(
+        &self,
+        directory: &DirectoryName,
+        name: &Name,
+        evidence: &[Evidence],
+        now: Timestamp,
+    ) -> bool {
         if below(name, "granted.test") || name.base().is_none() {
             return true;
         }
         let receipts = evidence.iter().filter(|one| one.name == *name).flat_map(|one| &one.receipts);
-        let read = receipts.filter_map(|compact| self.receipts.verify(compact).ok());
-        let mut answers = read.filter(|receipt| receipt.name == *name).filter_map(|receipt| receipt.caa);
-        answers.any(|caa| {
-            let fresh = now.since(caa.checked) <= Period::from_hours(8);
-            fresh && caa.permitted && caa.identities.iter().map(DnsName::as_str).eq(["ca.test"])
-        })
+        let read = receipts.filter_map(|compact| self.verified(compact));
+        let answers = read.filter(|receipt| {
+            receipt.name == *name
+                && receipt.caa.as_ref().is_some_and(|caa| {
+                    let fresh = now.since(caa.checked) <= Period::from_hours(8);
+                    fresh && caa.permitted && caa.identities.iter().map(DnsName::as_str).eq(["ca.test"])
+                })
+        });
+        self.is_quorum(directory, answers)
     }
 
     fn issue_checked(&self, request: wire::IssueRequest) -> Result<wire::IssuedCertificate, Status> {
@@ -398,7 +444,8 @@ impl FakeCa {
             return Err(refuse(ErrorType::Unauthorized, "a name without authorization"));
         }
         let asked = account.directory.as_str() != "test";
-        if asked && !wanted.names.iter().all(|name| self.has_fresh_caa(name, &evidence, now)) {
+        let has_caa = |name| self.has_fresh_caa(&account.directory, name, &evidence, now);
+        if asked && !wanted.names.iter().all(has_caa) {
             return Err(refuse(ErrorType::Caa, "CAA was asked too long ago"));
         }
         let certificate = self.issuer.issue(csr.public_key(), &wanted.names);

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use acme_store::{OrderStatus, ProcessingClaim};
+use acme_store::{NewOrder, OrderChange, OrderRow, OrderStatus, ProcessingClaim, Unit};
 use serde_json::json;
 
 use crate::client::{Client, encode};
@@ -140,6 +140,39 @@ async fn e7_an_order_outlives_its_front() {
     until("a second request", async || stage.ca.issue_calls.load(Ordering::SeqCst) >= 2).await;
     let order = stage.poll(&client, &url, &["valid"]).await.json();
     client.post_as_get(order["certificate"].as_str().unwrap()).await.ok(200);
+    assert_eq!(stage.ca.certificates(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn e7_an_order_that_cannot_be_read_keeps_no_other_waiting() {
+    let stage = Stage::with(|config| config.limits.finalize_wait_milliseconds = 1).await;
+    let mut client = Client::registered(&stage.wire, "open").await;
+    let (order, url) = stage.ready_order(&client, &["behind.granted.test"]).await;
+    let row = stage.store.order(url.rsplit('/').next().unwrap()).await.unwrap().unwrap();
+    // Made before the other's lease, so that they are always before it in line.
+    let broken = |number: u32| OrderRow { id: format!("broken-{number}"), ..row.clone() };
+    for row in (0..3).map(broken) {
+        let new = NewOrder { order: row, authorizations: Vec::new(), bound: None };
+        stage.store.create_orders(vec![new]).await.unwrap();
+    }
+    let held = stage.ca.hold_issuances();
+    stage.finalize(&client, &order, &["behind.granted.test"]).await.ok(200);
+    held.reached().await;
+    for number in 0..3 {
+        let change = OrderChange {
+            id: format!("broken-{number}"),
+            expected: 1,
+            status: OrderStatus::Processing,
+            state: "{}".to_owned(),
+            expires_at: row.expires_at,
+            lease: Some(Duration::ZERO),
+        };
+        let unit = Unit { orders: vec![change], authorizations: Vec::new() };
+        stage.store.save(vec![unit]).await.unwrap();
+    }
+    let stage = stage.kill().await;
+    client.wire = stage.wire.clone();
+    stage.poll_unseen(&row.id, OrderStatus::Valid).await;
     assert_eq!(stage.ca.certificates(), 1);
 }
 

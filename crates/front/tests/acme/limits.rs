@@ -58,6 +58,14 @@ async fn a18_an_address_registers_so_many_accounts() {
     assert_eq!(register(&stage, "192.0.2.3").await.status, 201);
     assert_eq!(register(&stage, "192.0.2.3").await.status, 201);
     let wait = limited(&register(&stage, "192.0.2.3").await, "accounts_per_address");
+    // Whoever has an account gets it, however many others were made from his address.
+    for payload in [json!({"onlyReturnExisting": true}), json!({"termsOfServiceAgreed": true})] {
+        known.kid = None;
+        known.register(&payload).await.ok(200);
+    }
+    let unknown = Client::new(&wire, "limited").await;
+    let looked = unknown.post(&unknown.url("newAccount"), &json!({"onlyReturnExisting": true})).await;
+    looked.problem(400, "accountDoesNotExist");
     stage.clock.advance(wait);
     assert_eq!(register(&stage, "192.0.2.3").await.status, 201, "Retry-After keeps its word");
 }

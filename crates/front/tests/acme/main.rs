@@ -18,6 +18,7 @@ mod habits;
 mod https;
 mod limits;
 mod orders;
+mod perspectives;
 mod pki_double;
 mod renewal;
 mod reuse;

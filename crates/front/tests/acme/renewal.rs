@@ -95,6 +95,32 @@ async fn i1_what_is_no_certificates_id_has_no_renewal_information() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn i1_ids_of_no_certificate_cost_the_signer_one_question() {
+    let stage = Stage::with(|config| config.limits.renewal_info_seconds = 1).await;
+    let client = Client::registered(&stage.wire, "open").await;
+    let (_, id) = issued(&stage, &client, "known.granted.test").await;
+    let unknown = format!("{}/{}.AQ", client.url("renewalInfo"), id.split_once('.').unwrap().0);
+    let asked = || stage.ca.renewal_calls.load(Ordering::SeqCst);
+    let first = stage.wire.get(&unknown).await.problem(404, "malformed");
+    assert_eq!(stage.wire.get(&unknown).await.problem(404, "malformed"), first);
+    // A directory's answer is its own, and an outage is nobody's.
+    stage.wire.get(&unknown.replace("/open/", "/dns/")).await.problem(404, "malformed");
+    assert_eq!(asked(), 2);
+    stage.ca.fail_everything(true);
+    let other = unknown.replace(".AQ", ".Ag");
+    assert_eq!(stage.wire.get(&other).await.status, 503);
+    stage.ca.fail_everything(false);
+    stage.wire.get(&other).await.problem(404, "malformed");
+    // It may be a certificate's before long.
+    let before = asked();
+    crate::stage::until("the signer is asked again", async || {
+        stage.wire.get(&unknown).await.problem(404, "malformed");
+        asked() > before
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn i1_an_answer_is_kept_for_a_moment() {
     let stage = Stage::with(|config| config.limits.renewal_info_seconds = 1).await;
     let client = Client::registered(&stage.wire, "open").await;

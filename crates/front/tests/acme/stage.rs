@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::time::Duration;
 
-use acme_store::AcmeStore;
+use acme_store::{AcmeStore, OrderStatus};
 use front::Config;
 use rpc::proto::signer::v1::authority_server::AuthorityServer;
 use rpc::proto::validator::v1::validator_server::ValidatorServer;
@@ -216,6 +216,12 @@ impl Stage {
         panic!("{url} never became one of {wanted:?}");
     }
 
+    /// Waits for the order to have this status, without a client that looks at it.
+    pub(crate) async fn poll_unseen(&self, id: &str, wanted: OrderStatus) {
+        until("the order's end", async || self.store.order(id).await.unwrap().unwrap().status == wanted)
+            .await;
+    }
+
     pub(crate) async fn finalize(&self, client: &Client, order: &Value, names: &[&str]) -> Answer {
         let csr = crate::client::encode(self.csr(names));
         client.post(order["finalize"].as_str().unwrap(), &json!({"csr": csr})).await
@@ -252,7 +258,7 @@ impl World {
         let root = CertificateDer::from(https_issuer.der().to_vec());
         let validator = Arc::new(FakeValidator::new(clock.shared()));
         let bases = [BASE, OTHER_BASE].map(|base| base.parse().unwrap()).to_vec();
-        let ca = Arc::new(FakeCa::new(bases, https_issuer, validator.verifier(), clock.shared()));
+        let ca = Arc::new(FakeCa::new(bases, https_issuer, validator.verifiers(), clock.shared()));
         let behind = Lifecycle::new(clock.shared());
         let routes = Routes::new(AuthorityServer::from_arc(Arc::clone(&ca)));
         let signer = serve(&nodes, Role::Signer, "signer-1", routes, AccessTable::signer(), &behind).await;

@@ -1,5 +1,7 @@
 //! Section A of the protocol checklist: transport and JWS (RFC 8555 §6).
 
+use std::time::Duration;
+
 use aws_lc_rs::hmac;
 use aws_lc_rs::rsa::KeySize;
 use http::{Method, Request};
@@ -410,13 +412,49 @@ async fn a18_bounds_hold_and_say_so() {
     let stage = Stage::with(|config| config.limits.pending_authorizations_per_account = 2).await;
     let client = Client::registered(&stage.wire, "open").await;
     let url = client.url("newOrder");
-    let deep = format!("{}1{}", "{\"a\":".repeat(200), "}".repeat(200));
-    stage.wire.post(&url, JOSE, deep.clone()).await.problem(400, "malformed");
-    client.post_text(&url, &deep).await.problem(400, "malformed");
+    // A member that means nothing, in a newOrder that is good but for its depth: 16 levels, its own included.
+    let nested = |levels: usize| {
+        let deep = format!("{}1{}", "{\"a\":".repeat(levels - 1), "}".repeat(levels - 1));
+        format!("{{\"identifiers\":[{{\"type\":\"dns\",\"value\":\"deep.granted.test\"}}],\"x\":{deep}}}")
+    };
+    client.post_text(&url, &nested(16)).await.ok(201);
+    let problem = client.post_text(&url, &nested(17)).await.problem(400, "malformed");
+    assert!(problem["detail"].as_str().unwrap().contains("nested too deeply"), "{problem}");
+    // And around the payload.
+    let sealed = async |levels: usize| {
+        let header = client.header(&url).await;
+        let mut jws = seal(&client.key, &header, &nested(1)).to_string();
+        let deep = format!("{}1{}", "{\"a\":".repeat(levels - 1), "}".repeat(levels - 1));
+        jws.truncate(jws.len() - 1);
+        stage.wire.post(&url, JOSE, format!("{jws},\"x\":{deep}}}")).await
+    };
+    let problem = sealed(17).await.problem(400, "malformed");
+    assert!(problem["detail"].as_str().unwrap().contains("nested too deeply"), "{problem}");
+    sealed(16).await.ok(201);
     client.order(&["one.example.org", "two.example.org"]).await.ok(201);
     let answer = client.order(&["three.example.org"]).await;
-    answer.problem(429, "rateLimited");
-    assert!(answer.header("retry-after").unwrap().parse::<u32>().unwrap() > 0);
+    let problem = answer.problem(429, "rateLimited");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains("pending_authorizations_per_account is 2"), "{detail}");
+    // It frees when the first that is pending expires, in a day.
+    let wait = answer.header("retry-after").unwrap().parse::<u64>().unwrap();
+    stage.clock.advance(Duration::from_secs(wait - 1));
+    client.order(&["three.example.org"]).await.problem(429, "rateLimited");
+    stage.clock.advance(Duration::from_secs(1));
+    client.order(&["three.example.org"]).await.ok(201);
+    // Of several at once, as many are made as there is room for.
+    let held = stage.ca.hold_orders();
+    let slow = client.order(&["four.example.org"]);
+    let quick = async {
+        held.reached().await;
+        let quick = client.order(&["five.example.org"]).await;
+        held.release();
+        quick
+    };
+    let (slow, quick) = tokio::join!(slow, quick);
+    quick.ok(201);
+    slow.problem(429, "rateLimited");
+    assert!(slow.header("retry-after").unwrap().parse::<u32>().unwrap() > 0);
     // A header block that is too large ends the connection or is refused, but is not read.
     let mut stream = stage.wire.connect().await;
     let request =

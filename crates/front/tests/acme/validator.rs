@@ -26,10 +26,25 @@ pub(crate) enum Sight {
     Away,
     /// It waits, and then sees that all is well.
     Held(Gate),
+    /// Each perspective sees something else; in the directory `quorum`, which has three.
+    Each([Eye; 3]),
 }
 
+/// What one perspective says.
+#[derive(Clone)]
+pub(crate) enum Eye {
+    Yes,
+    No(ErrorType),
+    Silent,
+    /// It has looked at nothing.
+    Closed,
+}
+
+/// Of the directory `quorum`; others have the first alone.
+pub(crate) const PERSPECTIVES: [&str; 3] = ["validator-1", "validator-2", "validator-3"];
+
 pub(crate) struct FakeValidator {
-    key: ReceiptKey,
+    keys: [ReceiptKey; 3],
     clock: Arc<dyn Clock>,
     sights: Mutex<HashMap<String, VecDeque<Sight>>>,
     pub(crate) looks: AtomicU32,
@@ -40,11 +55,13 @@ pub(crate) struct FakeValidator {
 
 impl FakeValidator {
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
-        let mut seed = [0; 32];
-        aws_lc_rs::rand::fill(&mut seed).unwrap();
-        let key = ReceiptKey::from_seed("validator-1".parse().unwrap(), &seed).unwrap();
+        let keys = PERSPECTIVES.map(|name| {
+            let mut seed = [0; 32];
+            aws_lc_rs::rand::fill(&mut seed).unwrap();
+            ReceiptKey::from_seed(name.parse().unwrap(), &seed).unwrap()
+        });
         Self {
-            key,
+            keys,
             clock,
             sights: Mutex::default(),
             looks: AtomicU32::new(0),
@@ -53,8 +70,9 @@ impl FakeValidator {
         }
     }
 
-    pub(crate) fn verifier(&self) -> ReceiptVerifier {
-        ReceiptVerifier::new(self.key.perspective().clone(), self.key.public_key()).unwrap()
+    pub(crate) fn verifiers(&self) -> Vec<ReceiptVerifier> {
+        let verifier = |key: &ReceiptKey| ReceiptVerifier::new(key.perspective().clone(), key.public_key());
+        self.keys.iter().map(|key| verifier(key).unwrap()).collect()
     }
 
     /// What it is to see at its next looks at this name; afterwards all is well.
@@ -80,17 +98,39 @@ impl Validator for FakeValidator {
             self.looks.fetch_add(1, Ordering::SeqCst);
             self.thumbprints.lock().push(target.thumbprint.to_string());
         }
-        let outcome = match self.next(&target.name.to_string()) {
-            Sight::Valid if target.caa_only => Outcome::Caa,
-            Sight::Valid => Outcome::Valid,
-            Sight::Assumed => Outcome::Assumed,
-            Sight::Invalid(kind) => Outcome::Invalid(Problem::new(kind, "as the test wants it")),
+        let all = |eye: Eye| [eye.clone(), eye.clone(), eye];
+        let eyes = match self.next(&target.name.to_string()) {
+            Sight::Valid => all(Eye::Yes),
+            Sight::Assumed => all(Eye::Closed),
+            Sight::Invalid(kind) => all(Eye::No(kind)),
             Sight::Away => return Err(Status::unavailable("as the test wants it")),
             Sight::Held(gate) => {
                 gate.pass().await;
-                Outcome::Valid
+                all(Eye::Yes)
             }
+            Sight::Each(eyes) => eyes,
         };
+        let asked = if target.directory.as_str() == "quorum" { 3 } else { 1 };
+        let mut response = wire::ValidateResponse::default();
+        for (key, eye) in self.keys.iter().zip(eyes).take(asked) {
+            match eye {
+                Eye::Silent => response.silent.push(key.perspective().to_string()),
+                Eye::Yes if target.caa_only => response.receipts.push(self.sign(key, &target, Outcome::Caa)),
+                Eye::Closed => response.receipts.push(self.sign(key, &target, Outcome::Assumed)),
+                Eye::Yes => response.receipts.push(self.sign(key, &target, Outcome::Valid)),
+                Eye::No(kind) => {
+                    let problem = Problem::new(kind, "as the test wants it");
+                    response.receipts.push(self.sign(key, &target, Outcome::Invalid(problem)));
+                }
+            }
+        }
+        Ok(Response::new(response))
+    }
+}
+
+impl FakeValidator {
+    fn sign(&self, key: &ReceiptKey, target: &Target, outcome: Outcome) -> String {
+        let target = target.clone();
         let now = self.clock.now().into();
         let control = outcome == Outcome::Valid && target.method == acme::challenge::Method::DnsPersist01;
         let persisted = control.then_some(acme::receipt::Persisted { ttl_seconds: 3600 });
@@ -119,7 +159,7 @@ impl Validator for FakeValidator {
             method: target.method,
             attempt: target.attempt,
             run: acme::receipt::Run::from_bytes([3; 16]),
-            perspective: self.key.perspective().clone(),
+            perspective: key.perspective().clone(),
             addresses: Vec::new(),
             caa,
             persisted,
@@ -128,7 +168,6 @@ impl Validator for FakeValidator {
             finished: now,
             outcome,
         };
-        let receipts = vec![self.key.sign(&receipt).unwrap()];
-        Ok(Response::new(wire::ValidateResponse { receipts, silent: Vec::new() }))
+        key.sign(&receipt).unwrap()
     }
 }

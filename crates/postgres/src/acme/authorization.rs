@@ -9,7 +9,7 @@ use crate::{
     stored::{Table, columns, seconds},
 };
 
-const AUTHORIZATIONS: Table = Table("authorizations");
+pub(super) const AUTHORIZATIONS: Table = Table("authorizations");
 
 /// An authorization as it is stored.
 struct Stored {

@@ -1,11 +1,11 @@
 //! New orders and authorizations: all of a batch in one go.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use acme_store::{AuthorizationRow, CreateOutcome, NewOrder, OrderRow};
+use acme_store::{AuthorizationRow, CreateOutcome, NewOrder, OrderRow, PendingTally, Timestamp};
 use sqlx::PgConnection;
 
-use super::order;
+use super::{authorization, order};
 use crate::{
     failure::{Cause, Failure},
     stored::{columns, number, seconds},
@@ -13,6 +13,8 @@ use crate::{
 };
 
 type Creations = Job<Vec<NewOrder>, Vec<CreateOutcome>>;
+/// Orders that are not created, each with the end of what stands in its way.
+type Beyond = HashMap<String, Option<Timestamp>>;
 
 /// Keeps the orders of all jobs.
 pub(super) async fn create(
@@ -22,7 +24,8 @@ pub(super) async fn create(
     if jobs.is_empty() {
         return Ok(());
     }
-    let mut created = insert_orders(connection, jobs).await?;
+    let beyond = beyond(connection, jobs).await?;
+    let mut created = insert_orders(connection, jobs, &beyond).await?;
     // The authorizations of an order that is there already are there too, and stay as they are; those of one that is not
     // created are not kept.
     let new = jobs.iter().flat_map(|job| &job.input).filter(|new| created.contains(&new.order.id));
@@ -34,7 +37,7 @@ pub(super) async fn create(
             outcomes.push(if created.remove(&new.order.id) {
                 CreateOutcome::Created
             } else {
-                obstacle(connection, &new.order).await?
+                obstacle(connection, &new.order, &beyond).await?
             });
         }
         job.outcome = Some(outcomes);
@@ -42,10 +45,56 @@ pub(super) async fn create(
     Ok(())
 }
 
+/// The orders that would bring their account beyond its bound. Fronts that make orders of one account at once wait for each
+/// other: before anything else, so that they do not wait in a circle, and in one order.
+async fn beyond(connection: &mut PgConnection, jobs: &[&mut Creations]) -> Result<Beyond, Failure> {
+    let orders = || jobs.iter().flat_map(|job| &job.input);
+    let mut tally = PendingTally::of(orders());
+    columns!(tally.accounts(), |account| { accounts: &str = account.0, times: i64 = seconds(account.1) });
+    if accounts.is_empty() {
+        return Ok(Beyond::new());
+    }
+    sqlx::query!(
+        r#"SELECT count(pg_advisory_xact_lock(hash)) AS "count!"
+           FROM (SELECT hashtextextended('pending ' || account, 0) AS hash
+                 FROM UNNEST($1::text[]) AS n (account) ORDER BY hash) AS n"#,
+        &accounts as &[&str]
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    // A statement of its own: it sees what was committed until the locks were there.
+    let found = sqlx::query!(
+        r#"SELECT a.account, count(*) AS "count!", min(a.expires_at) AS "first!"
+           FROM UNNEST($1::text[], $2::bigint[]) AS n (account, now)
+                JOIN authorizations AS a
+                  ON substr(a.account, 1, 12) = substr(n.account, 1, 12) AND a.account = n.account
+           WHERE a.status = 'pending' AND a.expires_at > n.now
+           GROUP BY a.account"#,
+        &accounts as &[&str],
+        &times
+    )
+    .fetch_all(connection)
+    .await?;
+    for row in found {
+        let first = authorization::AUTHORIZATIONS.time("expires_at", row.first)?;
+        let count = authorization::AUTHORIZATIONS.unsigned("count", row.count)?;
+        tally.found(&row.account, count, Some(first));
+    }
+    let refused = orders().filter_map(|new| Some((new.order.id.clone(), tally.admit(new).err()?)));
+    Ok(refused.collect())
+}
+
 /// Why an order was not created.
-async fn obstacle(connection: &mut PgConnection, order: &OrderRow) -> Result<CreateOutcome, Failure> {
+async fn obstacle(
+    connection: &mut PgConnection,
+    order: &OrderRow,
+    beyond: &Beyond,
+) -> Result<CreateOutcome, Failure> {
     if let Some(there) = order::by_id(connection, &order.id).await? {
         return Ok(CreateOutcome::Exists(Box::new(there)));
+    }
+    if let Some(first) = beyond.get(&order.id) {
+        return Ok(CreateOutcome::Bounded(*first));
     }
     let there = match &order.replaces {
         Some(certificate) => order::replacing(connection, certificate).await?,
@@ -65,9 +114,10 @@ struct Contended;
 async fn insert_orders(
     connection: &mut PgConnection,
     jobs: &[&mut Creations],
+    beyond: &Beyond,
 ) -> Result<HashSet<String>, Failure> {
     let mut firsts = BTreeMap::new();
-    for new in jobs.iter().flat_map(|job| &job.input) {
+    for new in jobs.iter().flat_map(|job| &job.input).filter(|new| !beyond.contains_key(&new.order.id)) {
         firsts.entry(new.order.id.as_str()).or_insert(&new.order);
     }
     columns!(firsts.into_values(), |order| {

@@ -38,7 +38,8 @@ pub(super) async fn count(connection: &mut PgConnection, jobs: &mut [&mut Counts
         counter.expires_at = counter.expires_at.max(seconds(hit.expires_at));
         counter.hits += i64::from(hit.count);
     }
-    add(connection, &mut counters).await?;
+    let taken_back = jobs.iter().flat_map(|job| &job.input).any(|hit| hit.count < 0);
+    add(connection, &mut counters, taken_back).await?;
     for job in jobs {
         let mut counts = Vec::with_capacity(job.input.len());
         for hit in &job.input {
@@ -51,10 +52,11 @@ pub(super) async fn count(connection: &mut PgConnection, jobs: &mut [&mut Counts
     Ok(())
 }
 
-/// Adds the hits, and finds what the counters showed before them.
+/// Adds the hits, and finds what the counters showed before them. Where something was taken back, counters at 0 go.
 async fn add(
     connection: &mut PgConnection,
     counters: &mut BTreeMap<(String, i64), Counter>,
+    taken_back: bool,
 ) -> Result<(), Failure> {
     columns!(&*counters, |counter| {
         keys: &str = counter.0.0.as_str(),
@@ -82,8 +84,18 @@ async fn add(
         &ends,
         &hits
     )
-    .fetch_all(connection)
+    .fetch_all(&mut *connection)
     .await?;
+    if taken_back {
+        sqlx::query!(
+            "DELETE FROM counters AS c USING UNNEST($1::text[], $2::bigint[]) AS n (key, start_at)
+             WHERE c.key = n.key AND c.start_at = n.start_at AND c.count = 0",
+            &keys as &[&str],
+            &starts
+        )
+        .execute(connection)
+        .await?;
+    }
     for row in rows {
         if let Some(counter) = counters.get_mut(&(row.key, row.start_at)) {
             counter.count = (row.count - counter.hits).max(0);

@@ -110,9 +110,10 @@ pub(super) async fn pending(
                (SELECT count(*) FROM orders
                 WHERE substr(account, 1, 12) = substr($1, 1, 12) AND account = $1
                   AND status IN ('pending', 'ready', 'processing') AND expires_at > $2) AS "orders!",
-               (SELECT count(*) FROM authorizations
-                WHERE substr(account, 1, 12) = substr($1, 1, 12) AND account = $1
-                  AND status = 'pending' AND expires_at > $2) AS "authorizations!""#,
+               count(*) AS "authorizations!", min(expires_at) AS first
+           FROM authorizations
+           WHERE substr(account, 1, 12) = substr($1, 1, 12) AND account = $1
+             AND status = 'pending' AND expires_at > $2"#,
         account,
         seconds(now)
     )
@@ -121,6 +122,7 @@ pub(super) async fn pending(
     Ok(PendingCounts {
         orders: ORDERS.unsigned("count", row.orders)?,
         authorizations: ORDERS.unsigned("count", row.authorizations)?,
+        first_expires_at: row.first.map(|first| ORDERS.time("expires_at", first)).transpose()?,
     })
 }
 

@@ -9,6 +9,7 @@ use crate::{failure::Failure, stored::seconds, writer::Change};
 /// [`purge`](acme_store::AcmeStore::purge).
 pub(super) struct Purge {
     pub(super) before: Timestamp,
+    pub(super) now: Timestamp,
     pub(super) limit: u32,
 }
 
@@ -16,7 +17,7 @@ impl Change<()> for Purge {
     type Outcome = Purged;
 
     async fn apply(&self, connection: &mut PgConnection, (): &mut ()) -> Result<Purged, Failure> {
-        let before = seconds(self.before);
+        let (before, now) = (seconds(self.before), seconds(self.now));
         let orders = sqlx::query!(
             "DELETE FROM orders WHERE row IN (
                 SELECT row FROM orders WHERE expires_at < $1 AND status <> 'processing'
@@ -37,7 +38,7 @@ impl Change<()> for Purge {
         let counters = sqlx::query!(
             "DELETE FROM counters WHERE (key, start_at) IN (
                 SELECT key, start_at FROM counters WHERE expires_at < $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED)",
-            before,
+            now,
             i64::from(self.limit)
         )
         .execute(&mut *connection)
@@ -45,7 +46,7 @@ impl Change<()> for Purge {
         let failures = sqlx::query!(
             "DELETE FROM failures WHERE row IN (
                 SELECT row FROM failures WHERE expires_at < $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED)",
-            before,
+            now,
             i64::from(self.limit)
         )
         .execute(connection)

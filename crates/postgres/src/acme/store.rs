@@ -81,8 +81,8 @@ impl AcmeStore for Acme {
         Ok(read!(self.readers, |connection| limit::failures(connection, account, identifiers, limit))?)
     }
 
-    async fn purge(&self, before: Timestamp, limit: u32) -> Result<Purged, StoreError> {
-        self.change(purge::Purge { before, limit }).await
+    async fn purge(&self, before: Timestamp, now: Timestamp, limit: u32) -> Result<Purged, StoreError> {
+        self.change(purge::Purge { before, now, limit }).await
     }
 
     async fn close(&self) {

@@ -97,8 +97,7 @@ impl Witnesses<'_> {
             }
         }
         let asked = quorum.perspectives.len();
-        let needed =
-            asked.saturating_sub(usize::try_from(quorum.maximum_dissent).unwrap_or(usize::MAX)).max(1);
+        let needed = quorum.needed();
         let confirmed = control.best(&quorum.perspectives);
         let shown = confirmed.values().copied().max().unwrap_or(0);
         if shown < needed {

@@ -70,6 +70,31 @@ async fn i4_the_directory_tells_its_profiles_and_the_order_its_own() {
     assert!(refusal.problem.detail.contains("tls, short, linted"), "{}", refusal.problem.detail);
 }
 
+/// What a front shows its clients comes to the same as what the signer counts.
+#[tokio::test]
+async fn d7_the_directory_tells_whose_receipts_count_and_how_many() {
+    use rpc::proto::signer::v1::authority_server::Authority as _;
+    let mut world = World::start().await;
+    for (dissent, needed) in [(1, 2), (0, 3), (2, 1)] {
+        let text = |dissent: u32| format!("maximum_dissent = {dissent}");
+        if dissent != 1 {
+            world = world.with_policy(&text(if dissent == 0 { 1 } else { 0 }), &text(dissent)).await;
+        }
+        let service = AuthorityService::new(world.ca.clone(), tokio_util::sync::CancellationToken::new());
+        let listed =
+            service.list_directories(tonic::Request::new(Default::default())).await.unwrap().into_inner();
+        drop(service);
+        let of = |name: &str| listed.directories.iter().find(|one| one.name == name).unwrap();
+        assert_eq!(of("open").perspectives, ["validator-1", "validator-2", "validator-3"]);
+        assert_eq!(of("open").perspectives_needed, needed);
+        let other = listed.directories.iter().find(|one| one.name != "open").unwrap();
+        assert_eq!(
+            (other.perspectives.as_slice(), other.perspectives_needed),
+            (&["validator-1".to_owned()][..], 1)
+        );
+    }
+}
+
 #[tokio::test]
 async fn i4_a_profile_that_is_withdrawn_before_finalize_is_invalid() {
     let world = World::start().await;

@@ -10,7 +10,7 @@ use crate::{
     stored::{Table, seconds},
 };
 
-const AUTHORIZATIONS: Table = Table("authorizations");
+pub(super) const AUTHORIZATIONS: Table = Table("authorizations");
 
 /// An authorization as it is stored.
 struct Stored {

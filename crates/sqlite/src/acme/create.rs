@@ -1,11 +1,11 @@
 //! New orders and authorizations: all of a batch in one go.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-use acme_store::{AuthorizationRow, CreateOutcome, NewOrder, OrderRow};
+use acme_store::{AuthorizationRow, CreateOutcome, NewOrder, OrderRow, PendingTally, Timestamp};
 use sqlx::SqliteConnection;
 
-use super::order;
+use super::{authorization, order};
 use crate::{
     failure::Failure,
     rows::{Rows, list},
@@ -14,6 +14,8 @@ use crate::{
 };
 
 type Creations = Job<Vec<NewOrder>, Vec<CreateOutcome>>;
+/// Orders that are not created, each with the end of what stands in its way.
+type Beyond = HashMap<String, Option<Timestamp>>;
 
 /// Keeps the orders of all jobs.
 pub(super) async fn create(
@@ -23,7 +25,8 @@ pub(super) async fn create(
     if jobs.is_empty() {
         return Ok(());
     }
-    let mut created = insert(connection, jobs).await?;
+    let beyond = beyond(connection, jobs).await?;
+    let mut created = insert(connection, jobs, &beyond).await?;
     for job in jobs {
         let mut outcomes = Vec::with_capacity(job.input.len());
         for new in &job.input {
@@ -31,7 +34,7 @@ pub(super) async fn create(
             outcomes.push(if created.remove(&new.order.id) {
                 CreateOutcome::Created
             } else {
-                obstacle(connection, &new.order).await?
+                obstacle(connection, &new.order, &beyond).await?
             });
         }
         job.outcome = Some(outcomes);
@@ -39,10 +42,49 @@ pub(super) async fn create(
     Ok(())
 }
 
+/// The orders that would bring their account beyond its bound.
+async fn beyond(connection: &mut SqliteConnection, jobs: &[&mut Creations]) -> Result<Beyond, Failure> {
+    let orders = || jobs.iter().flat_map(|job| &job.input);
+    let mut tally = PendingTally::of(orders());
+    let mut accounts = Rows::new();
+    for (account, now) in tally.accounts() {
+        accounts.row().text(account).number(seconds(now));
+    }
+    if accounts.is_empty() {
+        return Ok(Beyond::new());
+    }
+    let (accounts, _) = accounts.finish();
+    // "IN (…)" says to the planner that the partial index has all that is wanted.
+    let found = sqlx::query!(
+        r#"SELECT a.account, count(*) AS "count!: i64", min(a.expires_at) AS "first!: i64"
+           FROM json_each(?) AS r CROSS JOIN authorizations AS a
+           WHERE substr(a.account, 1, 12) = substr(r.value ->> 0, 1, 12) AND a.account = r.value ->> 0
+             AND a.status IN ('pending', 'valid') AND a.status = 'pending' AND a.expires_at > r.value ->> 1
+           GROUP BY a.account"#,
+        accounts
+    )
+    .fetch_all(connection)
+    .await?;
+    for row in found {
+        let first = authorization::AUTHORIZATIONS.time("expires_at", row.first)?;
+        let count = authorization::AUTHORIZATIONS.unsigned("count", row.count)?;
+        tally.found(&row.account, count, Some(first));
+    }
+    let refused = orders().filter_map(|new| Some((new.order.id.clone(), tally.admit(new).err()?)));
+    Ok(refused.collect())
+}
+
 /// Why an order was not created.
-async fn obstacle(connection: &mut SqliteConnection, order: &OrderRow) -> Result<CreateOutcome, Failure> {
+async fn obstacle(
+    connection: &mut SqliteConnection,
+    order: &OrderRow,
+    beyond: &Beyond,
+) -> Result<CreateOutcome, Failure> {
     if let Some(there) = order::by_id(connection, &order.id).await? {
         return Ok(CreateOutcome::Exists(Box::new(there)));
+    }
+    if let Some(first) = beyond.get(&order.id) {
+        return Ok(CreateOutcome::Bounded(*first));
     }
     let there = match &order.replaces {
         Some(certificate) => order::replacing(connection, certificate).await?,
@@ -56,9 +98,10 @@ async fn obstacle(connection: &mut SqliteConnection, order: &OrderRow) -> Result
 async fn insert(
     connection: &mut SqliteConnection,
     jobs: &[&mut Creations],
+    beyond: &Beyond,
 ) -> Result<HashSet<String>, Failure> {
     let (mut orders, mut authorizations) = (Rows::new(), Rows::new());
-    for new in jobs.iter().flat_map(|job| &job.input) {
+    for new in jobs.iter().flat_map(|job| &job.input).filter(|new| !beyond.contains_key(&new.order.id)) {
         let order = &new.order;
         orders
             .row()

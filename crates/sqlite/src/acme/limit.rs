@@ -51,8 +51,13 @@ async fn add(connection: &mut SqliteConnection, hit: &Hit) -> Result<i64, Failur
         seconds(hit.expires_at),
         hit.count
     )
-    .fetch_one(connection)
+    .fetch_one(&mut *connection)
     .await?;
+    if row.count == 0 {
+        sqlx::query!("DELETE FROM counters WHERE key = ? AND start_at = ?", hit.key, seconds(hit.window))
+            .execute(connection)
+            .await?;
+    }
     Ok(row.count)
 }
 

@@ -113,9 +113,10 @@ pub(super) async fn pending(
                (SELECT count(*) FROM orders
                 WHERE substr(account, 1, 12) = substr(?1, 1, 12) AND account = ?1
                   AND status IN ('pending', 'ready', 'processing') AND expires_at > ?2) AS "orders!: i64",
-               (SELECT count(*) FROM authorizations
-                WHERE substr(account, 1, 12) = substr(?1, 1, 12) AND account = ?1
-                  AND status IN ('pending', 'valid') AND status = 'pending' AND expires_at > ?2) AS "authorizations!: i64""#,
+               count(*) AS "authorizations!: i64", min(expires_at) AS "first?: i64"
+           FROM authorizations
+           WHERE substr(account, 1, 12) = substr(?1, 1, 12) AND account = ?1
+             AND status IN ('pending', 'valid') AND status = 'pending' AND expires_at > ?2"#,
         account,
         seconds(now)
     )
@@ -124,6 +125,7 @@ pub(super) async fn pending(
     Ok(PendingCounts {
         orders: ORDERS.unsigned("count", row.orders)?,
         authorizations: ORDERS.unsigned("count", row.authorizations)?,
+        first_expires_at: row.first.map(|first| ORDERS.time("expires_at", first)).transpose()?,
     })
 }
 

@@ -80,8 +80,8 @@ impl AcmeStore for Acme {
         Ok(limit::failures(&mut *self.readers.take().await?, account, identifiers, limit).await?)
     }
 
-    async fn purge(&self, before: Timestamp, limit: u32) -> Result<Purged, StoreError> {
-        self.change(purge::Purge { before, limit }).await
+    async fn purge(&self, before: Timestamp, now: Timestamp, limit: u32) -> Result<Purged, StoreError> {
+        self.change(purge::Purge { before, now, limit }).await
     }
 
     async fn close(&self) {

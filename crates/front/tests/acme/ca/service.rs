@@ -15,6 +15,7 @@ use bytes::Bytes;
 use pki::{Certificate, Csr};
 use rpc::proto::signer::v1 as wire;
 use rpc::proto::signer::v1::authority_server::Authority;
+use rpc::proto::signer::v1::look_up_account_request::Selector;
 use rpc::{AuthorizedIdentifier, AuthorizedName, AuthorizedOrder, Evidence, Refusal};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -28,7 +29,8 @@ impl Authority for FakeCa {
         &self,
         _request: Request<wire::ListDirectoriesRequest>,
     ) -> Result<Response<wire::ListDirectoriesResponse>, Status> {
-        let directories = ["open", "eab", "reuse", "pre", "sub", "limited", "dns", "test", "since"];
+        let directories =
+            ["open", "eab", "reuse", "pre", "sub", "limited", "dns", "test", "since", "quorum"];
         let directories = directories.map(|name| self.describe(name)).to_vec();
         Ok(Response::new(wire::ListDirectoriesResponse { directories }))
     }
@@ -210,12 +212,16 @@ impl Authority for FakeCa {
     ) -> Result<Response<wire::LookUpAccountResponse>, Status> {
         self.check()?;
         self.look_ups.fetch_add(1, Ordering::SeqCst);
-        let Some(wire::look_up_account_request::Selector::AccountId(id)) = request.into_inner().selector
-        else {
-            return Err(Status::invalid_argument("selector"));
+        let wire::LookUpAccountRequest { directory, selector } = request.into_inner();
+        let state = self.state.lock();
+        let id = match selector.ok_or_else(|| Status::invalid_argument("selector"))? {
+            Selector::AccountId(id) => Some(id.parse().map_err(|_| Status::invalid_argument("id"))?),
+            Selector::KeyThumbprint(key) => {
+                let key = key.parse().map_err(|_| Status::invalid_argument("key"))?;
+                state.keys.get(&(directory.parse().unwrap(), key)).copied()
+            }
         };
-        let id = id.parse().map_err(|_| Status::invalid_argument("id"))?;
-        let account = self.state.lock().accounts.get(&id).cloned().map(Into::into);
+        let account = id.and_then(|id| state.accounts.get(&id)).cloned().map(Into::into);
         Ok(Response::new(wire::LookUpAccountResponse { account }))
     }
 
@@ -251,6 +257,9 @@ impl Authority for FakeCa {
             return Err(refusal.into());
         }
         let certificate = self.issue_checked(request.into_inner())?;
+        if self.losing_issuances.load(Ordering::SeqCst) {
+            return Err(rpc::unavailable("the answer is lost", Duration::from_millis(100)));
+        }
         let outcome = Some(wire::issue_response::Outcome::Certificate(certificate));
         Ok(Response::new(wire::IssueResponse { outcome }))
     }

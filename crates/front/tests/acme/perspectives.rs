@@ -1,0 +1,236 @@
+//! Sections D, E and H: looks of validators. What several perspectives say comes to the same at the front as at the signer,
+//! and whatever they say or do not say, every order comes to an end.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use acme::ErrorType;
+use serde_json::{Value, json};
+
+use crate::ca::Gate;
+use crate::client::Client;
+use crate::stage::{Stage, until};
+use crate::validator::{Eye, Sight};
+
+const SILENT: Sight = Sight::Each([Eye::Yes, Eye::Silent, Eye::Silent]);
+const ONE_DISSENTS: Sight = Sight::Each([Eye::Yes, Eye::No(ErrorType::IncorrectResponse), Eye::Yes]);
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_else(|| panic!("no text: {value}")).to_owned()
+}
+
+fn caa_looks(stage: &Stage) -> u32 {
+    stage.validator.caa_looks.load(Ordering::SeqCst)
+}
+
+/// Orders the name, and answers with its authorization in its end.
+async fn validate(stage: &Stage, client: &Client, name: &str) -> Value {
+    let order = client.order(&[name]).await.ok(201).json();
+    stage.authorize(client, &text(&order["authorizations"][0])).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn d7_silent_perspectives_cost_no_try_and_make_nothing_valid() {
+    let stage = Stage::new().await;
+    let client = Client::registered(&stage.wire, "quorum").await;
+    // As often as a failure would end it.
+    stage.validator.plan("quiet.example.org", [SILENT, SILENT, SILENT]);
+    let (order, url) = stage.ready_order(&client, &["quiet.example.org"]).await;
+    assert_eq!(stage.validator.looks.load(Ordering::SeqCst), 4);
+    stage.finalize(&client, &order, &["quiet.example.org"]).await.ok(200);
+    stage.poll(&client, &url, &["valid"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn d7_dissent_counts_as_the_signer_counts_it() {
+    let stage = Stage::new().await;
+    let client = Client::registered(&stage.wire, "quorum").await;
+    stage.validator.plan("most.example.org", [ONE_DISSENTS]);
+    let (order, url) = stage.ready_order(&client, &["most.example.org"]).await;
+    assert_eq!(stage.validator.looks.load(Ordering::SeqCst), 1);
+    stage.finalize(&client, &order, &["most.example.org"]).await.ok(200);
+    stage.poll(&client, &url, &["valid"]).await;
+    // One who dissents where another is silent decides nothing yet.
+    let one = Sight::Each([Eye::Silent, Eye::No(ErrorType::IncorrectResponse), Eye::Yes]);
+    stage.validator.plan("open.example.org", [one]);
+    assert_eq!(validate(&stage, &client, "open.example.org").await["status"], "valid");
+    assert_eq!(stage.validator.looks.load(Ordering::SeqCst), 3);
+    let no = Eye::No(ErrorType::IncorrectResponse);
+    stage.validator.plan("few.example.org", [Sight::Each([no.clone(), Eye::Yes, no])]);
+    let refused = validate(&stage, &client, "few.example.org").await;
+    assert_eq!(refused["status"], "invalid");
+    let error = &refused["challenges"][0]["error"]["type"];
+    assert_eq!(error, "urn:ietf:params:acme:error:incorrectResponse");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn d10_what_too_few_have_seen_is_not_used_again() {
+    let stage = Stage::new().await;
+    let mut client = Client::registered(&stage.wire, "quorum").await;
+    stage.validator.plan("most.example.org", [ONE_DISSENTS]);
+    stage.ready_order(&client, &["most.example.org"]).await;
+    assert_eq!(client.order(&["most.example.org"]).await.ok(201).json()["status"], "ready");
+    // The operator asks for all of them from now on.
+    stage.ca.need(3);
+    let stage = stage.restart().await;
+    client.wire = stage.wire.clone();
+    assert_eq!(client.order(&["most.example.org"]).await.ok(201).json()["status"], "pending");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn h6_perspectives_are_counted_for_caa_too() {
+    let stage = Stage::new().await;
+    let client = Client::registered(&stage.wire, "quorum").await;
+    let names = ["old.example.org"];
+    stage.ready_order(&client, &names).await;
+    stage.clock.advance(Duration::from_secs(9 * 3600));
+    let no = Eye::No(ErrorType::Caa);
+    let (order, url) = stage.ready_order(&client, &names).await;
+    stage.validator.plan(names[0], [Sight::Each([no.clone(), Eye::Yes, no.clone()])]);
+    stage.finalize(&client, &order, &names).await.problem(403, "caa");
+    stage.validator.plan(names[0], [SILENT, Sight::Each([Eye::Yes, no, Eye::Yes])]);
+    stage.finalize(&client, &order, &names).await.ok(200);
+    stage.poll(&client, &url, &["valid"]).await;
+    assert_eq!(caa_looks(&stage), 3);
+}
+
+/// An order on an authorization whose answer of CAA has grown old.
+async fn old_order(stage: &Stage, names: &[&str]) -> (Client, Value, String) {
+    let client = Client::registered(&stage.wire, "reuse").await;
+    stage.ready_order(&client, names).await;
+    stage.clock.advance(Duration::from_secs(9 * 3600));
+    let (order, url) = stage.ready_order(&client, names).await;
+    (client, order, url)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn e7_a_certificate_is_delivered_whatever_caa_says_by_now() {
+    let stage = Stage::with(|config| {
+        config.limits.finalize_wait_milliseconds = 1;
+        config.limits.processing_lease_seconds = 2;
+        config.validation.attempt_seconds = 1;
+    })
+    .await;
+    for (name, now) in
+        [("forbidden.example.org", Sight::Invalid(ErrorType::Caa)), ("silent.example.org", Sight::Away)]
+    {
+        let (client, order, url) = old_order(&stage, &[name]).await;
+        let (issued, looked) = (stage.ca.certificates(), caa_looks(&stage));
+        stage.ca.lose_issuances(true);
+        stage.finalize(&client, &order, &[name]).await.ok(200);
+        until("a certificate", async || stage.ca.certificates() > issued).await;
+        stage.validator.plan(name, std::iter::repeat_n(now, 1_000));
+        // Whoever takes the order over knows of no certificate, and asks CAA first.
+        until("another look at CAA", async || caa_looks(&stage) >= looked + 2).await;
+        stage.ca.lose_issuances(false);
+        stage.poll(&client, &url, &["valid"]).await;
+        assert_eq!(stage.ca.certificates(), issued + 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn e7_no_order_waits_for_caa_for_ever() {
+    let stage = Stage::with(|config| config.limits.finalize_wait_milliseconds = 1).await;
+    let (client, order, url) = old_order(&stage, &["mute.example.org"]).await;
+    stage.validator.plan("mute.example.org", std::iter::repeat_n(Sight::Away, 1_000));
+    stage.finalize(&client, &order, &["mute.example.org"]).await.ok(200);
+    until("three looks at CAA", async || caa_looks(&stage) >= 3).await;
+    assert_eq!(client.post_as_get(&url).await.ok(200).json()["status"], "processing");
+    stage.clock.advance(Duration::from_secs(301));
+    let refused = stage.poll(&client, &url, &["ready"]).await.json();
+    assert_eq!(refused["error"]["type"], "urn:ietf:params:acme:error:caa");
+    // It is asked anew when the client asks anew.
+    stage.validator.plan("mute.example.org", []);
+    stage.finalize(&client, &order, &["mute.example.org"]).await.ok(200);
+    stage.poll(&client, &url, &["valid"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn h6_answers_of_caa_are_kept_while_others_are_waited_for() {
+    let stage = Stage::new().await;
+    let names = ["quick.example.org", "slow.example.org"];
+    let (client, order, url) = old_order(&stage, &names).await;
+    stage.validator.plan("slow.example.org", [Sight::Away, Sight::Away]);
+    stage.finalize(&client, &order, &names).await.ok(200);
+    stage.poll(&client, &url, &["valid"]).await;
+    assert_eq!(caa_looks(&stage), 4);
+}
+
+/// As slow as a validator may be whose resolver is.
+#[tokio::test(flavor = "multi_thread")]
+async fn h6_caa_is_waited_for_longer_than_a_signer() {
+    let stage = Stage::with(|config| {
+        config.limits.finalize_wait_milliseconds = 1;
+        config.limits.processing_lease_seconds = 2;
+    })
+    .await;
+    let (client, order, url) = old_order(&stage, &["slow.example.org"]).await;
+    let held = Gate::default();
+    stage.validator.plan("slow.example.org", [Sight::Held(held.clone())]);
+    stage.finalize(&client, &order, &["slow.example.org"]).await.ok(200);
+    held.reached().await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    held.release();
+    stage.poll(&client, &url, &["valid"]).await;
+    assert_eq!(caa_looks(&stage), 1, "no front gave it up, and none took it over");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn d6_a_challenge_is_looked_at_once_at_a_time() {
+    let stage = Stage::with(|config| {
+        config.validation.answer_wait_milliseconds = 15_000;
+        config.limits.poll_wait_milliseconds = 0;
+    })
+    .await;
+    let client = Client::registered(&stage.wire, "dns").await;
+    let order = client.order(&["twice.example.org"]).await.ok(201).json();
+    let url = text(&order["authorizations"][0]);
+    let challenges = client.post_as_get(&url).await.ok(200).json()["challenges"].clone();
+    let (http, dns) = (text(&challenges[0]["url"]), text(&challenges[1]["url"]));
+    let gates = [Gate::default(), Gate::default()];
+    stage.validator.plan("twice.example.org", gates.clone().map(Sight::Held));
+    let nothing = json!({});
+    let first = async { tokio::join!(client.post(&http, &nothing), client.post(&dns, &nothing)) };
+    let again = async {
+        for gate in &gates {
+            gate.reached().await;
+        }
+        // As often as the client asks, and whichever it asked for last.
+        for url in [&http, &dns, &http, &dns] {
+            client.post(url, &nothing).await.ok(200);
+        }
+        assert_eq!(stage.validator.looks.load(Ordering::SeqCst), 2);
+        gates.iter().for_each(Gate::release);
+    };
+    tokio::join!(first, again);
+    assert_eq!(stage.poll(&client, &url, &["valid"]).await.json()["status"], "valid");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a18_one_account_leaves_room_at_the_validators() {
+    let stage = Stage::with(|config| config.validation.looks_per_account = 1).await;
+    let client = Client::registered(&stage.wire, "open").await;
+    let held = Gate::default();
+    stage.validator.plan("first.example.org", [Sight::Held(held.clone())]);
+    let order = client.order(&["first.example.org", "second.example.org"]).await.ok(201).json();
+    let mut urls = Vec::new();
+    for authorization in order["authorizations"].as_array().unwrap() {
+        let object = client.post_as_get(&text(authorization)).await.ok(200).json();
+        let first = object["identifier"]["value"] == "first.example.org";
+        urls.insert(
+            if first { 0 } else { urls.len() },
+            (text(authorization), text(&object["challenges"][0]["url"])),
+        );
+    }
+    client.post(&urls[0].1, &json!({})).await.ok(200);
+    held.reached().await;
+    client.post(&urls[1].1, &json!({})).await.ok(200);
+    // Others have their own.
+    let other = Client::registered(&stage.wire, "open").await;
+    assert_eq!(validate(&stage, &other, "other.example.org").await["status"], "valid");
+    assert_eq!(stage.validator.looks.load(Ordering::SeqCst), 2);
+    held.release();
+    for (authorization, _) in &urls {
+        stage.poll(&client, authorization, &["valid"]).await;
+    }
+}
