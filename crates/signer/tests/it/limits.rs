@@ -66,7 +66,7 @@ async fn a18_a_registered_domain_gets_so_many_certificates() {
     let world = limited("certificates_per_domain = \"3 in 7d\"").await;
     let (client, other) = (world.client().await, world.client().await);
     let first = world.now();
-    for name in ["a.example.org", "*.b.example.org", "example.org"] {
+    for name in ["a.example.org", "c.b.example.org", "example.org"] {
         // Whose they are makes no difference.
         let whose = if name == "example.org" { &other } else { &client };
         world.issue_for(whose, &[name, "neutral.example.net"]).await;
@@ -90,9 +90,6 @@ async fn a18_a_registered_domain_gets_so_many_certificates() {
     world.issue_for(&client, &["d.example.org"]).await;
     let (second, _) = world.limited_order(&client, &["e.example.org"], json!({})).await;
     assert_eq!(second, until.plus(Period::from_seconds(HOUR)));
-    assert!(world.refusals().await.iter().any(|(reason, directory, count)| {
-        (reason.as_str(), directory.as_str(), *count) == ("rate-limited", "open", 5)
-    }));
 }
 
 #[tokio::test]
