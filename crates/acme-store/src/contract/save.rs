@@ -127,6 +127,6 @@ pub async fn a_long_state_reads_back(fixture: &dyn Fixture) {
     assert_eq!(orders.iter().map(|order| order.state.len()).collect::<Vec<_>>(), [0, 5000]);
     let claimed = store.claim_processing(&crate::ProcessingClaim::Any(9), HOUR).await.unwrap();
     assert_eq!(claimed[0].state, "");
-    assert_eq!(store.purge(at(9000), 9).await.unwrap().orders, 1);
+    assert_eq!(store.purge(at(9000), at(9000), 9).await.unwrap().orders, 1);
     assert_eq!(store.order("2").await.unwrap(), None);
 }
