@@ -5,6 +5,7 @@ use std::time::Duration;
 use acme::challenge::Method;
 use acme::id::Scope;
 use acme::receipt::{Receipt, requirement};
+use ca_store::CaStore as _;
 use serde_json::{Value, json};
 use signer::authority::NameEvidence;
 use signer::order::AuthorizedName;

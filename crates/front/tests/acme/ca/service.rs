@@ -29,8 +29,7 @@ impl Authority for FakeCa {
         &self,
         _request: Request<wire::ListDirectoriesRequest>,
     ) -> Result<Response<wire::ListDirectoriesResponse>, Status> {
-        let directories =
-            ["open", "eab", "reuse", "pre", "sub", "limited", "dns", "test", "since", "quorum"];
+        let directories = ["open", "eab", "reuse", "pre", "sub", "limited", "dns", "test", "since", "quorum"];
         let directories = directories.map(|name| self.describe(name)).to_vec();
         Ok(Response::new(wire::ListDirectoriesResponse { directories }))
     }
