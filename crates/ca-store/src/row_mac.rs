@@ -360,13 +360,14 @@ pub(crate) mod tests {
             signed_at in proptest::option::of(time()),
             abandoned_at in proptest::option::of(time()),
             replaces in proptest::option::of(any::<[u8; 16]>()),
+            counted in any::<bool>(),
         ) -> JournalRow {
             let (serial, kind) = (Serial::from_random(serial), JournalKind::ALL[kind]);
             let replaces = replaces.map(Serial::from_random);
             JournalRow {
                 serial, kind, order, new_order, directory, account, issuer, profile, shard, spki_sha256,
                 csr_sha256, not_before, not_after, tbs, created_at, signature, signed_at, abandoned_at,
-                replaces,
+                replaces, counted,
             }
         }
     }
