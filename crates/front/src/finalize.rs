@@ -190,6 +190,7 @@ async fn drive(front: Arc<Front>, job: Job) -> Outcome {
     let mut pause = FIRST_PAUSE;
     let mut rest = REST;
     let deadline = front.limits.issue_deadline();
+    tokio::time::sleep(front.faults.processing()).await;
     loop {
         if !due.is_empty() {
             match caa::renew(&front, &due).await {

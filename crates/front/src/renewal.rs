@@ -39,6 +39,9 @@ pub(crate) async fn show(front: &Front, directory: &Directory, id: &CertificateI
     if !directory.renewal_info {
         return Err(Refusal::NoResource);
     }
+    if let Some(body) = front.faults.renewal_info(id) {
+        return Ok(Reply::as_json(body));
+    }
     let key = (directory.name.clone(), id.clone());
     // Of many who ask for the same at once, one asks the signer. Refusals are not kept: each may be about a new certificate.
     let asked = front.renewal_infos.0.try_get_with(key, front.signer.renewal_info(&directory.name, id)).await;
