@@ -43,6 +43,10 @@ pub struct Facts {
     pub eab_kid: String,
     pub eab_hmac_key: String,
     pub names: PathBuf,
+    #[serde(default)]
+    pub management: Option<String>,
+    #[serde(default)]
+    pub dns_management: Option<String>,
 }
 
 impl Demo {
@@ -66,21 +70,35 @@ impl Demo {
         Self::start_with(folder, &[])
     }
 
-    /// The same with more of what it can be told.
+    /// Starts one in place of Pebble, on free ports, with further arguments.
     ///
     /// # Panics
     ///
     /// When it does not come up.
     #[must_use]
-    pub fn start_with(folder: TempDir, options: &[&str]) -> Self {
+    pub fn start_as_pebble(arguments: &[&str]) -> Self {
+        let free = "127.0.0.1:0";
+        let ports =
+            ["--pebble", "--listen", free, "--management", free, "--dns", free, "--dns-management", free];
+        let arguments: Vec<&str> = ports.into_iter().chain(arguments.iter().copied()).collect();
+        Self::start_with(tempfile::tempdir().expect("a temporary folder"), &arguments)
+    }
+
+    /// As [`Demo::start_in`], with further arguments.
+    ///
+    /// # Panics
+    ///
+    /// When it does not come up.
+    #[must_use]
+    pub fn start_with(folder: TempDir, arguments: &[&str]) -> Self {
         let (http_01_port, tls_alpn_01_port) = (free_port(), free_port());
         let state = folder.path().join("state");
         let mut child = Command::new(ours("chancery"))
             .args(["demo", "--serve", "--http-01-port", &http_01_port.to_string()])
             .args(["--tls-alpn-01-port", &tls_alpn_01_port.to_string()])
+            .args(arguments)
             .arg("--state")
             .arg(&state)
-            .args(options)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())

@@ -37,7 +37,8 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("cryptoki-sys", &["hsm"]),
     // The crash tests audit by SQL of their own.
     ("sqlx", &["sqlite", "postgres", "e2e", "benches"]),
-    ("axum", &["front", "status", "runtime", "testkit"]),
+    // The demo's management calls.
+    ("axum", &["front", "status", "runtime", "testkit", "chancery"]),
     ("josekit", &["acme"]),
     ("hickory-resolver", &["validator"]),
     ("libfuzzer-sys", &["fuzz"]),

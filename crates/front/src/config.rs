@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use acme::resource::BaseUrl;
+use acme::directory::DirectoryName;
+use acme::resource::{BaseUrl, Resource};
 use ipnet::IpNet;
 use pki::Name;
 use rpc::NodeName;
@@ -12,6 +13,8 @@ use runtime::{
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
 use serde::de::value::StrDeserializer;
+
+use crate::faults::Faults;
 
 /// The front's configuration file.
 ///
@@ -60,6 +63,15 @@ pub struct Config {
     /// Empty by default.
     #[serde(default)]
     pub trusted_proxies: Vec<IpNet>,
+    /// Further paths at which the objects of directories can be read, for clients that are configured with another server's.
+    /// Empty by default.
+    #[serde(default, rename = "directory_alias")]
+    pub directory_aliases: Vec<AliasSection>,
+    /// A file that says how this front is to fail, for those who test ACME clients with it: every key is documented in
+    /// `crates/front/src/faults.rs`. Read again when it changes and on SIGHUP. Its holder can withhold, as whoever holds the
+    /// front can, and no more. Default: none, and nothing fails on purpose.
+    #[serde(default)]
+    pub faults: Option<FilePath>,
     /// How validation is tried.
     #[serde(default)]
     pub validation: ValidationSection,
@@ -134,6 +146,17 @@ pub enum HttpsSection {
         /// Its private key, PEM (PKCS#8, SEC 1 or PKCS#1).
         key: FilePath,
     },
+}
+
+/// A further path of a directory's object. It is for GET alone: the URLs in the object are the directory's own, and what a
+/// client signs names those.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AliasSection {
+    /// The whole path as clients ask for it, `"/dir"`.
+    pub path: String,
+    /// The directory's name.
+    pub directory: DirectoryName,
 }
 
 /// Another front.
@@ -342,6 +365,10 @@ impl RoleConfig for Config {
                 return Err(Invalid::new(key, "at least one is needed"));
             }
         }
+        self.check_aliases()?;
+        if let Some(file) = &self.faults {
+            Faults::read(file, &self.limits)?;
+        }
         let limits = &self.limits;
         for (key, value) in [
             ("limits.connections", limits.connections),
@@ -383,3 +410,30 @@ impl RoleConfig for Config {
         Ok(())
     }
 }
+
+impl Config {
+    /// An alias must not hide a resource, nor another alias.
+    fn check_aliases(&self) -> Result<(), Invalid> {
+        let wrong = |detail: String| Err(Invalid::new("directory_alias.path", detail));
+        for (at, alias) in self.directory_aliases.iter().enumerate() {
+            let path = alias.path.as_str();
+            let plain = |octet: u8| octet.is_ascii_alphanumeric() || b"-._~/".contains(&octet);
+            if !path.starts_with('/') || path.len() < 2 || !path.bytes().all(plain) {
+                return wrong(format!(
+                    "{path:?} is no path: a slash, then letters, digits, slashes and -._~"
+                ));
+            }
+            let own = Resource::parse_path(path).is_ok() || path.starts_with(ACME_PREFIX);
+            if own {
+                return wrong(format!("{path:?} lies where directories have their own URLs"));
+            }
+            if self.directory_aliases.iter().take(at).any(|other| other.path == alias.path) {
+                return wrong(format!("{path:?} is there twice"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Below it are the URLs that [`acme::resource`] knows.
+const ACME_PREFIX: &str = "/acme/";

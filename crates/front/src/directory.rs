@@ -18,6 +18,7 @@ use runtime::Dependency;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::AliasSection;
 use crate::refusal::Refusal;
 use crate::reply::Reply;
 use crate::signer::Signer;
@@ -61,14 +62,22 @@ pub(crate) struct Directory {
 #[derive(Debug)]
 pub(crate) struct Directories {
     bases: Vec<BaseUrl>,
+    aliases: HashMap<String, DirectoryName>,
     current: ArcSwapOption<HashMap<DirectoryName, Arc<Directory>>>,
     /// Whether the signer has told them once.
     known: watch::Sender<bool>,
 }
 
 impl Directories {
-    pub(crate) fn new(bases: Vec<BaseUrl>) -> Self {
-        Self { bases, current: ArcSwapOption::empty(), known: watch::Sender::new(false) }
+    /// Of these base URLs; directories' objects are at the aliases' paths too.
+    pub(crate) fn new(bases: Vec<BaseUrl>, aliases: &[AliasSection]) -> Self {
+        let aliases = aliases.iter().map(|alias| (alias.path.clone(), alias.directory.clone())).collect();
+        Self { bases, aliases, current: ArcSwapOption::empty(), known: watch::Sender::new(false) }
+    }
+
+    /// The directory whose object can be read at this path too.
+    pub(crate) fn at_alias(&self, path: &str) -> Option<&DirectoryName> {
+        self.aliases.get(path)
     }
 
     /// Every base URL of this front.

@@ -18,6 +18,7 @@ mod challenge;
 mod config;
 mod csr;
 mod directory;
+mod faults;
 mod finalize;
 mod https;
 mod limits;
@@ -42,7 +43,9 @@ mod under_way;
 mod validation;
 
 pub use config::{
-    Config, DatabaseSection, HttpsSection, LimitsSection, PeerSection, PeersSection, ValidationSection,
+    AliasSection, Config, DatabaseSection, HttpsSection, LimitsSection, PeerSection, PeersSection,
+    ValidationSection,
 };
+pub use faults::check as check_faults;
 pub use limits::unpause;
 pub use run::run;

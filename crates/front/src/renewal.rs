@@ -51,6 +51,9 @@ pub(crate) async fn show(front: &Front, directory: &Directory, id: &CertificateI
     if !directory.renewal_info {
         return Err(Refusal::NoResource);
     }
+    if let Some(body) = front.faults.renewal_info(id) {
+        return Ok(Reply::as_json(body));
+    }
     let key = (directory.name.clone(), id.clone());
     let infos = &front.renewal_infos;
     if let Some(problem) = infos.unknown.get(&key).await {

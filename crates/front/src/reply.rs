@@ -53,6 +53,14 @@ impl Reply {
         reply
     }
 
+    /// Something that is to look like an ACME object; it may be none.
+    pub(crate) fn as_json(body: String) -> Self {
+        let mut reply = Self::empty(StatusCode::OK);
+        reply.headers.insert(header::CONTENT_TYPE, JSON);
+        reply.body = Bytes::from(body);
+        reply
+    }
+
     fn encoded<T: Serialize>(status: StatusCode, kind: HeaderValue, object: &T) -> Self {
         match serde_json::to_vec(object) {
             Ok(body) => {

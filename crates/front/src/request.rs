@@ -38,6 +38,10 @@ impl Place {
     /// Finds the resource of a requested path.
     pub(crate) fn find(directories: &Directories, uri: &Uri) -> Result<Self, Refusal> {
         let path = uri.path_and_query().map_or("", |path| path.as_str());
+        if let Some(name) = directories.at_alias(path) {
+            let directory = directories.find(name)?.ok_or(Refusal::NoDirectory)?;
+            return Ok(Self { directory, resource: Resource::Directory, cursor: None });
+        }
         let (path, cursor) = split_cursor(path);
         let (name, resource) = parse_path(directories.bases(), path).ok_or_else(|| {
             if !Resource::is_renewal_info_path(path) {
@@ -204,7 +208,8 @@ pub(crate) fn check_url(place: &Place, jws: &Jws) -> Result<BaseUrl, Refusal> {
 /// Uses the nonce up (RFC 8555 §6.5).
 pub(crate) async fn redeem(front: &Front, jws: &Jws) -> Result<(), Refusal> {
     let Some(nonce) = &jws.header().nonce else { return Err(Refusal::BadNonce) };
-    if front.nonces.redeem(nonce).await { Ok(()) } else { Err(Refusal::BadNonce) }
+    let good = front.nonces.redeem(nonce).await;
+    if good && !front.faults.refuses_nonce() { Ok(()) } else { Err(Refusal::BadNonce) }
 }
 
 /// Finds the key to verify with; which kind of reference is right depends on the resource (RFC 8555 §6.2).

@@ -56,7 +56,9 @@ async fn dispatch(State(front): State<Arc<Front>>, request: Request) -> Response
         _ => None,
     };
     let nonce = (method != Method::OPTIONS).then(|| front.nonces.issue());
-    reply.into_response(&method, nonce.as_deref(), index.as_deref())
+    let mut response = reply.into_response(&method, nonce.as_deref(), index.as_deref());
+    front.faults.mark(response.headers_mut());
+    response
 }
 
 /// Works on a request, and not for longer than is allowed.
@@ -67,7 +69,11 @@ async fn admit(
     base: &mut Option<BaseUrl>,
 ) -> Result<Reply, Refusal> {
     let patience = Duration::from_secs(front.limits.request_seconds);
-    let work = Box::pin(serve(front, place, request, base));
+    let method = request.method().clone();
+    let work = Box::pin(async {
+        front.faults.strike(&method).await?;
+        serve(front, place, request, base).await
+    });
     tokio::time::timeout(patience, work).await.unwrap_or(Err(Refusal::TooSlow))
 }
 

@@ -17,6 +17,7 @@ use crate::accounts::Accounts;
 use crate::certificate::FreshCertificates;
 use crate::config::{Config, HttpsSection};
 use crate::directory::Directories;
+use crate::faults::Faults;
 use crate::https::{OwnIssue, Served};
 use crate::limits::Learned;
 use crate::nonce::{Nonces, PeerService};
@@ -83,7 +84,7 @@ fn assemble(
         Channel::connect_lazy(config.validator.addresses.clone(), Role::Validator, Arc::clone(credentials))
             .map_err(Failure::usage)?;
     Ok(Front {
-        directories: Directories::new(config.base_urls.clone()),
+        directories: Directories::new(config.base_urls.clone(), &config.directory_aliases),
         accounts: Accounts::new(config.limits.cached_accounts),
         nonces: Arc::new(nonces(config, credentials)?),
         signer,
@@ -94,6 +95,7 @@ fn assemble(
         proxies: runtime::TrustedProxies::new(config.trusted_proxies.clone()),
         work: runtime::Rates::new(config.limits.work_per_second, config.limits.work_burst),
         validation: config.validation.clone(),
+        faults: faults(config, lifecycle)?,
         room: Semaphore::new(config.limits.requests),
         bodies: Semaphore::new(config.limits.bodies),
         fresh: FreshCertificates::new(config.limits.cached_rows),
@@ -106,6 +108,19 @@ fn assemble(
         tasks: TaskTracker::new(),
         draining: lifecycle.drain_token(),
     })
+}
+
+/// Those of the configuration's file, which may change while the front runs.
+fn faults(config: &Config, lifecycle: &Lifecycle) -> Result<Arc<Faults>, Failure> {
+    let Some(file) = &config.faults else { return Ok(Arc::new(Faults::none())) };
+    let faults = Arc::new(Faults::read(file, &config.limits).map_err(Failure::usage)?);
+    faults.warn();
+    let (current, limits, path) = (Arc::clone(&faults), config.limits.clone(), file.clone());
+    lifecycle.watch("faults", vec![file.to_path_buf()], move || {
+        current.replace(Faults::read(&path, &limits)?);
+        Ok::<_, Invalid>(())
+    });
+    Ok(faults)
 }
 
 /// Rows are kept in memory by a front that is alone: with peers, what one has changed the others must see at once.

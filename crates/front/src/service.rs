@@ -14,6 +14,7 @@ use crate::accounts::Accounts;
 use crate::certificate::FreshCertificates;
 use crate::config::{LimitsSection, ValidationSection};
 use crate::directory::Directories;
+use crate::faults::Faults;
 use crate::limits::Learned;
 use crate::nonce::Nonces;
 use crate::refusal::Refusal;
@@ -36,6 +37,8 @@ pub(crate) struct Front {
     /// What each client may have this front do.
     pub(crate) work: Rates,
     pub(crate) validation: ValidationSection,
+    /// What fails on purpose.
+    pub(crate) faults: Arc<Faults>,
     /// Room for requests; what finds none is shed.
     pub(crate) room: Semaphore,
     /// Room for bodies that are on their way.

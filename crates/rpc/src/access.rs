@@ -91,6 +91,7 @@ pub const ADMIN: &[Rule] = &[
     rule("/chancery.admin.v1.Admin/ListNodes", OPERATOR),
     rule("/chancery.admin.v1.Admin/RevokeNode", OPERATOR),
     rule("/chancery.admin.v1.Admin/ListCertificates", OPERATOR),
+    rule("/chancery.admin.v1.Admin/ShowCertificate", OPERATOR),
     rule("/chancery.admin.v1.Admin/RevokeCertificate", OPERATOR),
     rule("/chancery.admin.v1.Admin/ImportCrl", OPERATOR),
     rule("/chancery.admin.v1.Admin/ListCrls", OPERATOR),

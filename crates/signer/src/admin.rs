@@ -7,8 +7,8 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ca_store::{
-    CertificateFilter, CertificateQuery, GrantRow, JournalEntry, JournalKind, JournalRow, NameScope, NodeRow,
-    NodeState, State,
+    CertificateFilter, CertificateQuery, GrantRow, JournalEntry, JournalKey, JournalKind, JournalRow,
+    NameScope, NodeRow, NodeState, State,
 };
 use pki::Serial;
 use rpc::proto::admin::v1 as proto;
@@ -19,6 +19,7 @@ use tonic::{Request, Response, Status};
 use crate::ca::Ca;
 use crate::crl::CrlState;
 use crate::doors::Tokens;
+use crate::issue::issued;
 use crate::node::{JOIN_LIFETIME, NodeSettings};
 use crate::operator::{EAB_LIFETIME, LimitInForce, RegistrationSettings, page, parse_name};
 use crate::publication::Objects;
@@ -296,6 +297,15 @@ impl Admin for AdminService {
         self.answer(listed)
     }
 
+    async fn show_certificate(
+        &self,
+        request: Request<proto::ShowCertificateRequest>,
+    ) -> Result<Response<proto::ShowCertificateResponse>, Status> {
+        self.operator(&request).await?;
+        let shown = self.show(&request.into_inner()).await;
+        self.answer(shown)
+    }
+
     async fn revoke_certificate(
         &self,
         request: Request<proto::RevokeCertificateRequest>,
@@ -471,6 +481,22 @@ impl AdminService {
     fn state(&self, entry: JournalEntry) -> Outcome<proto::CertificateState> {
         let revoked = entry.revocation.is_some();
         Ok(state_of(self.ca.journal.open(entry)?, revoked))
+    }
+
+    async fn show(&self, request: &proto::ShowCertificateRequest) -> Outcome<proto::ShowCertificateResponse> {
+        let serial = Serial::from_hex(&request.serial).map_err(|error| refused(&error.to_string()))?;
+        let entries = self.ca.store.journal(&JournalKey::Serial(serial)).await?;
+        let entry = entries.into_iter().find(is_subscribers);
+        let entry = entry.ok_or_else(|| refused("there is no such certificate").status(404))?;
+        let revocation = entry.revocation.clone();
+        let row = self.ca.journal.open(entry)?;
+        let certificate = if row.signature.is_some() { issued(&row)?.certificate } else { Vec::new() };
+        Ok(proto::ShowCertificateResponse {
+            state: Some(state_of(row, revocation.is_some())),
+            certificate: certificate.into(),
+            revoked_at: revocation.as_ref().map_or(0, |revocation| seconds(revocation.revoked_at)),
+            reason: revocation.map_or(0, |revocation| u32::from(revocation.current_reason().code())),
+        })
     }
 
     async fn revoke(

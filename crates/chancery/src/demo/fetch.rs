@@ -14,12 +14,36 @@ use url::Url;
 /// An answer larger than this is none of the demo's.
 const LIMIT: u64 = 1 << 20;
 
+/// A 200 answer.
+pub(crate) struct Answer {
+    /// In lower case.
+    header: String,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    /// The value of a header, in lower case. `name` is in lower case.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let fields = self.header.lines().filter_map(|line| line.split_once(':'));
+        fields.filter(|(field, _)| *field == name).map(|(_, value)| value.trim()).next()
+    }
+}
+
 /// The body of a 200 answer. `root`: PEM that an HTTPS server must chain to.
 ///
 /// # Errors
 ///
 /// When nobody answers, TLS fails, or the answer is not 200.
 pub(crate) async fn get(url: &str, root: &Path) -> anyhow::Result<Vec<u8>> {
+    Ok(fetch(url, root).await?.body)
+}
+
+/// As [`get`], with the header.
+///
+/// # Errors
+///
+/// As [`get`].
+pub(crate) async fn fetch(url: &str, root: &Path) -> anyhow::Result<Answer> {
     let url: Url = url.parse()?;
     let host = url.host_str().context("no host")?.to_owned();
     let port = url.port_or_known_default().context("no port")?;
@@ -48,7 +72,7 @@ pub(crate) async fn get(url: &str, root: &Path) -> anyhow::Result<Vec<u8>> {
     let status = header.split_whitespace().nth(1).unwrap_or_default();
     ensure!(status == "200", "{url} answered {status}");
     ensure!(!header.contains("transfer-encoding"), "{url} answered in pieces");
-    Ok(body.to_vec())
+    Ok(Answer { body: body.to_vec(), header })
 }
 
 async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(

@@ -23,6 +23,7 @@ const MODULES: &[&str] = &[
 const TOKENS: [&str; 2] = ["root", "signer"];
 
 /// The folder and what is where in it.
+#[derive(Debug, Clone)]
 pub(crate) struct Layout {
     folder: PathBuf,
     module: PathBuf,
@@ -34,10 +35,10 @@ pub(crate) struct Addresses {
     pub(crate) enrollment: SocketAddr,
     pub(crate) validator: SocketAddr,
     pub(crate) status: SocketAddr,
-    /// `host:port` of the URLs that clients use.
-    pub(crate) authority: String,
-    /// The host alone.
-    pub(crate) host: String,
+    /// `host:port` of each URL that clients use; the first is canonical.
+    pub(crate) authorities: Vec<String>,
+    /// The hosts of those.
+    pub(crate) hosts: Vec<String>,
     pub(crate) resolver: SocketAddr,
     /// URLs of PostgreSQL; none: SQLite in the folder.
     pub(crate) signer_database: Option<String>,
@@ -50,6 +51,27 @@ pub(crate) struct Addresses {
     pub(crate) always_valid: bool,
     /// Whom the status node sets no limits, as its configuration has it.
     pub(crate) trusted_proxies: &'static str,
+    /// Whether the demo stands in for Pebble.
+    pub(crate) pebble: bool,
+    /// Whether the front has a file of faults.
+    pub(crate) faults: bool,
+}
+
+impl Addresses {
+    /// `host:port` of the canonical URL.
+    pub(crate) fn authority(&self) -> &str {
+        self.authorities.first().map_or("", String::as_str)
+    }
+
+    /// Every base URL, as TOML.
+    fn base_urls(&self) -> String {
+        let urls: Vec<String> = self
+            .authorities
+            .iter()
+            .map(|authority| quoted(Path::new(&format!("https://{authority}"))))
+            .collect();
+        format!("[{}]", urls.join(", "))
+    }
 }
 
 impl Layout {
@@ -198,7 +220,11 @@ impl Layout {
                 .replace("{signer}", &addresses.signer.to_string())
                 .replace("{validator}", &addresses.validator.to_string())
                 .replace("{status}", &addresses.status.to_string())
-                .replace("{authority}", &addresses.authority)
+                .replace("{base_urls}", &addresses.base_urls())
+                .replace("{faults}", if addresses.faults { "faults = \"faults.toml\"" } else { "" })
+                .replace("{as_pebble}", if addresses.pebble { AS_PEBBLE } else { "" })
+                .replace("{caa}", if addresses.pebble { CAA } else { "" })
+                .replace("{allowed}", if addresses.pebble { CONTAINERS } else { "" })
                 .replace("{resolver}", &addresses.resolver.to_string())
                 .replace("{http_01_port}", &addresses.http_01_port.to_string())
                 .replace("{tls_alpn_01_port}", &addresses.tls_alpn_01_port.to_string())
@@ -240,6 +266,15 @@ fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
         .map_err(|_| anyhow::anyhow!("the operating system gave no randomness"))?;
     Ok(bytes)
 }
+
+/// Where clients of Pebble look for its directory; and as there, a validation that fails is not tried again: tests of failures
+/// do not wait.
+const AS_PEBBLE: &str =
+    "[validation]\nretry_milliseconds = []\n\n[[directory_alias]]\npath = \"/dir\"\ndirectory = \"open\"\n";
+/// So that clients can test what records of CAA do.
+const CAA: &str = "caa_identities = [\"ca.demo.test\"]";
+/// Beside this host's own addresses: those of containers and virtual machines, where clients run in tests.
+const CONTAINERS: &str = ", \"10.0.0.0/8\", \"172.16.0.0/12\", \"192.168.0.0/16\", \"169.254.0.0/16\", \"fc00::/7\", \"fe80::/10\"";
 
 const CEREMONY: &str = include_str!("templates/ceremony.toml");
 const SIGNER: &str = include_str!("templates/signer.toml");

@@ -3,13 +3,14 @@
 mod clients;
 mod dns;
 mod fetch;
+mod kit;
 mod layout;
 mod report;
 mod show;
 mod stack;
 mod supervisor;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::Context;
@@ -25,9 +26,10 @@ pub(crate) struct DemoArgs {
     /// everything is removed again.
     #[arg(long)]
     serve: bool,
-    /// Address of the ACME service; port 0 takes a free one (with --state the one of the last start).
-    #[arg(long, value_name = "ADDRESS", default_value_t = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0))]
-    listen: SocketAddr,
+    /// Address of the ACME service; port 0 takes a free one (with --state the one of the last start). Default: 127.0.0.1:0;
+    /// with --pebble 127.0.0.1:14000.
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
     /// The DNS server that the validator asks. Default: a name server of the demo's own, which says 127.0.0.1 to every name.
     #[arg(long, value_name = "ADDRESS")]
     resolver: Option<SocketAddr>,
@@ -60,6 +62,8 @@ pub(crate) struct DemoArgs {
     /// Keep keys, databases and logs in this folder, and go on with those that are there. Default: a temporary folder.
     #[arg(long, value_name = "FOLDER")]
     state: Option<PathBuf>,
+    #[command(flatten)]
+    kit: kit::KitArgs,
 }
 
 /// Runs the demo.
@@ -68,6 +72,7 @@ pub(crate) struct DemoArgs {
 ///
 /// When something is not installed, a role does not come up, or a client does not get its certificate.
 pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<()> {
+    let clock = kit::enter_movable_time(&args.kit, args.state.as_deref())?;
     let (temporary, folder) = match &args.state {
         Some(folder) => (None, folder.clone()),
         None => {
@@ -89,7 +94,7 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<()> {
     let steps = show::Steps::new();
     // A stack that is dropped half-way takes its processes along.
     let stack = tokio::select! {
-        started = Stack::start(&args, &folder, &steps) => started?,
+        started = Stack::start(&args, &folder, clock, &steps) => started?,
         () = &mut stopped => anyhow::bail!("interrupted"),
     };
     let outcome = tokio::select! {

@@ -76,6 +76,12 @@ fn serve(args: &DemoArgs, stack: &Stack) {
     if args.always_valid {
         println!("    {:<25} no challenge is looked at, each succeeds", "always valid");
     }
+    if let Some(kit) = &stack.kit {
+        let directory = facts.directory.replace("/acme/open/directory", "/dir");
+        println!("    {:<25} {directory}", "directory, as Pebble's");
+        println!("    {:<25} {}", "management calls", kit.management);
+        println!("    {:<25} {}", "DNS management calls", kit.names.as_deref().unwrap_or("none: --resolver"));
+    }
     processes(stack);
     next(stack, &[]);
     println!();
@@ -91,8 +97,8 @@ fn processes(stack: &Stack) {
     }
 }
 
-/// The processes that a process started, from `/proc`.
-fn children(parent: u32) -> Vec<(u32, String)> {
+/// The processes that a process started, from `/proc`: ids and command lines.
+pub(crate) fn children(parent: u32) -> Vec<(u32, String)> {
     let tasks = std::fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten().flatten();
     let mut found: Vec<_> = tasks
         .filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok())

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -10,12 +11,13 @@ use rpc::enroll::JoinToken;
 use rpc::proto::admin::v1 as admin;
 
 use super::DemoArgs;
-use super::dns::NameServer;
+use super::dns::{NameServer, Zone};
 use super::fetch;
+use super::kit::{self, Clock, Kit};
 use super::layout::{Addresses, Layout};
 use super::show::Steps;
 use super::supervisor::{Role, Supervisor, listen};
-use crate::operator::{Connection, connect, explain};
+use crate::operator::{Access, Connection, access, explain};
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -30,10 +32,13 @@ pub(crate) struct Stack {
     pub(crate) supervisor: Supervisor,
     pub(crate) layout: Layout,
     pub(crate) facts: Facts,
+    /// The calls for tests of clients.
+    pub(crate) kit: Option<Kit>,
     _names: Option<NameServer>,
 }
 
 /// What a client needs to know; `demo.json` holds the same.
+#[derive(Debug, Clone)]
 pub(crate) struct Facts {
     pub(crate) directory: String,
     pub(crate) eab_directory: String,
@@ -55,8 +60,15 @@ impl Stack {
     /// # Errors
     ///
     /// When something is not installed or does not come up. What was started ends with the stack's drop.
-    pub(crate) async fn start(args: &DemoArgs, folder: &Path, steps: &Steps) -> anyhow::Result<Self> {
+    pub(crate) async fn start(
+        args: &DemoArgs,
+        folder: &Path,
+        clock: Option<Clock>,
+        steps: &Steps,
+    ) -> anyhow::Result<Self> {
         let layout = Layout::new(folder)?;
+        kit::plug_if_unplugged(&layout)?;
+        kit::same_hosts(&layout, &args.kit)?;
         let step = steps.begin("two SoftHSM tokens: root, signer");
         layout.secrets()?;
         layout.tokens().await?;
@@ -64,8 +76,12 @@ impl Stack {
 
         let names = match args.resolver {
             Some(_) => None,
-            None => Some(NameServer::start(Ipv4Addr::LOCALHOST, layout.path("names")).await?),
+            None => {
+                let zone = Arc::new(Zone::new(layout.path("names"), args.kit.default_ipv4()));
+                Some(NameServer::start(args.kit.names_listen(), zone).await?)
+            }
         };
+        let ports = kit::Ports::take(&args.kit, names.is_some())?;
         let (sockets, addresses) = Sockets::bind(args, &layout, names.as_ref())?;
 
         let step = steps.begin("ceremony: root, intermediate, node CA, CRLs");
@@ -76,16 +92,30 @@ impl Stack {
         step.done(&format!("{} signed, {} kept", outcome.signed, outcome.kept));
 
         layout.configurations(&addresses)?;
+        let first_faults = args.kit.first_faults();
+        if let Some(faults) = &first_faults {
+            faults.write(&layout)?;
+        }
         let mut supervisor = Supervisor::new(program, layout.path("log"));
         let operator = start_roles(&mut supervisor, &layout, &addresses, sockets, steps).await?;
 
-        let facts = facts(&layout, &addresses, operator).await?;
+        let facts = facts(&layout, &addresses, operator.connection.clone()).await?;
         let step = steps.begin("ACME directory and CRL answer");
         let directory = facts.directory.as_str();
-        patiently(&supervisor, "front", || fetch::get(directory, &facts.root)).await?;
-        patiently(&supervisor, "status", || fetch::get(&facts.crl, &facts.root)).await?;
+        let ready =
+            Ready { layout: layout.clone(), facts: facts.clone(), operator: operator.connection.clone() };
+        ready.wait("front").await?;
+        ready.wait("status").await?;
         step.done(directory);
-        let stack = Self { supervisor, layout, facts, _names: names };
+        let kit = match (ports, first_faults) {
+            (Some(ports), Some(faults)) => {
+                let mover = clock.map(|clock| (clock, operator));
+                let zone = names.as_ref().map(NameServer::zone);
+                Some(Kit::start(ports, &ready, supervisor.running(), zone, mover, faults)?)
+            }
+            _ => None,
+        };
+        let stack = Self { supervisor, layout, facts, kit, _names: names };
         stack.write_json()?;
         Ok(stack)
     }
@@ -93,7 +123,7 @@ impl Stack {
     /// `demo.json`, for scripts.
     fn write_json(&self) -> anyhow::Result<()> {
         let facts = &self.facts;
-        let json = serde_json::json!({
+        let mut json = serde_json::json!({
             "directory": facts.directory,
             "endpoint_ca": facts.root,
             "root": facts.root,
@@ -105,6 +135,10 @@ impl Stack {
             "eab_hmac_key": facts.eab_hmac_key,
             "names": self.layout.path("names"),
         });
+        if let (Some(kit), Some(members)) = (&self.kit, json.as_object_mut()) {
+            members.insert("management".to_owned(), kit.management.clone().into());
+            members.insert("dns_management".to_owned(), kit.names.clone().into());
+        }
         let text = serde_json::to_string_pretty(&json)? + "\n";
         // The EAB key is a secret.
         Ok(runtime::files::write_atomically(&self.layout.path("demo.json"), text.as_bytes(), 0o600)?)
@@ -148,11 +182,12 @@ impl Sockets {
             )?,
             None => listen(LOOPBACK, 0)?,
         };
-        let port = match args.listen.port() {
+        let listen_at = args.listen.unwrap_or(args.kit.default_listen());
+        let port = match listen_at.port() {
             0 => layout.front_port().unwrap_or(0),
             port => port,
         };
-        let (front, front_address) = listen(args.listen.ip(), port)?;
+        let (front, front_address) = listen(listen_at.ip(), port)?;
         layout.keep_front_port(front_address.port())?;
         let resolver = args.resolver.or(names.map(NameServer::address)).context("no resolver")?;
         // Clients reach an unspecified address by loopback.
@@ -162,8 +197,8 @@ impl Sockets {
             enrollment: enrollment_address,
             validator: validator_address,
             status: status_address,
-            authority: SocketAddr::new(host, front_address.port()).to_string(),
-            host: host.to_string(),
+            authorities: args.kit.authorities(SocketAddr::new(host, front_address.port())),
+            hosts: [host.to_string(), "localhost".to_owned()].into_iter().chain(args.kit.hosts()).collect(),
             resolver,
             signer_database: args.signer_database.clone(),
             front_database: args.front_database.clone(),
@@ -172,6 +207,8 @@ impl Sockets {
             front_limits: if args.front_limits { "" } else { UNLIMITED_FRONT },
             always_valid: args.always_valid,
             trusted_proxies: if args.unlimited_status { "\"127.0.0.0/8\"" } else { "" },
+            pebble: args.kit.pebble,
+            faults: args.kit.first_faults().is_some(),
         };
         let sockets = Self {
             signer: vec![signer, enrollment],
@@ -190,7 +227,7 @@ async fn start_roles(
     addresses: &Addresses,
     sockets: Sockets,
     steps: &Steps,
-) -> anyhow::Result<Connection> {
+) -> anyhow::Result<Access> {
     let role = |name: &'static str, sockets| Role {
         name,
         config: layout.path(&format!("{name}.toml")),
@@ -199,27 +236,17 @@ async fn start_roles(
     };
     let step = steps.begin("signer, with the token in a worker process");
     let running = supervisor.start(role("signer", sockets.signer))?;
-    let operator = connect(&layout.path("operator.toml"))?;
-    patiently(supervisor, "signer", || {
-        let mut operator = operator.clone();
-        async move {
-            let overview = operator.overview(admin::OverviewRequest {}).await.map_err(explain)?.into_inner();
-            match overview.tokens.iter().find(|token| !token.healthy) {
-                None => Ok(()),
-                Some(token) => bail!("token {}: {}", token.name, token.detail),
-            }
-        }
-    })
-    .await?;
+    let operator = access(&layout.path("operator.toml"))?;
+    patiently(layout, "signer", || healthy(operator.connection.clone())).await?;
     step.done(&format!("process {}", running.process_id()));
 
     let step = steps.begin("validator, front and status node join");
     for (name, node, server_names) in [
         ("validator", "validator-1", Vec::new()),
-        ("front", "front-1", vec![addresses.host.clone(), "localhost".to_owned()]),
+        ("front", "front-1", addresses.hosts.clone()),
         ("status", "status-1", Vec::new()),
     ] {
-        join(layout, addresses, operator.clone(), name, node, server_names)
+        join(layout, addresses, operator.connection.clone(), name, node, server_names)
             .await
             .with_context(|| format!("{name} could not join"))?;
     }
@@ -297,8 +324,8 @@ async fn facts(layout: &Layout, addresses: &Addresses, mut operator: Connection)
     let certificate = pki::chain::from_pem(&std::fs::read_to_string(&issuer)?)?;
     let key_id = certificate.first().and_then(|one| one.key_id()).context("the issuer has no key id")?;
     Ok(Facts {
-        directory: format!("https://{}/acme/open/directory", addresses.authority),
-        eab_directory: format!("https://{}/acme/managed/directory", addresses.authority),
+        directory: format!("https://{}/acme/open/directory", addresses.authority()),
+        eab_directory: format!("https://{}/acme/managed/directory", addresses.authority()),
         root: layout.path("ca/root.pem"),
         issuer,
         crl: pki::crl_url(&format!("http://{}/crl", addresses.status), key_id, 0),
@@ -311,8 +338,45 @@ async fn facts(layout: &Layout, addresses: &Addresses, mut operator: Connection)
     })
 }
 
+/// Whether the demo's roles answer.
+#[derive(Clone)]
+pub(crate) struct Ready {
+    pub(crate) layout: Layout,
+    pub(crate) facts: Facts,
+    pub(crate) operator: Connection,
+}
+
+impl Ready {
+    /// Waits until a role answers as it should. A validator cannot be asked by anybody but a front: its socket takes what comes
+    /// until it is there.
+    ///
+    /// # Errors
+    ///
+    /// When it does not within [`PATIENCE`]; the end of its log is in the error.
+    pub(crate) async fn wait(&self, role: &str) -> anyhow::Result<()> {
+        let facts = &self.facts;
+        match role {
+            "signer" => patiently(&self.layout, role, || healthy(self.operator.clone())).await,
+            "front" => {
+                patiently(&self.layout, role, || fetch::get(&facts.directory, &facts.root)).await.map(drop)
+            }
+            "status" => patiently(&self.layout, role, || fetch::get(&facts.crl, &facts.root)).await.map(drop),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A signer that answers, and has its tokens.
+async fn healthy(mut operator: Connection) -> anyhow::Result<()> {
+    let overview = operator.overview(admin::OverviewRequest {}).await.map_err(explain)?.into_inner();
+    match overview.tokens.iter().find(|token| !token.healthy) {
+        None => Ok(()),
+        Some(token) => bail!("token {}: {}", token.name, token.detail),
+    }
+}
+
 /// Tries until it works; gives up after [`PATIENCE`] with the last error and the end of the role's log.
-async fn patiently<T, F>(supervisor: &Supervisor, role: &str, attempt: impl Fn() -> F) -> anyhow::Result<T>
+async fn patiently<T, F>(layout: &Layout, role: &str, attempt: impl Fn() -> F) -> anyhow::Result<T>
 where
     F: Future<Output = anyhow::Result<T>>,
 {
@@ -326,7 +390,7 @@ where
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    let log = std::fs::read_to_string(supervisor.log_of(role)).unwrap_or_default();
+    let log = std::fs::read_to_string(layout.path(&format!("log/{role}.log"))).unwrap_or_default();
     let end: Vec<_> = log.lines().rev().take(20).collect();
     let end: Vec<_> = end.into_iter().rev().collect();
     bail!("{role} did not come up: {last:#}\nThe end of its log:\n{}", end.join("\n"))

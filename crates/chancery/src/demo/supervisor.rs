@@ -15,6 +15,7 @@ use anyhow::Context;
 use command_fds::{CommandFdExt, FdMapping};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -39,6 +40,8 @@ pub(crate) struct Role {
 pub(crate) struct Running {
     pub(crate) name: &'static str,
     process: Arc<AtomicU32>,
+    /// Whether it is not to be started again for the moment.
+    held: watch::Sender<bool>,
 }
 
 impl Running {
@@ -46,6 +49,23 @@ impl Running {
     pub(crate) fn process_id(&self) -> u32 {
         self.process.load(Ordering::Relaxed)
     }
+
+    /// Sends a signal; one that does not run gets none.
+    pub(crate) fn signal(&self, signal: Signal) {
+        if let Some(process) = process(self.process_id()) {
+            // It may have died a moment ago.
+            let _ = kill_process(process, signal);
+        }
+    }
+
+    /// Whether it is to stay down once it has died, until this is taken back.
+    pub(crate) fn hold(&self, down: bool) {
+        self.held.send_replace(down);
+    }
+}
+
+fn process(id: u32) -> Option<Pid> {
+    Pid::from_raw(i32::try_from(id).ok()?)
 }
 
 /// The demo's processes.
@@ -70,13 +90,18 @@ impl Supervisor {
     /// When it cannot be started the first time.
     pub(crate) fn start(&mut self, role: Role) -> anyhow::Result<Running> {
         let child = self.spawn(&role)?;
-        let running = Running { name: role.name, process: Arc::new(AtomicU32::new(child.id().unwrap_or(0))) };
+        let running = Running {
+            name: role.name,
+            process: Arc::new(AtomicU32::new(child.id().unwrap_or(0))),
+            held: watch::Sender::new(false),
+        };
         self.running.push(running.clone());
         let keeper = Keeper {
             program: self.program.clone(),
             log: self.log_of(role.name),
             role,
             process: Arc::clone(&running.process),
+            held: running.held.subscribe(),
             stop: self.stop.clone(),
         };
         self.tasks.spawn(keeper.keep(child));
@@ -108,11 +133,12 @@ struct Keeper {
     log: PathBuf,
     role: Role,
     process: Arc<AtomicU32>,
+    held: watch::Receiver<bool>,
     stop: CancellationToken,
 }
 
 impl Keeper {
-    async fn keep(self, first: Child) {
+    async fn keep(mut self, first: Child) {
         let mut child = first;
         let mut pause = FIRST_PAUSE;
         loop {
@@ -130,6 +156,11 @@ impl Keeper {
                 tokio::select! {
                     () = self.stop.cancelled() => return,
                     () = tokio::time::sleep(pause) => {}
+                }
+                tokio::select! {
+                    () = self.stop.cancelled() => return,
+                    // Without those who could hold it, it is not held.
+                    _ = self.held.wait_for(|held| !held) => {}
                 }
                 pause = (pause * 2).min(LONGEST_PAUSE);
                 match spawn(&self.program, &self.log, &self.role) {
@@ -171,10 +202,10 @@ fn spawn(program: &Path, log: &Path, role: &Role) -> anyhow::Result<Child> {
 
 /// SIGTERM; then, after a while, SIGKILL.
 async fn end(mut child: Child) {
-    let id = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-    if let Some(id) = id {
-        // It may be gone already: then the wait below ends at once.
+    if let Some(id) = child.id().and_then(process) {
+        // It may be gone already: then the wait below ends at once. One that is stopped does not hear anything else.
         let _ = kill_process(id, Signal::TERM);
+        let _ = kill_process(id, Signal::CONT);
         if tokio::time::timeout(PATIENCE, child.wait()).await.is_ok() {
             return;
         }

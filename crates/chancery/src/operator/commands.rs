@@ -156,6 +156,11 @@ pub(crate) enum CertificateCommand {
         #[command(flatten)]
         page: Page,
     },
+    /// Show one certificate: its state, since when and why it is revoked, and its PEM.
+    Show {
+        /// Its serial number, hexadecimal.
+        serial: String,
+    },
     /// Revoke one certificate.
     Revoke {
         /// Its serial number, hexadecimal.
@@ -435,6 +440,31 @@ pub(crate) async fn certificate(args: &OperatorArgs, command: CertificateCommand
                 .collect();
             let columns = ["serial", "state", "not_after", "account", "names"];
             show::list(args.json, &columns, &rows, &answer.next_page_token)
+        }
+        CertificateCommand::Show { serial } => {
+            let request = admin::ShowCertificateRequest { serial };
+            let answer = signer.show_certificate(request).await.map_err(explain)?.into_inner();
+            let pem = if answer.certificate.is_empty() {
+                String::new()
+            } else {
+                pki::chain::pem_block("CERTIFICATE", &answer.certificate)
+            };
+            let row = answer.state.unwrap_or_default();
+            let reason = if answer.revoked_at == 0 { Value::Null } else { answer.reason.into() };
+            show::object(
+                args.json,
+                &[
+                    ("serial", row.serial.into()),
+                    ("state", row.state.into()),
+                    ("not_before", show::time(row.not_before)),
+                    ("not_after", show::time(row.not_after)),
+                    ("account", row.account_id.into()),
+                    ("names", row.names.into()),
+                    ("revoked_at", show::time(answer.revoked_at)),
+                    ("reason", reason),
+                    ("certificate", pem.into()),
+                ],
+            )
         }
         CertificateCommand::Revoke { serial, reason } => {
             let request = admin::RevokeCertificateRequest { serial: serial.clone(), reason };

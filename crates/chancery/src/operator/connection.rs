@@ -1,6 +1,7 @@
 //! An operator's way to a signer: `operator.toml` and the channel made from it.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context;
 use rpc::proto::admin::v1::admin_client::AdminClient;
@@ -36,12 +37,28 @@ struct Node {
 /// A connection to a signer's admin service.
 pub(crate) type Connection = AdminClient<Channel>;
 
+/// An operator at a signer, with what renews its certificate.
+pub(crate) struct Access {
+    pub(crate) connection: Connection,
+    pub(crate) channel: Channel,
+    pub(crate) credentials: Arc<NodeCredentials>,
+}
+
 /// Connects as `file` says.
 ///
 /// # Errors
 ///
-/// When the file or the certificate cannot be read. That no signer answers shows at the first call.
+/// As [`access`].
 pub(crate) fn connect(file: &Path) -> anyhow::Result<Connection> {
+    Ok(access(file)?.connection)
+}
+
+/// As [`connect`], with the channel and the certificate.
+///
+/// # Errors
+///
+/// When the file or the certificate cannot be read. That no signer answers shows at the first call.
+pub(crate) fn access(file: &Path) -> anyhow::Result<Access> {
     let text = std::fs::read_to_string(file).with_context(|| {
         format!(
             "cannot read {}: it says where the signers are and who you are (see docs/operations.md); name another file \
@@ -58,8 +75,8 @@ pub(crate) fn connect(file: &Path) -> anyhow::Result<Connection> {
         key: folder.join(config.node.key),
         authority: folder.join(config.node.authority),
     })?;
-    let channel = Channel::connect_lazy(config.signer.addresses, Role::Signer, credentials)?;
-    Ok(AdminClient::new(channel))
+    let channel = Channel::connect_lazy(config.signer.addresses, Role::Signer, Arc::clone(&credentials))?;
+    Ok(Access { connection: AdminClient::new(channel.clone()), channel, credentials })
 }
 
 /// What a refused or failed call means for the person who typed it.

@@ -14,7 +14,7 @@ use clap::Args;
 
 pub(crate) use commands::{CertificateCommand, EabCommand, GrantCommand, NodeCommand, RegistrationCommand};
 pub(crate) use commands::{certificate, eab, grant, node, overview, registration};
-pub(crate) use connection::{Connection, connect, explain};
+pub(crate) use connection::{Access, Connection, access, connect, explain};
 pub(crate) use crl::{CrlCommand, crl};
 pub(crate) use incident::{IncidentCommand, incident};
 pub(crate) use revoke::{RevokeArgs, revoke};

@@ -41,6 +41,7 @@ pub(super) enum Outcome {
 pub(super) async fn drive(front: Arc<Front>, job: Job) -> Outcome {
     let Job { order, request, due } = job;
     let lease_until = Instant::now() + front.limits.processing_lease();
+    tokio::time::sleep(front.faults.processing()).await;
     let drive = Drive {
         front: &front,
         order,

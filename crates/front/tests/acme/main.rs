@@ -13,6 +13,7 @@ mod accounts;
 mod ca;
 mod client;
 mod directory;
+mod faults;
 mod finalize;
 mod habits;
 mod https;

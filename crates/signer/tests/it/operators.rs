@@ -512,12 +512,29 @@ async fn certificates_are_listed_and_revoked() {
     assert_eq!(revoked.revoked_at, rpc::seconds(office.world.now()));
     let all = list(admin::ListCertificatesRequest::default()).await;
     assert_eq!(all.iter().find(|one| one.serial == serials[0]).unwrap().state, "revoked");
+    let show = async |serial: &str| {
+        let request = admin::ShowCertificateRequest { serial: serial.to_owned() };
+        office.admin.show_certificate(by_alice(request)).await
+    };
+    for (serial, state, revoked_at, reason) in
+        [(&serials[0], "revoked", revoked.revoked_at, 9), (&serials[1], "issued", 0, 0)]
+    {
+        let shown = show(serial).await.unwrap().into_inner();
+        assert_eq!(shown.state.unwrap().state, state);
+        assert_eq!((shown.revoked_at, shown.reason), (revoked_at, reason));
+        let certificate = pki::Certificate::from_der(&shown.certificate).unwrap();
+        assert_eq!(certificate.serial().to_string(), *serial);
+    }
+    for serial in ["zz", "00", "7b"] {
+        detail(show(serial).await);
+    }
     for (serial, reason) in [("zz", 0), (serials[1].as_str(), 6), (serials[1].as_str(), 7), ("00", 0)] {
         detail(revoke(serial, reason).await);
     }
     // Nodes are revoked as nodes.
     let node = PeerIdentity::from_certificate(&chain[0]).unwrap().serial.to_string();
     assert!(detail(revoke(&node, 0).await).contains("no such certificate"));
+    assert!(detail(show(&node).await).contains("no such certificate"));
 }
 
 #[tokio::test]
