@@ -139,8 +139,7 @@ impl Faults {
             return Err(Problem::new(ErrorType::ServerInternal, "an internal error, on purpose").into());
         }
         if chance(now.file.rate_limited_percent) {
-            let detail = "a limit is reached, on purpose";
-            return Err(Refusal::TooMany { detail, retry_after: now.file.retry_after_seconds });
+            return Err(Refusal::TooFast { seconds: now.file.retry_after_seconds });
         }
         Ok(())
     }
