@@ -266,6 +266,9 @@ impl Sockets {
                 .replace(old_signer, &self.signer.1.to_string())
                 .replace(old_validator, &self.validator.1.to_string())
                 .replace(&self.old_authority, &self.front.1.to_string());
+            if name == "front" {
+                text = text.replace("[limits]\n", FRONT_LIMITS);
+            }
             if name == "validator" {
                 let resolver = between(&text, "resolver = \"", "\"")?.to_owned();
                 let port = between(&text, "[http_01]\nport = ", "\n")?.to_owned();
@@ -304,11 +307,13 @@ live_per_second = 100000
 live_burst = 100000
 ";
 
-const FRONT: &str = "
-[limits]
+/// In the table that the demo's front has.
+const FRONT_LIMITS: &str = "[limits]
 processing_lease_seconds = 1
 finalize_wait_milliseconds = 500
+";
 
+const FRONT: &str = "
 [validation]
 attempt_seconds = 1
 retry_milliseconds = [100, 200]

@@ -49,6 +49,8 @@ pub(super) fn another(table: &str, column: &str) -> String {
         (_, "expires_at") => "4000000000".into(),
         // Where there is none, of another certificate.
         (_, "replaces") => "CASE WHEN replaces IS NULL THEN x'01' ELSE NULL END".into(),
+        // A truth value: any number but 0 is read as the same.
+        (_, "counted") => "1 - counted".into(),
         (_, "valid_until" | "abandoned_at") => format!("coalesce({column}, 0) + 1"),
         (_, "registration" | "eab_kid" | "terms_agreed") => format!("coalesce({column}, '') || 'x'"),
         _ => format!(
