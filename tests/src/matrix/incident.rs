@@ -22,6 +22,7 @@ impl Run {
     ///
     /// When it cannot be opened.
     #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "the demo's clock is this host's")]
     pub fn open_incident(&self, serial: &Serial) -> Incident {
         let began = Timestamp::from(SystemTime::now() - BEGAN_AGO);
         let mut command = self.demo.operator();

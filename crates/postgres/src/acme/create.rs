@@ -64,12 +64,14 @@ async fn beyond(connection: &mut PgConnection, jobs: &[&mut Creations]) -> Resul
     .await?;
     // A statement of its own: it sees what was committed until the locks were there.
     let found = sqlx::query!(
-        r#"SELECT a.account, count(*) AS "count!", min(a.expires_at) AS "first!"
+        r#"SELECT n.account AS "account!", mine.count AS "count!", mine.first AS "first!"
            FROM UNNEST($1::text[], $2::bigint[]) AS n (account, now)
-                JOIN authorizations AS a
-                  ON substr(a.account, 1, 12) = substr(n.account, 1, 12) AND a.account = n.account
-           WHERE a.status = 'pending' AND a.expires_at > n.now
-           GROUP BY a.account"#,
+                CROSS JOIN LATERAL (
+                    SELECT count(*) AS count, min(a.expires_at) AS first FROM authorizations AS a
+                    WHERE substr(a.account, 1, 12) = substr(n.account, 1, 12) AND a.account = n.account
+                      AND a.status = 'pending' AND a.expires_at > n.now
+                ) AS mine
+           WHERE mine.count > 0"#,
         &accounts as &[&str],
         &times
     )

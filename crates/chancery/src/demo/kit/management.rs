@@ -145,7 +145,7 @@ fn serial(text: &str) -> Result<Serial, Refused> {
         || Refused::new(StatusCode::BAD_REQUEST, format!("{text:?} is no serial number in hexadecimal"));
     let text = text.to_ascii_lowercase();
     let digits = text.trim_start_matches('0');
-    let even = if digits.len() % 2 == 0 { digits.to_owned() } else { format!("0{digits}") };
+    let even = if digits.len().is_multiple_of(2) { digits.to_owned() } else { format!("0{digits}") };
     let mut octets = hex::decode(even).map_err(|_| bad())?;
     // An INTEGER whose first bit is set has an octet before it.
     if octets.first().is_none_or(|first| *first >= 0x80) {
