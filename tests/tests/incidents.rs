@@ -28,6 +28,7 @@ fn ids(listed: &Value) -> Vec<&str> {
     listed["items"].as_array().expect("items").iter().map(|row| row["id"].as_str().expect("an id")).collect()
 }
 
+#[expect(clippy::disallowed_methods, reason = "the demo's clock is this host's")]
 #[tokio::test(flavor = "multi_thread")]
 async fn m6_an_incident_is_looked_at_opened_extended_and_closed_or_revokes_at_its_deadline() {
     let demo = Demo::start();

@@ -174,6 +174,8 @@ const SMALL: &[&str] = &[
     "i",
     "imported_crls",
     "issuers",
+    // The newest certificates of a name, bounded.
+    "l",
     "nodes",
     "profiles",
     "s",

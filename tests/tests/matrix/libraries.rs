@@ -217,6 +217,7 @@ fn rust_instant_acme() {
 }
 
 /// By renewal information (RFC 9773): the window moves, the new order names what it replaces.
+#[expect(clippy::disallowed_methods, reason = "the demo's clock is this host's")]
 async fn renews_when_asked_to(run: &Run, account: &Account, responder: &ChallengeResponder) {
     let first = library::leaf(&library::issue(account, responder, &["ari.example.com"]).await);
     let (key, serial) = (first.authority_key_id().unwrap().to_vec(), first.serial());
