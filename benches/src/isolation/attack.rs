@@ -43,6 +43,7 @@ impl Attack {
 
 /// Those who are refused try again at once, and not in no time at all.
 const REFUSED_PAUSE: Duration = Duration::from_millis(5);
+const REGISTER_TRIES: u32 = 30;
 const OCTET_PAUSE: Duration = Duration::from_secs(1);
 
 /// Says "ready", misbehaves until the input ends, and says how often.
@@ -79,7 +80,7 @@ pub(super) async fn run(
                 }
             }),
             Attack::Flood | Attack::DeadResolver => {
-                let mut client = Client::register(&server, directory).await?;
+                let mut client = register(&server, directory).await?;
                 let names: Vec<String> = match attack {
                     Attack::Flood => vec![format!("f{number}.bench.test")],
                     _ => silent_names(number, arguments).collect(),
@@ -104,6 +105,19 @@ pub(super) async fn run(
     tasks.abort_all();
     println!("{}", made.load(Ordering::Relaxed));
     Ok(())
+}
+
+/// An account, after what the round before has used up of its address' share has come back.
+async fn register(server: &Server, directory: &str) -> anyhow::Result<Client> {
+    let mut tries = 0;
+    loop {
+        match Client::register(server, directory).await {
+            Ok(client) => return Ok(client),
+            Err(error) if tries == REGISTER_TRIES => return Err(error),
+            Err(_) => tries += 1,
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
 }
 
 /// A connection that says as little as it can, for as long as it is let.
