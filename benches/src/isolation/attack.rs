@@ -56,20 +56,35 @@ pub(super) async fn run(
     let server = Server::new(authority(directory)?.parse()?, root)?;
     let made = Arc::new(AtomicU64::new(0));
     let mut tasks = JoinSet::new();
+    let path = format!("{}/new-order", path_of(directory));
     let count = if attack == Attack::SlowLoris { arguments.slow } else { arguments.attackers };
-    for number in 0..count {
-        let server = server.from(address(number, arguments));
+    let servers: Vec<_> = (0..count).map(|number| server.from(address(number, arguments))).collect();
+    // Before anybody begins: those who attack use up the share of their address.
+    let mut clients = Vec::new();
+    if matches!(attack, Attack::Flood | Attack::DeadResolver) {
+        for server in &servers {
+            clients.push(register(server, directory).await?);
+        }
+    }
+    let mut clients = clients.into_iter();
+    for (number, server) in servers.into_iter().enumerate() {
         let made = Arc::clone(&made);
-        let path = format!("{}/new-order", path_of(directory));
-        match attack {
-            Attack::SlowLoris => tasks.spawn(async move {
+        let path = path.clone();
+        match (attack, clients.next()) {
+            (Attack::SlowLoris, _) => tasks.spawn(async move {
                 loop {
                     made.fetch_add(1, Ordering::Relaxed);
                     drop(slow(&server, number, &path).await);
                     tokio::time::sleep(OCTET_PAUSE).await;
                 }
             }),
-            Attack::Oversized => tasks.spawn(async move {
+            (Attack::Flood, Some(client)) => {
+                tasks.spawn(ask(client, vec![format!("f{number}.bench.test")], attack, made))
+            }
+            (Attack::DeadResolver, Some(client)) => {
+                tasks.spawn(ask(client, silent_names(number, arguments).collect(), attack, made))
+            }
+            _ => tasks.spawn(async move {
                 let body = Bytes::from(vec![b' '; 1 << 20]);
                 loop {
                     if let Ok(mut connection) = server.connect().await {
@@ -79,25 +94,6 @@ pub(super) async fn run(
                     tokio::time::sleep(REFUSED_PAUSE).await;
                 }
             }),
-            Attack::Flood | Attack::DeadResolver => {
-                let mut client = register(&server, directory).await?;
-                let names: Vec<String> = match attack {
-                    Attack::Flood => vec![format!("f{number}.bench.test")],
-                    _ => silent_names(number, arguments).collect(),
-                };
-                tasks.spawn(async move {
-                    for name in names.iter().cycle() {
-                        let asked = match attack {
-                            Attack::Flood => client.order(name).await.map(drop),
-                            _ => client.begin_validation(name).await,
-                        };
-                        made.fetch_add(1, Ordering::Relaxed);
-                        if asked.is_err() {
-                            tokio::time::sleep(REFUSED_PAUSE).await;
-                        }
-                    }
-                })
-            }
         };
     }
     println!("ready");
@@ -105,6 +101,20 @@ pub(super) async fn run(
     tasks.abort_all();
     println!("{}", made.load(Ordering::Relaxed));
     Ok(())
+}
+
+/// newOrder again and again, and with it a validation where the name server is the victim.
+async fn ask(mut client: Client, names: Vec<String>, attack: Attack, made: Arc<AtomicU64>) {
+    for name in names.iter().cycle() {
+        let asked = match attack {
+            Attack::DeadResolver => client.begin_validation(name).await,
+            _ => client.order(name).await.map(drop),
+        };
+        made.fetch_add(1, Ordering::Relaxed);
+        if asked.is_err() {
+            tokio::time::sleep(REFUSED_PAUSE).await;
+        }
+    }
 }
 
 /// An account, after what the round before has used up of its address' share has come back.
