@@ -60,6 +60,7 @@ pub(crate) struct FakeCa {
     state: Mutex<State>,
     failing: AtomicBool,
     failing_issuances: AtomicU32,
+    broken_issuances: AtomicBool,
     losing_issuances: AtomicBool,
     /// Of the three perspectives of the directory `quorum`.
     needed: AtomicU32,
@@ -135,6 +136,7 @@ impl FakeCa {
             state: Mutex::default(),
             failing: AtomicBool::new(false),
             failing_issuances: AtomicU32::new(0),
+            broken_issuances: AtomicBool::new(false),
             losing_issuances: AtomicBool::new(false),
             needed: AtomicU32::new(2),
             order_gate: Mutex::default(),
@@ -155,6 +157,11 @@ impl FakeCa {
     /// The next so many issuances fail as if the token were away.
     pub(crate) fn fail_issuances(&self, count: u32) {
         self.failing_issuances.store(count, Ordering::SeqCst);
+    }
+
+    /// Issuances fail as if a row had been tampered with: somebody must look first.
+    pub(crate) fn break_issuances(&self, broken: bool) {
+        self.broken_issuances.store(broken, Ordering::SeqCst);
     }
 
     /// The next issuance is refused.

@@ -118,6 +118,21 @@ async fn e7_a_long_outage_is_waited_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn e7_an_order_that_a_person_must_look_at_rests_for_longer() {
+    let stage = Stage::with(|config| config.limits.finalize_wait_milliseconds = 1).await;
+    let client = Client::registered(&stage.wire, "open").await;
+    let (order, url) = stage.ready_order(&client, &["broken.granted.test"]).await;
+    let id = url.rsplit('/').next().unwrap();
+    let lease = async || stage.store.order(id).await.unwrap().unwrap().lease_until_ms.unwrap();
+    stage.ca.break_issuances(true);
+    stage.finalize(&client, &order, &["broken.granted.test"]).await.ok(200);
+    let first = lease().await;
+    until("a rest of almost a minute", async || lease().await > first + 40_000).await;
+    // It is no end.
+    assert_eq!(client.post_as_get(&url).await.ok(200).json()["status"], "processing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn e7_an_order_outlives_its_front() {
     let stage = Stage::with(|config| config.limits.finalize_wait_milliseconds = 1).await;
     let mut client = Client::registered(&stage.wire, "open").await;

@@ -78,6 +78,24 @@ async fn d10_what_too_few_have_seen_is_not_used_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn d7_a_perspective_that_is_not_asked_does_not_count() {
+    let stage = Stage::new().await;
+    let client = Client::registered(&stage.wire, "open").await;
+    stage.validator.plan("other.example.org", [Sight::Others]);
+    assert_eq!(validate(&stage, &client, "other.example.org").await["status"], "valid");
+    assert_eq!(stage.validator.looks.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn d7_a_perspective_that_says_both_says_no() {
+    let stage = Stage::new().await;
+    let client = Client::registered(&stage.wire, "quorum").await;
+    let both = Eye::YesAndNo(ErrorType::IncorrectResponse);
+    stage.validator.plan("both.example.org", [Sight::Each([both.clone(), both, Eye::Yes])]);
+    assert_eq!(validate(&stage, &client, "both.example.org").await["status"], "invalid");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn h6_perspectives_are_counted_for_caa_too() {
     let stage = Stage::new().await;
     let client = Client::registered(&stage.wire, "quorum").await;
@@ -94,11 +112,15 @@ async fn h6_perspectives_are_counted_for_caa_too() {
     assert_eq!(caa_looks(&stage), 3);
 }
 
-/// An order on an authorization whose answer of CAA has grown old.
+/// An order on an authorization whose answer of CAA has grown so old that no signer takes it.
 async fn old_order(stage: &Stage, names: &[&str]) -> (Client, Value, String) {
+    aged_order(stage, names, Duration::from_hours(9)).await
+}
+
+async fn aged_order(stage: &Stage, names: &[&str], age: Duration) -> (Client, Value, String) {
     let client = Client::registered(&stage.wire, "reuse").await;
     stage.ready_order(&client, names).await;
-    stage.clock.advance(Duration::from_secs(9 * 3600));
+    stage.clock.advance(age);
     let (order, url) = stage.ready_order(&client, names).await;
     (client, order, url)
 }
@@ -126,6 +148,48 @@ async fn e7_a_certificate_is_delivered_whatever_caa_says_by_now() {
         stage.poll(&client, &url, &["valid"]).await;
         assert_eq!(stage.ca.certificates(), issued + 1);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn h6_what_caa_forbids_is_not_issued_on_an_older_answer() {
+    let stage = Stage::new().await;
+    let names = ["forbidden.example.org"];
+    // Any signer would take the older answer for half an hour yet.
+    let (client, order, url) = aged_order(&stage, &names, Duration::from_mins(450)).await;
+    stage.validator.plan(names[0], [Sight::Invalid(ErrorType::Caa)]);
+    stage.finalize(&client, &order, &names).await.problem(403, "caa");
+    assert_eq!((stage.ca.certificates(), caa_looks(&stage)), (0, 1));
+    // Where there is no newer one, it does.
+    stage.validator.plan(names[0], std::iter::repeat_n(Sight::Away, 1_000));
+    stage.finalize(&client, &order, &names).await.ok(200);
+    stage.poll(&client, &url, &["valid"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn h6_names_that_are_silent_keep_no_others_waiting() {
+    let stage = Stage::with(|config| {
+        config.limits.finalize_wait_milliseconds = 1;
+        config.validation.attempt_seconds = 1;
+    })
+    .await;
+    let names: Vec<String> = (0..18).map(|number| format!("n{number:02}.example.org")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let (client, order, url) = old_order(&stage, &names).await;
+    // As many as are looked at at once say nothing until their time is over.
+    let (silent, others) = names.split_at(16);
+    for name in silent {
+        stage.validator.plan(name, std::iter::repeat_with(|| Sight::Held(Gate::default())).take(1_000));
+    }
+    let gates = [Gate::default(), Gate::default()];
+    for (name, gate) in others.iter().zip(&gates) {
+        stage.validator.plan(name, [Sight::Held(gate.clone())]);
+    }
+    stage.finalize(&client, &order, &names).await.ok(200);
+    for gate in &gates {
+        tokio::time::timeout(Duration::from_secs(30), gate.reached()).await.expect("a look");
+    }
+    silent.iter().for_each(|name| stage.validator.plan(name, []));
+    stage.poll(&client, &url, &["valid"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -26,6 +26,8 @@ pub(crate) enum Sight {
     Away,
     /// It waits, and then sees that all is well.
     Held(Gate),
+    /// Those perspectives say that all is well that the directory does not ask.
+    Others,
     /// Each perspective sees something else; in the directory `quorum`, which has three.
     Each([Eye; 3]),
 }
@@ -38,6 +40,8 @@ pub(crate) enum Eye {
     Silent,
     /// It has looked at nothing.
     Closed,
+    /// It says both.
+    YesAndNo(ErrorType),
 }
 
 /// Of the directory `quorum`; others have the first alone.
@@ -98,6 +102,7 @@ impl Validator for FakeValidator {
             self.looks.fetch_add(1, Ordering::SeqCst);
             self.thumbprints.lock().push(target.thumbprint.to_string());
         }
+        let asked = if target.directory.as_str() == "quorum" { 3 } else { 1 };
         let all = |eye: Eye| [eye.clone(), eye.clone(), eye];
         let eyes = match self.next(&target.name.to_string()) {
             Sight::Valid => all(Eye::Yes),
@@ -108,9 +113,14 @@ impl Validator for FakeValidator {
                 gate.pass().await;
                 all(Eye::Yes)
             }
+            Sight::Others => {
+                let receipts =
+                    self.keys.iter().skip(asked).map(|key| self.sign(key, &target, Outcome::Valid));
+                let receipts = receipts.collect();
+                return Ok(Response::new(wire::ValidateResponse { receipts, ..Default::default() }));
+            }
             Sight::Each(eyes) => eyes,
         };
-        let asked = if target.directory.as_str() == "quorum" { 3 } else { 1 };
         let mut response = wire::ValidateResponse::default();
         for (key, eye) in self.keys.iter().zip(eyes).take(asked) {
             match eye {
@@ -118,14 +128,20 @@ impl Validator for FakeValidator {
                 Eye::Yes if target.caa_only => response.receipts.push(self.sign(key, &target, Outcome::Caa)),
                 Eye::Closed => response.receipts.push(self.sign(key, &target, Outcome::Assumed)),
                 Eye::Yes => response.receipts.push(self.sign(key, &target, Outcome::Valid)),
-                Eye::No(kind) => {
-                    let problem = Problem::new(kind, "as the test wants it");
-                    response.receipts.push(self.sign(key, &target, Outcome::Invalid(problem)));
+                Eye::No(kind) => response.receipts.push(self.sign(key, &target, no(kind))),
+                Eye::YesAndNo(kind) => {
+                    response
+                        .receipts
+                        .extend([Outcome::Valid, no(kind)].map(|one| self.sign(key, &target, one)));
                 }
             }
         }
         Ok(Response::new(response))
     }
+}
+
+fn no(kind: ErrorType) -> Outcome {
+    Outcome::Invalid(Problem::new(kind, "as the test wants it"))
 }
 
 impl FakeValidator {

@@ -252,6 +252,9 @@ impl Authority for FakeCa {
         if fails.is_ok() {
             return Err(rpc::unavailable("the token is away", Duration::from_millis(100)));
         }
+        if self.broken_issuances.load(Ordering::SeqCst) {
+            return Err(Status::internal("told to be broken"));
+        }
         if let Some(refusal) = self.refused_issuance.lock().take() {
             return Err(refusal.into());
         }
