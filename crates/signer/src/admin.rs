@@ -6,11 +6,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ca_store::{
-    CertificateFilter, CertificateQuery, GrantRow, JournalEntry, JournalKey, JournalKind, JournalRow,
-    NameScope, NodeRow, NodeState, State,
-};
-use pki::Serial;
+use ca_store::{GrantRow, NameScope, NodeRow, NodeState, State};
 use rpc::proto::admin::v1 as proto;
 use rpc::proto::admin::v1::admin_server::Admin;
 use rpc::{PeerIdentity, Role, seconds};
@@ -19,14 +15,13 @@ use tonic::{Request, Response, Status};
 use crate::ca::Ca;
 use crate::crl::CrlState;
 use crate::doors::Tokens;
-use crate::issue::issued;
 use crate::node::{JOIN_LIFETIME, NodeSettings};
-use crate::operator::{EAB_LIFETIME, LimitInForce, RegistrationSettings, page, parse_name};
+use crate::operator::{EAB_LIFETIME, LimitInForce, RegistrationSettings, page};
 use crate::publication::Objects;
 use crate::refusal::{Outcome, Reason, Refusal};
-use crate::revoke::names_of;
 use crate::service::status_of;
 
+mod certificates;
 mod incidents;
 mod selection;
 
@@ -293,7 +288,7 @@ impl Admin for AdminService {
         request: Request<proto::ListCertificatesRequest>,
     ) -> Result<Response<proto::ListCertificatesResponse>, Status> {
         self.operator(&request).await?;
-        let listed = self.list(request.into_inner()).await;
+        let listed = certificates::list(&self.ca, request.into_inner()).await;
         self.answer(listed)
     }
 
@@ -302,7 +297,7 @@ impl Admin for AdminService {
         request: Request<proto::ShowCertificateRequest>,
     ) -> Result<Response<proto::ShowCertificateResponse>, Status> {
         self.operator(&request).await?;
-        let shown = self.show(&request.into_inner()).await;
+        let shown = certificates::show(&self.ca, &request.into_inner()).await;
         self.answer(shown)
     }
 
@@ -311,7 +306,7 @@ impl Admin for AdminService {
         request: Request<proto::RevokeCertificateRequest>,
     ) -> Result<Response<proto::RevokeCertificateResponse>, Status> {
         let operator = self.operator(&request).await?;
-        let revoked = self.revoke(&operator, &request.into_inner()).await;
+        let revoked = certificates::revoke(&self.ca, &operator, &request.into_inner()).await;
         self.answer(revoked)
     }
 
@@ -447,70 +442,6 @@ impl Admin for AdminService {
     }
 }
 
-impl AdminService {
-    async fn list(
-        &self,
-        request: proto::ListCertificatesRequest,
-    ) -> Outcome<proto::ListCertificatesResponse> {
-        let given = [&request.account_id, &request.name, &request.issuer_id];
-        if given.iter().filter(|text| !text.is_empty()).count() > 1 {
-            return Err(refused("give an account, a name or an issuer, not several of them").into());
-        }
-        let filter = match (request.account_id.as_str(), request.name.as_str(), request.issuer_id.as_str()) {
-            ("", "", "") => CertificateFilter::All,
-            (account, "", "") => CertificateFilter::Account(account.to_owned()),
-            // In the journal's spelling.
-            (_, name, "") => {
-                let name = parse_name(name).ok_or_else(|| refused("this is no DNS name or IP address"))?;
-                CertificateFilter::Name(name.to_string())
-            }
-            (.., issuer) => CertificateFilter::Issuer(issuer.to_owned()),
-        };
-        let page = page(request.page_token, request.page_size);
-        let mut query = CertificateQuery::first(filter, page.limit);
-        query.page = page;
-        let found = self.ca.store.certificates(&query).await?;
-        let certificates: Outcome<Vec<_>> =
-            found.items.into_iter().filter(is_subscribers).map(|entry| self.state(entry)).collect();
-        Ok(proto::ListCertificatesResponse {
-            certificates: certificates?,
-            next_page_token: found.next.map(|cursor| cursor.0).unwrap_or_default(),
-        })
-    }
-
-    fn state(&self, entry: JournalEntry) -> Outcome<proto::CertificateState> {
-        let revoked = entry.revocation.is_some();
-        Ok(state_of(self.ca.journal.open(entry)?, revoked))
-    }
-
-    async fn show(&self, request: &proto::ShowCertificateRequest) -> Outcome<proto::ShowCertificateResponse> {
-        let serial = Serial::from_hex(&request.serial).map_err(|error| refused(&error.to_string()))?;
-        let entries = self.ca.store.journal(&JournalKey::Serial(serial)).await?;
-        let entry = entries.into_iter().find(is_subscribers);
-        let entry = entry.ok_or_else(|| refused("there is no such certificate").status(404))?;
-        let revocation = entry.revocation.clone();
-        let row = self.ca.journal.open(entry)?;
-        let certificate = if row.signature.is_some() { issued(&row)?.certificate } else { Vec::new() };
-        Ok(proto::ShowCertificateResponse {
-            state: Some(state_of(row, revocation.is_some())),
-            certificate: certificate.into(),
-            revoked_at: revocation.as_ref().map_or(0, |revocation| seconds(revocation.revoked_at)),
-            reason: revocation.map_or(0, |revocation| u32::from(revocation.current_reason().code())),
-        })
-    }
-
-    async fn revoke(
-        &self,
-        operator: &str,
-        request: &proto::RevokeCertificateRequest,
-    ) -> Outcome<proto::RevokeCertificateResponse> {
-        let serial = Serial::from_hex(&request.serial).map_err(|error| refused(&error.to_string()))?;
-        let reason = selection::reason(request.reason)?;
-        let at = self.ca.revoke_by_operator(operator, serial, reason).await?;
-        Ok(proto::RevokeCertificateResponse { revoked_at: seconds(at) })
-    }
-}
-
 /// A CRL as operators see it.
 fn crl_state_of(crl: CrlState) -> proto::CrlState {
     proto::CrlState {
@@ -527,31 +458,6 @@ fn crl_state_of(crl: CrlState) -> proto::CrlState {
         this_update: seconds(crl.this_update),
         next_update: seconds(crl.next_update),
     }
-}
-
-/// A certificate as operators see it.
-fn state_of(row: JournalRow, revoked: bool) -> proto::CertificateState {
-    let state = match (revoked, &row.signature, row.abandoned_at) {
-        (true, ..) => "revoked",
-        (_, Some(_), _) => "issued",
-        (_, None, Some(_)) => "abandoned",
-        (_, None, None) => "intent",
-    };
-    let names = names_of(&row).map(|names| names.iter().map(ToString::to_string).collect());
-    proto::CertificateState {
-        serial: row.serial.to_string(),
-        issuer_id: row.issuer,
-        account_id: row.account.unwrap_or_default(),
-        names: names.unwrap_or_default(),
-        not_before: seconds(row.not_before),
-        not_after: seconds(row.not_after),
-        state: state.to_owned(),
-    }
-}
-
-/// Nodes' certificates are listed with the nodes.
-fn is_subscribers(entry: &JournalEntry) -> bool {
-    entry.row.unverified().kind != JournalKind::Node
 }
 
 fn refused(detail: &str) -> Refusal {

@@ -18,6 +18,7 @@ use url::Url;
 
 mod check;
 mod moment;
+mod public_trust;
 mod renewal;
 
 pub use check::PolicyError;

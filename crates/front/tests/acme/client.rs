@@ -20,6 +20,11 @@ use tokio_rustls::TlsConnector;
 
 pub(crate) const JOSE: &str = "application/jose+json";
 
+/// A member that must be a text.
+pub(crate) fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_else(|| panic!("no text: {value}")).to_owned()
+}
+
 /// A key pair of one of the kinds that ACME clients have.
 pub(crate) enum Key {
     Ecdsa { pair: EcdsaKeyPair, algorithm: &'static str, curve: &'static str },

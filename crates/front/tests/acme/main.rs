@@ -11,6 +11,7 @@
 
 mod accounts;
 mod ca;
+mod challenges;
 mod client;
 mod directory;
 mod faults;

@@ -8,16 +8,12 @@ use acme::ErrorType;
 use serde_json::{Value, json};
 
 use crate::ca::Gate;
-use crate::client::Client;
+use crate::client::{Client, text};
 use crate::stage::{Stage, until};
 use crate::validator::{Eye, Sight};
 
 const SILENT: Sight = Sight::Each([Eye::Yes, Eye::Silent, Eye::Silent]);
 const ONE_DISSENTS: Sight = Sight::Each([Eye::Yes, Eye::No(ErrorType::IncorrectResponse), Eye::Yes]);
-
-fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_else(|| panic!("no text: {value}")).to_owned()
-}
 
 fn caa_looks(stage: &Stage) -> u32 {
     stage.validator.caa_looks.load(Ordering::SeqCst)
@@ -297,4 +293,59 @@ async fn a18_one_account_leaves_room_at_the_validators() {
     for (authorization, _) in &urls {
         stage.poll(&client, authorization, &["valid"]).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn h6_an_old_authorization_gets_a_fresh_answer_of_caa_before_the_certificate() {
+    let stage = Stage::new().await;
+    let client = Client::registered(&stage.wire, "reuse").await;
+    let first = stage.ready_order(&client, &["old.example.org", "given.granted.test"]).await.0;
+    stage.finalize(&client, &first, &["old.example.org", "given.granted.test"]).await.ok(200);
+    assert_eq!(stage.validator.caa_looks.load(Ordering::SeqCst), 0, "it came with the validation");
+    stage.clock.advance(Duration::from_secs(9 * 3600));
+    let names = ["old.example.org", "given.granted.test"];
+    let (second, url) = stage.ready_order(&client, &names).await;
+    assert_eq!(second["authorizations"][1], first["authorizations"][1]);
+    // CAA forbids by now: the order is refused with the name, and can be finalized again.
+    stage.validator.plan("old.example.org", [Sight::Invalid(ErrorType::Caa)]);
+    let refused = stage.finalize(&client, &second, &names).await.problem(403, "caa");
+    assert_eq!(refused["subproblems"][0]["identifier"]["value"], "old.example.org");
+    assert_eq!(client.post_as_get(&url).await.ok(200).json()["status"], "ready");
+    // A validator that is away for a moment only delays it.
+    stage.validator.plan("old.example.org", [Sight::Away]);
+    stage.finalize(&client, &second, &names).await.ok(200);
+    stage.poll(&client, &url, &["valid"]).await;
+    assert_eq!(stage.validator.caa_looks.load(Ordering::SeqCst), 3);
+    assert_eq!(stage.validator.looks.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_saw_is_valid_in_a_directory_for_tests_alone() {
+    let stage = Stage::new().await;
+    stage.validator.plan("unseen.example.org", [Sight::Assumed]);
+    let client = Client::registered(&stage.wire, "test").await;
+    let (first, _) = stage.ready_order(&client, &["unseen.example.org"]).await;
+    stage.finalize(&client, &first, &["unseen.example.org"]).await.ok(200);
+    // It is used again as any other, and CAA is not asked when it has grown old.
+    stage.clock.advance(Duration::from_secs(9 * 3600));
+    let (second, _) = stage.ready_order(&client, &["unseen.example.org"]).await;
+    assert_eq!(second["authorizations"], first["authorizations"]);
+    stage.finalize(&client, &second, &["unseen.example.org"]).await.ok(200);
+    assert_eq!(stage.validator.caa_looks.load(Ordering::SeqCst), 0);
+    assert_eq!(stage.validator.looks.load(Ordering::SeqCst), 1);
+
+    // Elsewhere the client hears at once that it is the server's fault, and not at its finalize.
+    let client = Client::registered(&stage.wire, "open").await;
+    stage.validator.plan("wanted.example.org", std::iter::repeat_n(Sight::Assumed, 10));
+    let order = client.order(&["wanted.example.org"]).await.ok(201).json();
+    let url = text(&order["authorizations"][0]);
+    let authorization = client.post_as_get(&url).await.ok(200).json();
+    client.post(&text(&authorization["challenges"][0]["url"]), &json!({})).await.ok(200);
+    let mut challenge = json!(null);
+    while challenge.get("error").is_none() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        challenge = client.post_as_get(&url).await.ok(200).json()["challenges"][0].clone();
+    }
+    assert_eq!(challenge["error"]["type"], "urn:ietf:params:acme:error:serverInternal");
+    assert!(text(&challenge["error"]["detail"]).contains("looks at nothing"), "{challenge}");
 }

@@ -5,14 +5,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::client::{Client, encode};
+use crate::client::{Client, encode, text};
 use crate::stage::Stage;
 
 const GIVE_UP: &str = r#"{"status":"deactivated"}"#;
-
-fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_else(|| panic!("no text: {value}")).to_owned()
-}
 
 fn dns(name: &str) -> Value {
     json!({"identifier": {"type": "dns", "value": name}})

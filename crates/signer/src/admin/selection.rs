@@ -5,7 +5,8 @@ use pki::{Certificate, DnsName, Reason as RevocationReason, Serial, Timestamp};
 use rpc::proto::admin::v1 as proto;
 use rpc::seconds;
 
-use super::{refused, state_of};
+use super::certificates::state_of;
+use super::refused;
 use crate::ca::Ca;
 use crate::operator::parse_name;
 use crate::refusal::{Outcome, Refusal};
