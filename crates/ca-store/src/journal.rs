@@ -100,6 +100,8 @@ pub struct NewIntent {
     pub row: Sealed<JournalRow>,
     /// The names of the certificate as text, for the index; they are not stored otherwise.
     pub names: Vec<String>,
+    /// Whose the names are, as limits count them ([`LimitScope::Domain`]): registered domains. Empty where no limit does.
+    pub domains: Vec<String>,
     /// What it rests on.
     pub evidence: Option<Evidence>,
     /// Rows that the decision rests on; each must still be exactly as it was read.
@@ -175,7 +177,7 @@ pub enum LimitScope {
     Account(String),
     /// Entries of all accounts of a registration.
     Registration(String),
-    /// Entries with a name at or under this domain.
+    /// Entries of which this is one of the [`domains`](NewIntent::domains).
     Domain(String),
     /// Entries with exactly these names.
     Names(Vec<String>),

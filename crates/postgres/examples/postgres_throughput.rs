@@ -316,6 +316,7 @@ async fn issue(ca: &dyn CaStore, keys: &RowMacKeys, client: u64, tag: u64) {
     let intent = NewIntent {
         row: keys.seal(row.clone()),
         names: vec![format!("n{tag}.example.org")],
+        domains: vec!["example.org".to_owned()],
         evidence: Some(Evidence {
             new_order: vec![1; 700],
             finalize: vec![2; 1500],

@@ -27,5 +27,10 @@ WITH entered AS (
     SELECT n.name, n.id
     FROM UNNEST($27::bigint[], $28::text[]) AS n (id, name)
     WHERE (n.id IN (SELECT id FROM entered)) IS TRUE
+), owned AS (
+    INSERT INTO journal_domains (domain, created_at, entry)
+    SELECT d.domain, d.created_at, d.id
+    FROM UNNEST($31::bigint[], $32::text[], $33::bigint[]) AS d (id, domain, created_at)
+    WHERE (d.id IN (SELECT id FROM entered)) IS TRUE
 )
 SELECT id AS "id!" FROM entered

@@ -20,13 +20,10 @@ CROSS JOIN LATERAL (
            AND j.directory = q.directory
          ORDER BY j.created_at DESC LIMIT q.most)
         UNION ALL
-        (SELECT entry.created_at FROM (
-            SELECT DISTINCT j.id, j.created_at FROM journal_names AS n JOIN journal AS j ON j.id = n.entry
-            WHERE q.kind = 'domain' AND n.name >= q.scope AND n.name < q.scope || '/'
-              AND (n.name = q.scope OR substr(n.name, length(q.scope) + 1, 1) = '.')
-              AND j.created_at >= q.since AND j.kind = 'final' AND j.abandoned_at IS NULL AND j.counted
-           AND j.directory = q.directory) AS entry
-         ORDER BY entry.created_at DESC LIMIT q.most)
+        (SELECT d.created_at FROM journal_domains AS d JOIN journal AS j ON j.id = d.entry
+         WHERE q.kind = 'domain' AND d.domain = q.scope AND d.created_at >= q.since
+           AND j.kind = 'final' AND j.abandoned_at IS NULL AND j.counted AND j.directory = q.directory
+         ORDER BY d.created_at DESC LIMIT q.most)
         UNION ALL
         -- Those of the first name that have as many names, all among them.
         (SELECT j.created_at FROM journal_names AS n JOIN journal AS j ON j.id = n.entry

@@ -19,7 +19,7 @@ pub use rpc::Evidence as NameEvidence;
 
 use crate::account::Account;
 use crate::ca::Ca;
-use crate::limits::{Counted, limits_of};
+use crate::limits::{Counted, domains, limits_of};
 use crate::order::{Terms, check_agreement, read_terms};
 use crate::refusal::{Outcome, Reason, Refusal};
 use crate::registrant::Registrant;
@@ -105,6 +105,8 @@ pub(crate) struct Authorized {
     pub(crate) quorum: Option<Value>,
     /// The limits that it counts in; none, and it counts in none, where it renews a certificate at its time (RFC 9773 §5).
     pub(crate) counted: Option<Vec<Counted>>,
+    /// The domains that it counts in.
+    pub(crate) domains: Vec<String>,
     /// Whether somebody who counts looked at nothing: it may be issued under a test CA alone.
     pub(crate) assumed: bool,
     /// The time of this decision.
@@ -150,6 +152,7 @@ impl Ca {
         let limits = limits_of(&request.finalize, registrant.as_ref());
         let registration = account.row.registration.as_deref();
         let counted = (!exempt).then(|| Counted::of(&limits, &account.row.id, registration, &terms.names));
+        let domains = if exempt { Vec::new() } else { domains(&request.finalize, &limits, &terms.names) };
         Ok(Authorized {
             account: Arc::clone(account),
             terms,
@@ -159,6 +162,7 @@ impl Ca {
             record: Value::Array(evidence.record).to_string().into_bytes(),
             quorum: (!evidence.quorum.is_empty()).then(|| json!(evidence.quorum)),
             counted,
+            domains,
             assumed: evidence.assumed,
             at: now,
         })

@@ -120,6 +120,8 @@ pub struct CertificateDraft {
     pub row: JournalRow,
     /// The certificate's names, for the index.
     pub names: Vec<String>,
+    /// Whose they are, where a limit counts that.
+    pub domains: Vec<String>,
     /// What it rests on.
     pub evidence: Option<Evidence>,
     /// Rows that must be unchanged.
@@ -206,6 +208,7 @@ impl Journal {
         let intent = NewIntent {
             row: row.clone(),
             names: draft.names,
+            domains: draft.domains,
             evidence: draft.evidence,
             cites: draft.cites,
             authorizations: draft.authorizations,

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use acme::DirectoryName;
-use acme::limit::{LimitName, Limits, Rate, Reached};
+use acme::limit::{LimitName, LimitSettings, Limits, Rate, Reached};
 use ca_store::{Limit, LimitScope};
 use pki::{DnsName, Name, NameSet, Period, Timestamp};
 
@@ -96,6 +96,15 @@ impl Ca {
 pub(crate) fn limits_of(request: &ClientRequest, registrant: Option<&Registrant>) -> Limits {
     let own = registrant.map(Registrant::limits).unwrap_or_default();
     request.directory().policy.limits_of(&own)
+}
+
+/// Whose the names are, where that is counted: a registration without a limit of its own fills others' too.
+pub(crate) fn domains(request: &ClientRequest, limits: &Limits, names: &NameSet) -> Vec<String> {
+    let of_others = request.directory().policy.limits_of(&LimitSettings::default());
+    if [limits, &of_others].iter().any(|limits| limits.certificates_per_domain.is_some()) {
+        return owners(names).into_iter().collect();
+    }
+    Vec::new()
 }
 
 /// The refusal: which limit, whose, and when it frees.

@@ -18,3 +18,6 @@ SELECT r.value ->> 0, substr(?, r.value ->> 1, r.value ->> 2), substr(?, r.value
 FROM json_each(?) AS r;
 
 INSERT INTO journal_names (name, entry) SELECT r.value ->> 0, r.value ->> 1 FROM json_each(?) AS r;
+
+INSERT INTO journal_domains (domain, created_at, entry)
+SELECT r.value ->> 0, r.value ->> 1, r.value ->> 2 FROM json_each(?) AS r;

@@ -284,6 +284,7 @@ pub fn intent_of(row: JournalRow) -> NewIntent {
     NewIntent {
         row: seal(row),
         names: vec!["www.example.org".to_owned(), "example.org".to_owned()],
+        domains: vec!["example.org".to_owned()],
         evidence: Some(Evidence {
             new_order: b"new order".to_vec(),
             finalize: vec![0, 0xff],
@@ -323,11 +324,19 @@ pub async fn record(store: &dyn CaStore, row: SignedRow) -> RecordOutcome {
     outcomes.remove(0)
 }
 
+/// The last two labels.
+fn domain_of(name: &str) -> String {
+    let mut labels: Vec<&str> = name.rsplit('.').take(2).collect();
+    labels.reverse();
+    labels.join(".")
+}
+
 /// Intends and records a certificate.
 pub async fn issue(store: &dyn CaStore, row: JournalRow, names: &[&str]) {
     let signature = signed(&row, b"signature");
     let mut intent = intent_of(row);
     intent.names = names.iter().map(|&name| name.to_owned()).collect();
+    intent.domains = names.iter().map(|name| domain_of(name)).collect();
     assert_eq!(commit(store, intent).await, IntentOutcome::Committed);
     assert_eq!(record(store, signature).await, RecordOutcome::Recorded);
 }

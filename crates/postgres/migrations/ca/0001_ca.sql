@@ -329,6 +329,15 @@ CREATE TABLE journal_names (
     PRIMARY KEY (name, entry)
 );
 
+-- Registered domains, labels reversed, of entries that limits count, in time: a limit reads what lies in its period, however
+-- many certificates a domain has had before.
+CREATE TABLE journal_domains (
+    domain     TEXT COLLATE "C" NOT NULL,
+    created_at BIGINT NOT NULL,
+    entry      BIGINT NOT NULL,
+    PRIMARY KEY (domain, created_at, entry)
+);
+
 -- Revocation.
 
 CREATE TABLE revocations (
@@ -483,7 +492,7 @@ GRANT USAGE ON ALL SEQUENCES IN SCHEMA ca TO chancery_signer;
 GRANT INSERT ON
     incarnations, leases, tenants, directories, profiles, issuers, registrations, eab_keys, permits, grants,
     deactivations, nodes, join_tokens, blocked_keys, accounts, account_keys, account_requests, journal, pending,
-    signatures, evidence, journal_names, revocations, revocation_requests, crl_shards, crls, imported_crls,
+    signatures, evidence, journal_names, journal_domains, revocations, revocation_requests, crl_shards, crls, imported_crls,
     incidents, incident_members, audit, refusals
     TO chancery_signer;
 GRANT UPDATE ON

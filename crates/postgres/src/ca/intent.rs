@@ -332,6 +332,18 @@ async fn insert(
         .iter()
         .flat_map(|(id, _, intent)| limit::sorted(&intent.names).into_iter().map(move |name| (*id, name)));
     let (named_ids, names): (Vec<i64>, Vec<String>) = named.unzip();
+    let owned: Vec<(i64, String, i64)> = accepted
+        .iter()
+        .flat_map(|(id, _, intent)| {
+            let created_at = seconds(intent.row.unverified().created_at);
+            limit::sorted(&intent.domains).into_iter().map(move |domain| (*id, domain, created_at))
+        })
+        .collect();
+    columns!(owned, |owned| {
+        owned_ids: i64 = owned.0,
+        domains: String = owned.1.clone(),
+        owned_at: i64 = owned.2,
+    });
     let entered = sqlx::query_file_scalar!(
         "sql/intent_insert.sql",
         &ids,
@@ -363,7 +375,10 @@ async fn insert(
         &named_ids,
         &names,
         &replaced as &[Option<&[u8]>],
-        &counted
+        &counted,
+        &owned_ids,
+        &domains,
+        &owned_at
     )
     .fetch_all(connection)
     .await?;

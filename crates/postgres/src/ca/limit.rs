@@ -143,11 +143,7 @@ pub(super) fn counts(earlier: &NewIntent, later: &NewIntent) -> bool {
                         .iter()
                         .any(|cited| cited.table == CitedTable::Registration && cited.key == *registration)
             }
-            LimitScope::Domain(domain) => earlier.names.iter().any(|name| is_under(name, domain)),
+            LimitScope::Domain(domain) => earlier.domains.contains(domain),
             LimitScope::Names(names) => sorted(&earlier.names) == sorted(names),
         })
-}
-
-fn is_under(name: &str, domain: &str) -> bool {
-    name.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }

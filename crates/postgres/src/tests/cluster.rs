@@ -54,7 +54,7 @@ async fn counting_other(server: &Server) -> PgConnection {
         "INSERT INTO journal (not_before, not_after, created_at, shard, mac_version, name_count, serial, kind, issuer,
                               profile, spki_sha256, tbs, mac, counted, directory)
          VALUES (0, 9, 1900000000, 0, 1, 1, 'x', 'final', 'i', 'p', '', '', '', true, 'main')",
-        "INSERT INTO journal_names SELECT 'org.example.www', id FROM journal",
+        "INSERT INTO journal_domains SELECT 'org.example', created_at, id FROM journal",
     ] {
         sqlx::raw_sql(statement).execute(&mut other).await.unwrap();
     }

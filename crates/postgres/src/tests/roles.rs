@@ -52,6 +52,7 @@ async fn a_signer_adds_and_does_not_take_away() {
         "signatures",
         "evidence",
         "journal_names",
+        "journal_domains",
         "deactivations",
         "account_requests",
         "blocked_keys",

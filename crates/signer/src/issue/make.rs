@@ -191,8 +191,19 @@ fn draft_of(
     made: Made,
     findings: &[Finding],
 ) -> CertificateDraft {
-    let Authorized { account, terms, csr, cites, authorizations, record, quorum, counted, at, assumed: _ } =
-        authorized;
+    let Authorized {
+        account,
+        terms,
+        csr,
+        cites,
+        authorizations,
+        record,
+        quorum,
+        counted,
+        domains,
+        at,
+        assumed: _,
+    } = authorized;
     let name = request.finalize.directory().name();
     let directory = name.to_string();
     let event = Event::CertificateIntended {
@@ -235,6 +246,7 @@ fn draft_of(
     CertificateDraft {
         row,
         names: terms.names.iter().map(ToString::to_string).collect(),
+        domains,
         evidence: Some(evidence),
         cites,
         authorizations,

@@ -74,6 +74,7 @@ impl From<OwnCertificate<'_>> for CertificateDraft {
         Self {
             row,
             names: own.names,
+            domains: Vec::new(),
             evidence: own.lints.map(|lints| Evidence { lints, ..Evidence::default() }),
             cites: Vec::new(),
             authorizations: Vec::new(),

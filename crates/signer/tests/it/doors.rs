@@ -46,6 +46,7 @@ async fn journaled(
     let draft = CertificateDraft {
         row,
         names: Vec::new(),
+        domains: Vec::new(),
         evidence: None,
         cites: Vec::new(),
         authorizations: Vec::new(),

@@ -456,20 +456,28 @@ async fn m6_a_closed_incident_gives_windows_back_and_an_extended_one_waits() {
         assert!(detail(late).contains("closed already"));
     }
     assert!(detail(office.start(&id).await).contains("takes no more"));
-    // Others may have it again; of two the earlier window counts.
+    // Others may have it again; of several the earliest window counts, and the page that goes with it.
     let first = office.incident(Office::plan(&world, 8, 1, SUPERSEDED), &under("example.org")).await;
     let start = world.info(&id_of(&issued)).await.window.start();
     world.run_out(1).await;
-    office.incident(Office::plan(&world, 8, 1, SUPERSEDED), &under("example.org")).await;
-    assert_eq!(world.info(&id_of(&issued)).await.window.start(), start);
+    let url = "https://ca.test/incidents/2";
+    for _ in 0..3 {
+        let plan = Office::plan(&world, 8, 1, SUPERSEDED);
+        office
+            .incident(admin::OpenIncidentRequest { url: url.to_owned(), ..plan }, &under("example.org"))
+            .await;
+    }
+    let info = world.info(&id_of(&issued)).await;
+    assert_eq!((info.window.start(), info.explanation_url.as_deref()), (start, Some(URL)));
     office.close(&first).await.unwrap();
-    assert!(world.info(&id_of(&issued)).await.window.start() > start);
+    let info = world.info(&id_of(&issued)).await;
+    assert!(info.window.start() > start && info.explanation_url.as_deref() == Some(url));
     let list = async |current, page_size| {
         let request = admin::ListIncidentsRequest { current, page_token: String::new(), page_size };
         let page = office.admin.list_incidents(by_alice(request)).await.unwrap().into_inner();
         (page.incidents.len(), page.next_page_token.is_empty())
     };
-    assert_eq!((list(true, 0).await, list(false, 2).await), ((1, true), (2, false)));
+    assert_eq!((list(true, 0).await, list(false, 2).await), ((3, true), (2, false)));
 }
 
 #[tokio::test]

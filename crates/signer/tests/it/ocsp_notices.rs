@@ -88,6 +88,7 @@ async fn intents(it: &OcspWorld, numbers: std::ops::Range<u32>) {
         NewIntent {
             row: it.world.secrets.rows.seal(row),
             names: Vec::new(),
+            domains: Vec::new(),
             evidence: None,
             cites: Vec::new(),
             authorizations: Vec::new(),

@@ -309,6 +309,15 @@ CREATE TABLE journal_names (
     PRIMARY KEY (name, entry)
 ) STRICT, WITHOUT ROWID;
 
+-- Registered domains, labels reversed, of entries that limits count, in time: a limit reads what lies in its period, however
+-- many certificates a domain has had before.
+CREATE TABLE journal_domains (
+    domain     TEXT    NOT NULL,
+    created_at INTEGER NOT NULL,
+    entry      INTEGER NOT NULL,
+    PRIMARY KEY (domain, created_at, entry)
+) STRICT, WITHOUT ROWID;
+
 -- Revocation. In the order of revisions: a CRL is read as it lies.
 
 CREATE TABLE revocations (

@@ -287,7 +287,8 @@ async fn insert(
     if accepted.is_empty() {
         return Ok(());
     }
-    let (mut journal, mut evidence, mut names) = (Rows::new(), Rows::new(), Rows::new());
+    let (mut journal, mut evidence) = (Rows::new(), Rows::new());
+    let (mut names, mut domains) = (Rows::new(), Rows::new());
     for (id, intent) in (newest_entry + 1..).zip(accepted) {
         let row = intent.row.unverified();
         let mac = intent.row.mac();
@@ -328,9 +329,12 @@ async fn insert(
         for name in &all {
             names.row().text(name.as_str()).number(id);
         }
+        for domain in &limit::sorted(&intent.domains) {
+            domains.row().text(domain.as_str()).number(seconds(row.created_at)).number(id);
+        }
     }
-    let ((journal, octets), (evidence, texts), (names, _)) =
-        (journal.finish(), evidence.finish(), names.finish());
+    let ((journal, octets), (evidence, texts)) = (journal.finish(), evidence.finish());
+    let ((names, _), (domains, _)) = (names.finish(), domains.finish());
     let (octets, texts) = (octets.as_slice(), texts.as_slice());
     sqlx::query_file!(
         "sql/intent_insert.sql",
@@ -348,7 +352,8 @@ async fn insert(
         texts,
         texts,
         evidence,
-        names
+        names,
+        domains
     )
     .execute(connection)
     .await?;

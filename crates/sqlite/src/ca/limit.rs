@@ -78,13 +78,10 @@ async fn oldest(connection: &mut SqliteConnection, limit: &Limit) -> Result<Opti
         LimitScope::Domain(domain) => {
             let domain = indexed_name(domain);
             sqlx::query_scalar!(
-                "SELECT j.created_at FROM (
-                    SELECT DISTINCT entry FROM journal_names
-                    WHERE name >= ?1 AND name < ?1 || '/'
-                      AND (name = ?1 OR substr(name, length(?1) + 1, 1) = '.')) AS i CROSS JOIN journal AS j
-                 WHERE j.id = i.entry AND j.created_at >= ?2 AND j.kind = 'final'
+                "SELECT d.created_at FROM journal_domains AS d CROSS JOIN journal AS j
+                 WHERE d.domain = ?1 AND d.created_at >= ?2 AND j.id = d.entry AND j.kind = 'final'
                    AND j.abandoned_at IS NULL AND j.counted AND j.directory = ?4
-                 ORDER BY j.created_at DESC LIMIT 1 OFFSET ?3",
+                 ORDER BY d.created_at DESC LIMIT 1 OFFSET ?3",
                 domain,
                 since,
                 newer,
@@ -151,11 +148,7 @@ pub(super) fn counts(earlier: &NewIntent, later: &NewIntent) -> bool {
                         .iter()
                         .any(|cited| cited.table == CitedTable::Registration && cited.key == *registration)
             }
-            LimitScope::Domain(domain) => earlier.names.iter().any(|name| is_under(name, domain)),
+            LimitScope::Domain(domain) => earlier.domains.contains(domain),
             LimitScope::Names(names) => sorted(&earlier.names) == sorted(names),
         })
-}
-
-fn is_under(name: &str, domain: &str) -> bool {
-    name.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }

@@ -196,6 +196,7 @@ async fn seed(world: &World, customers: &[Client]) -> Vec<Seeded> {
         intents.push(NewIntent {
             row: world.secrets.rows.seal(row),
             names: vec![name.clone()],
+            domains: Vec::new(),
             evidence: None,
             cites: Vec::new(),
             authorizations: Vec::new(),
