@@ -377,13 +377,17 @@ async fn a18_a_registration_has_limits_of_its_own() {
     assert_eq!(office.gets(&client, "c.example.org").await, Err(Reason::RateLimited));
     set(&[("certificates_per_domain", "none")]).await.unwrap();
     assert_eq!(office.gets(&client, "c.example.org").await, Ok(()));
+    // What was issued without a limit fills the limits of others all the same.
+    set(&[("certificates_per_domain", "4 in 7d")]).await.unwrap();
+    assert_eq!(office.gets(&client, "d.example.org").await, Ok(()));
+    assert_eq!(office.gets(&client, "e.example.org").await, Err(Reason::RateLimited));
     set(&[("certificates_per_domain", "default")]).await.unwrap();
-    assert_eq!(office.gets(&client, "d.example.org").await, Err(Reason::RateLimited));
+    assert_eq!(office.gets(&client, "e.example.org").await, Err(Reason::RateLimited));
     let last = list(&made.id).await.unwrap();
     assert!(last.contains(&line("certificates_per_domain", "1 in 7d", false)), "{last:?}");
     assert!(last.contains(&line("orders_per_account", "9 in 1h", true)), "{last:?}");
     let kinds = office.world.audit_kinds().await;
-    assert_eq!(kinds.iter().filter(|kind| *kind == "registration.limits").count(), 3);
+    assert_eq!(kinds.iter().filter(|kind| *kind == "registration.limits").count(), 4);
 }
 
 #[tokio::test]
