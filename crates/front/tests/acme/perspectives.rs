@@ -74,12 +74,14 @@ async fn d10_what_too_few_have_seen_is_not_used_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn d7_a_perspective_that_is_not_asked_does_not_count() {
+async fn d7_what_was_not_asked_for_does_not_count() {
     let stage = Stage::new().await;
     let client = Client::registered(&stage.wire, "open").await;
-    stage.validator.plan("other.example.org", [Sight::Others]);
+    let each = |eye: Eye| Sight::Each([eye.clone(), eye.clone(), eye]);
+    let sights = [Sight::Others, each(Eye::CaaAlone), each(Eye::AnotherTry)];
+    stage.validator.plan("other.example.org", sights);
     assert_eq!(validate(&stage, &client, "other.example.org").await["status"], "valid");
-    assert_eq!(stage.validator.looks.load(Ordering::SeqCst), 2);
+    assert_eq!(stage.validator.looks.load(Ordering::SeqCst), 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -40,6 +40,10 @@ pub(crate) enum Eye {
     Silent,
     /// It has looked at nothing.
     Closed,
+    /// It has asked CAA, and looked at nothing else.
+    CaaAlone,
+    /// Its receipt is of another try.
+    AnotherTry,
     /// It says both.
     YesAndNo(ErrorType),
 }
@@ -126,6 +130,11 @@ impl Validator for FakeValidator {
             match eye {
                 Eye::Silent => response.silent.push(key.perspective().to_string()),
                 Eye::Yes if target.caa_only => response.receipts.push(self.sign(key, &target, Outcome::Caa)),
+                Eye::CaaAlone => response.receipts.push(self.sign(key, &target, Outcome::Caa)),
+                Eye::AnotherTry => {
+                    let other = Target { attempt: target.attempt + 1, ..target.clone() };
+                    response.receipts.push(self.sign(key, &other, Outcome::Valid));
+                }
                 Eye::Closed => response.receipts.push(self.sign(key, &target, Outcome::Assumed)),
                 Eye::Yes => response.receipts.push(self.sign(key, &target, Outcome::Valid)),
                 Eye::No(kind) => response.receipts.push(self.sign(key, &target, no(kind))),
