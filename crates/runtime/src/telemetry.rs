@@ -15,7 +15,7 @@ use crate::config::{LogFormat, LogSection};
 /// # Errors
 /// When the filter cannot be read.
 pub fn start(log: &LogSection) -> Result<(), ParseError> {
-    let filter = EnvFilter::try_new(&log.filter)?;
+    let filter = filter_of(log)?;
     let (filter, handle) = reload::Layer::new(filter);
     let writer = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     let lines = match log.format {
@@ -37,12 +37,19 @@ pub fn start(log: &LogSection) -> Result<(), ParseError> {
 /// # Errors
 /// When the filter cannot be read; the old one stays.
 pub fn set_filter(log: &LogSection) -> Result<(), ParseError> {
-    let filter = EnvFilter::try_new(&log.filter)?;
+    let filter = filter_of(log)?;
     if let Some(handle) = FILTER.get() {
         // Fails only when the subscriber is gone, and with it every reader of the log.
         drop(handle.reload(filter));
     }
     Ok(())
+}
+
+/// What strangers write into their handshakes warns nobody, and does not fill the log; the operator's own filter may say otherwise.
+const QUIET: &str = "rustls::msgs=error";
+
+fn filter_of(log: &LogSection) -> Result<EnvFilter, ParseError> {
+    EnvFilter::try_new(format!("{QUIET},{}", log.filter))
 }
 
 /// The metrics in Prometheus' text format.
@@ -102,6 +109,24 @@ fn report_panic(info: &panic::PanicHookInfo<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn strangers_handshakes_are_not_logged_unless_asked_for() {
+        let shown = |text: &str, level: tracing::Level| {
+            let filter = filter_of(&LogSection { filter: text.to_owned(), ..LogSection::default() }).unwrap();
+            let subscriber = tracing_subscriber::registry().with(filter);
+            tracing::subscriber::with_default(subscriber, || match level {
+                tracing::Level::WARN => {
+                    tracing::enabled!(target: "rustls::msgs::handshake", tracing::Level::WARN)
+                }
+                _ => tracing::enabled!(target: "front", tracing::Level::INFO),
+            })
+        };
+        let (theirs, ours) = (tracing::Level::WARN, tracing::Level::INFO);
+        assert!(shown("info", ours) && !shown("info", theirs) && !shown("", ours));
+        assert!(shown("info,rustls::msgs=warn", theirs));
+        assert!(filter_of(&LogSection { filter: "=,=".to_owned(), ..LogSection::default() }).is_err());
+    }
 
     #[test]
     fn ages_and_sizes_have_their_own_buckets() {
