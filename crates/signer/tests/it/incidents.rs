@@ -506,6 +506,16 @@ async fn m6_a_plan_that_cannot_be_is_refused() {
     let id = office.open(plan()).await.unwrap().id;
     let all = office.page(&id, &admin::CertificateSelector::default(), "").await;
     assert!(detail(all).contains("at least one condition"));
+    // Nor can one begin that is empty, or late: nothing is revoked at once.
+    assert!(detail(office.start(&id).await).contains("has no certificates"));
+    let issued = world.issue_for(&world.client().await, &["example.org"]).await;
+    assert_eq!(office.collect(&id, &under("example.org")).await, 1);
+    world.run_out(5).await;
+    assert!(detail(office.start(&id).await).contains("the deadline has come"));
+    assert_eq!(world.ca.run_incidents().await.unwrap(), IncidentRound::default());
+    assert_eq!(world.reason_of(&issued).await, None);
+    office.extend(&id, world.now().plus(Period::from_days(1))).await.unwrap();
+    office.start(&id).await.unwrap();
 }
 
 /// With keyCompromise the keys are blocked at the deadline and not before, and what shares them is selected as well.
