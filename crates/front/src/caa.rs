@@ -114,30 +114,33 @@ impl Renewing {
         let room = Arc::new(Semaphore::new(AT_ONCE));
         let mut looks = JoinSet::new();
         for renewal in self.due.iter().cloned() {
-            let (front, room) = (Arc::clone(front), Arc::clone(&room));
+            // The semaphore is never closed. Whose turn comes with the time's end is not asked about: others are first then.
+            let Ok(Ok(turn)) = timeout_at(deadline, Arc::clone(&room).acquire_owned()).await else { break };
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            let front = Arc::clone(front);
             looks.spawn(async move {
-                // The semaphore is never closed.
-                let turn = timeout_at(deadline, room.acquire_owned()).await.ok()?;
-                let left = deadline.saturating_duration_since(Instant::now());
                 let seen = validation::look(&front, &renewal.target, left).await;
                 drop(turn);
-                Some((renewal, seen))
+                (renewal, seen)
             });
         }
         let (mut refused, mut silent) = (Vec::new(), Vec::new());
         while let Some(looked) = looks.join_next().await {
             match looked {
-                Ok(Some((renewal, Seen::Valid(more)))) => {
+                Ok((renewal, Seen::Valid(more))) => {
                     if let Some(evidence) = request.authorizations.get_mut(renewal.at) {
                         evidence.receipts.extend(more);
                     }
                     self.due.retain(|due| due.at != renewal.at);
                 }
-                Ok(Some((renewal, Seen::Invalid(problem)))) => {
+                Ok((renewal, Seen::Invalid(problem))) => {
                     refused.push(subproblem(&renewal.target.name, problem));
                 }
-                Ok(Some((renewal, Seen::Silence(_)))) => silent.push(renewal.at),
-                Ok(None) | Err(_) => {}
+                Ok((renewal, Seen::Silence(_))) => silent.push(renewal.at),
+                Err(_) => {}
             }
         }
         self.due.sort_by_key(|due| silent.contains(&due.at));

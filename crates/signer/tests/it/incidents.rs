@@ -541,6 +541,28 @@ async fn m6_a_forged_incident_is_passed_over() {
     assert!(world.audit_kinds().await.contains(&"row.tampered".to_owned()));
 }
 
+/// A round follows so many pages, and the next one goes on there.
+#[tokio::test]
+async fn m6_members_are_followed_in_turn() {
+    let world = World::with_limits(Limits { revocation_page: 1, ..Limits::default() }).await;
+    let office = Office::of(&world);
+    let client = world.client().await;
+    let mut issued = BTreeMap::new();
+    for n in 0..25 {
+        let name = format!("n{n:02}.example.org");
+        issued.insert(world.issue_for(&client, &[&name]).await.serial, name);
+    }
+    let id = office.incident(Office::plan(&world, 9, 1, SUPERSEDED), &under("example.org")).await;
+    let (_, last) = issued.last_key_value().unwrap();
+    world.issue_for(&client, &[last]).await;
+    // Counts of the store: a report would look by itself.
+    let noted = async || world.store.member_counts(&id).await.unwrap().len();
+    world.ca.run_incidents().await.unwrap();
+    assert_eq!(noted().await, 1);
+    world.ca.run_incidents().await.unwrap();
+    assert_eq!(noted().await, 2);
+}
+
 /// What has expired when it is selected is nobody's work.
 #[tokio::test]
 async fn m6_expired_certificates_are_members_without_a_window() {

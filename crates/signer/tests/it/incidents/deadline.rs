@@ -9,7 +9,7 @@ use signer::IncidentRound;
 use signer::config::Limits;
 use signer::issue::Issued;
 use testkit::Cluster;
-use testkit::store::StoreFault;
+use testkit::store::{StoreFault, forged};
 
 use super::{KEY_COMPROMISE, Office, SUPERSEDED, under};
 use crate::renewal::id_of;
@@ -161,6 +161,36 @@ async fn m6_an_incident_that_is_closed_or_extended_stops() {
         assert_eq!(world.ca.run_incidents().await.unwrap(), IncidentRound::default());
         assert_eq!(office.show(&id).await.state, state);
         office.report(&id).await.is(&[("left", COUNT - round.revoked), ("revoked", round.revoked)]);
+    }
+}
+
+/// An incident is not over while a certificate of it cannot be read; of a compromised key not even one that was renewed.
+#[tokio::test]
+async fn m6_what_cannot_be_read_keeps_an_incident_open() {
+    for (reason, names, doomed) in [(SUPERSEDED, "b.example.org", 1), (KEY_COMPROMISE, "a.example.org", 2)] {
+        let world = World::start().await;
+        let office = Office::of(&world);
+        let client = world.client().await;
+        let unread = world.issue_for(&client, &["a.example.org"]).await.serial;
+        world.issue_for(&client, &["b.example.org"]).await;
+        let id = office.incident(Office::plan(&world, 1, 1, reason), &under("example.org")).await;
+        world.issue_for(&client, &[names]).await;
+        office.report(&id).await.is(&[("left", 1), ("renewed", 1)]);
+        world.run_out(1).await;
+        world.store.alter_ledger(move |mut entries| {
+            for found in &mut entries {
+                if found.entry.row.unverified().serial == unread {
+                    found.entry.row = forged(&found.entry.row, |row| row.shard += 1);
+                }
+            }
+            entries
+        });
+        let round = world.ca.run_incidents().await.unwrap();
+        assert_eq!(round, IncidentRound { revoked: doomed - 1, done: 0 });
+        assert_eq!(office.show(&id).await.state, "open");
+        world.store.leave_alone();
+        let round = world.ca.run_incidents().await.unwrap();
+        assert_eq!(round, IncidentRound { revoked: 1, done: 1 });
     }
 }
 
