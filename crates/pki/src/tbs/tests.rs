@@ -298,13 +298,23 @@ fn a_test_ca_is_marked_and_told_apart() {
     for certificate in [plain.root.certificate(), plain.issuer.certificate()] {
         assert!(!certificate.is_test_ca());
     }
-    // What it issues has no mark; nor would it be a test CA, had it one.
+    // What it issues has no mark.
     let private = profile(ProfileKind::Private);
     let leaf = marked.leaf(&private, &["a.example"], &Key::fixed(9).public());
     let mark = extension::TEST_CA.as_bytes();
     let has_mark = |tbs: &[u8]| tbs.windows(mark.len()).any(|window| window == mark);
     assert!(has_mark(marked.issuer.certificate().tbs_bytes()) && !has_mark(leaf.as_bytes()));
-    assert!(!marked.key.certify(&leaf).is_test_ca());
+    // Nor would it be a test CA, had it one.
+    let issuer = &marked.issuer;
+    let fields = Fields {
+        serial: Serial::from_random([0x44; 16]),
+        signature: issuer.signature(),
+        issuer: issuer.certificate().subject_der(),
+        validity: validity(7),
+        subject: issuer.certificate().subject_der(),
+        public_key: &Key::fixed(9).public(),
+    };
+    assert!(!marked.key.certify(&fields.encode(extension::test_ca)).is_test_ca());
     // Readers that take 31 bits for an arc can read it.
     assert!(extension::TEST_CA.arcs().all(|arc| u64::from(arc) < 1 << 31));
     let folder = tempfile::tempdir().unwrap();

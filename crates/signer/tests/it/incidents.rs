@@ -572,7 +572,9 @@ async fn m6_expired_certificates_are_members_without_a_window() {
     let old = world.issue_for(&client, &["a.example.org"]).await;
     world.run_out(91).await;
     world.issue_for(&client, &["b.example.org"]).await;
-    let id = office.incident(Office::plan(&world, 1, 1, SUPERSEDED), &under("example.org")).await;
+    let id = office.open(Office::plan(&world, 1, 1, SUPERSEDED)).await.unwrap().id;
+    assert_eq!(office.collect(&id, &under("example.org")).await, 1);
+    office.start(&id).await.unwrap();
     office.report(&id).await.is(&[("left", 1), ("expired", 1)]);
     world.run_out(1).await;
     assert_eq!(world.ca.run_incidents().await.unwrap().revoked, 1);
