@@ -282,6 +282,14 @@ async fn objections(
     Ok(objections)
 }
 
+/// The domains of these entries, with the times by which limits count them.
+fn domains_of(accepted: &[(i64, usize, &NewIntent)]) -> impl Iterator<Item = (i64, String, i64)> {
+    accepted.iter().flat_map(|(id, _, intent)| {
+        let created_at = seconds(intent.row.unverified().created_at);
+        limit::sorted(&intent.domains).into_iter().map(move |domain| (*id, domain, created_at))
+    })
+}
+
 /// Writes what nothing speaks against: journal, evidence and names in one go. Answers the ids of those that were written.
 async fn insert(
     connection: &mut PgConnection,
@@ -332,16 +340,9 @@ async fn insert(
         .iter()
         .flat_map(|(id, _, intent)| limit::sorted(&intent.names).into_iter().map(move |name| (*id, name)));
     let (named_ids, names): (Vec<i64>, Vec<String>) = named.unzip();
-    let owned: Vec<(i64, String, i64)> = accepted
-        .iter()
-        .flat_map(|(id, _, intent)| {
-            let created_at = seconds(intent.row.unverified().created_at);
-            limit::sorted(&intent.domains).into_iter().map(move |domain| (*id, domain, created_at))
-        })
-        .collect();
-    columns!(owned, |owned| {
+    columns!(domains_of(&accepted), |owned| {
         owned_ids: i64 = owned.0,
-        domains: String = owned.1.clone(),
+        domains: String = owned.1,
         owned_at: i64 = owned.2,
     });
     let entered = sqlx::query_file_scalar!(
