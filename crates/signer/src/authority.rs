@@ -20,7 +20,7 @@ pub use rpc::Evidence as NameEvidence;
 use crate::account::Account;
 use crate::ca::Ca;
 use crate::limits::{Counted, domains, limits_of};
-use crate::order::{Terms, check_agreement, read_terms};
+use crate::order::{Terms, check_agreement, is_nobodys, read_terms};
 use crate::refusal::{Outcome, Reason, Refusal};
 use crate::registrant::Registrant;
 use crate::registry::Registry;
@@ -355,7 +355,7 @@ impl Claim<'_> {
         };
         let asked =
             self.ancestors.get(&evidence.name) == Some(above) || evidence.authorization.scope().subdomains;
-        if self.request.directory().policy.subdomain_auth && below && asked {
+        if self.request.directory().policy.subdomain_auth && below && asked && !is_nobodys(above) {
             return Ok(());
         }
         let detail = format!("the authorization for {above} does not count for {}", evidence.name);

@@ -296,6 +296,11 @@ fn check_names(
     }
 }
 
+/// Whether a domain is a public suffix or above some: nobody has authority over all that is below (BR 3.2.2.4).
+pub(crate) fn is_nobodys(domain: &DnsName) -> bool {
+    domain.is_public_suffix() || domain.is_above_public_suffixes()
+}
+
 /// The domains above names whose authorization a client asks for (RFC 9444): held to the rules for names, and somebody's own.
 /// Over a public suffix nobody has authority (BR 3.2.2.4).
 fn check_ancestors(
@@ -304,7 +309,7 @@ fn check_ancestors(
     profile: &Profile,
 ) -> Result<(), Refusal> {
     let refused = ancestors.iter().filter_map(|(name, above)| {
-        let detail = if above.is_public_suffix() || above.is_above_public_suffixes() {
+        let detail = if is_nobodys(above) {
             format!("ancestorDomain {above} is a public suffix, or above some")
         } else {
             let refusal = check_name(request, &Name::Dns(above.clone()), profile, None).err()?;

@@ -8,11 +8,11 @@ use acme::identifier::IdentifierError;
 use acme::limit::Limits;
 use acme::resource::Resource;
 use acme::{AccountId, DirectoryName};
-use pki::Profile;
+use pki::{Name, Profile};
 
 use crate::ca::Ca;
 use crate::limits::limits_of;
-use crate::order::{AuthorizedName, check_agreement, check_name};
+use crate::order::{AuthorizedName, check_agreement, check_name, is_nobodys};
 use crate::refusal::{Outcome, Reason, Refusal};
 use crate::request::{AccountSlot, ClientRequest};
 
@@ -68,6 +68,12 @@ impl Ca {
         if let Some(Err(detail)) = refusals.next()
             && refusals.all(|refusal| refusal.is_err())
         {
+            return Err(request.refuse(Reason::NameRejected, detail).into());
+        }
+        if let (true, Name::Dns(domain)) = (wanted.subdomains, &wanted.name)
+            && is_nobodys(domain)
+        {
+            let detail = format!("subdomainAuthAllowed: {domain} is a public suffix, or above some");
             return Err(request.refuse(Reason::NameRejected, detail).into());
         }
         let scope = Scope {

@@ -131,6 +131,10 @@ impl Ca {
         if let Some(revocation) = revocation {
             return Ok(is_by_the_ca(&revocation.source));
         }
+        // A name whose certificate has ended is as good as new: or else they could be saved up.
+        if now > row.not_after {
+            return Ok(false);
+        }
         let policy = &directory.policy.renewal;
         let usual = usual(policy, row);
         let whole = directory.profile(Some(&row.profile)).map(|profile| profile.validity());

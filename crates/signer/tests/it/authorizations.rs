@@ -239,6 +239,11 @@ async fn i5_nobody_has_authority_over_a_public_suffix() {
         identifier["ancestorDomain"] = above.into();
         let new_order = client.request("new-order", &json!({ "identifiers": [identifier] }));
         assert_eq!(reason(world.ca.authorize_order(&new_order).await), Reason::NameRejected, "{above}");
+        // Nor by an authorization of all that is below.
+        let mut asked = dns(above);
+        asked["subdomainAuthAllowed"] = true.into();
+        let request = client.new_authorization(&asked);
+        assert_eq!(reason(world.ca.authorize_identifier(&request).await), Reason::NameRejected, "{above}");
     }
 }
 

@@ -156,6 +156,20 @@ async fn full(world: &World, client: &Client) -> (Issued, CertificateId) {
 
 const FULL: &str = "certificates_per_domain = \"1 in 7d\", duplicate_certificates = \"1 in 7d\"";
 
+/// Certificates that nobody has renewed cannot be saved up.
+#[tokio::test]
+async fn a18_what_has_expired_is_not_renewed() {
+    let world = limited("certificates_per_domain = \"1 in 7d\"").await;
+    let client = world.client().await;
+    let old = world.issue_for(&client, &["a.example.org"]).await;
+    let exempt = async || world.order(&client, &["a.example.org"], replaces(&id_of(&old))).await.unwrap();
+    let end = pki::Certificate::from_der(&old.certificate).unwrap().not_after();
+    world.at(end).await;
+    assert!(exempt().await);
+    world.pass(1).await;
+    assert!(!exempt().await);
+}
+
 #[tokio::test]
 async fn a18_a_renewal_is_exempt_in_its_window_and_not_before() {
     let world = limited(FULL).await;
