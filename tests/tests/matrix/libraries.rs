@@ -15,7 +15,7 @@ use instant_acme::{
 use testkit::alpn::{AlpnCertificate, AlpnResponder};
 use testkit::challenge::ChallengeResponder;
 
-/// A front keeps renewal information for a minute (`limits.renewal_info_seconds`).
+/// For an incident to show: a front of another kind than the demo's keeps answers for a minute (`limits.renewal_info_seconds`).
 const PATIENCE: Duration = Duration::from_secs(90);
 
 const NAMES: [&str; 2] = ["www.example.com", "example.com"];
